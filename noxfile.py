@@ -1,0 +1,81 @@
+"""Everything that is checked before a change lands; ``nox`` runs it all, ``nox -s NAME`` one part of it."""
+
+import os
+
+import nox
+
+nox.needs_version = ">=2024.10"
+nox.options.default_venv_backend = "venv"
+nox.options.reuse_existing_virtualenvs = True
+nox.options.sessions = ["lint", "types", "tests", "docs", "package"]
+
+
+def groups(*names: str) -> list[str]:
+    """Return the requirements of some dependency groups of pyproject.toml."""
+    return nox.project.dependency_groups(nox.project.load_toml("pyproject.toml"), *names)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check format and style."""
+    session.install(*groups("lint"))
+    session.run("ruff", "format", "--check", ".")
+    session.run("ruff", "check", ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Check the types, strictly; and that those who install the package see them."""
+    session.install("-e", ".[cli]", *groups("types", "test"))
+    session.run("mypy")
+    session.chdir(session.create_tmp())
+    session.run("mypy", "--strict", "--no-incremental", "-c", TYPED_PROGRAM)
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Run the tests and measure branch coverage; with root and miniupnpd also against the real router."""
+    session.install("-e", ".[cli]", *groups("test"))
+    session.run("coverage", "erase")
+    session.run("coverage", "run", "-m", "pytest", *(session.posargs or ["-n", "2"]))
+    session.run("coverage", "combine", "-q")
+    session.run("coverage", "report")
+
+
+@nox.session
+def long(session: nox.Session) -> None:
+    """Run the tests that take minutes: long fuzzing, many restarts, heavy packet loss."""
+    session.install("-e", ".[cli]", *groups("test"))
+    session.run("pytest", "-m", "long", "--hypothesis-profile=long", *session.posargs)
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the documentation; a warning is an error."""
+    session.install("-e", ".", *groups("docs"))
+    session.run("sphinx-build", "-q", "-W", "--keep-going", "-b", "html", "docs", "docs/_build/html", *session.posargs)
+
+
+@nox.session
+def package(session: nox.Session) -> None:
+    """Build wheel and sdist, and run the demo from the wheel in an environment that has nothing else."""
+    session.install("build")
+    dist = os.path.join(session.create_tmp(), "dist")
+    session.run("python", "-m", "build", "--outdir", dist, ".", silent=True)
+    (wheel,) = (name for name in os.listdir(dist) if name.endswith(".whl"))
+    session.run("python", "-m", "venv", "--clear", os.path.join(dist, "empty"))
+    bin_directory = os.path.join(dist, "empty", "Scripts" if os.name == "nt" else "bin")
+    python = os.path.join(bin_directory, "python")
+    session.run(python, "-m", "pip", "install", "-q", os.path.join(dist, wheel), external=True)
+    session.chdir(dist)
+    session.run(python, "-m", "aioigd", "demo", external=True)
+
+
+TYPED_PROGRAM = """
+import aioigd
+
+async def main() -> int:
+    async with aioigd.PortMapper() as mapper:
+        mapping: aioigd.PortMapping = await mapper.add_port_mapping(8080, proto="TCP")
+        return mapping.external_port
+"""
