@@ -1,0 +1,90 @@
+"""GENA (UDA 1.1 section 4): how one subscribes to a service's events, and what an event says.
+
+As elsewhere, what comes from the network never raises anything but InvalidResponseError, and is read within caps.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import islice
+from typing import Final
+
+from ..errors import InvalidResponseError
+from . import xml
+
+__all__ = ["MAX_BODY", "MAX_HEAD", "EventHead", "parse_event", "parse_head", "read_grant", "renewal", "subscription"]
+
+MAX_HEAD: Final = 4096
+MAX_BODY: Final = 16 * 1024
+"""Bytes of an event message. Real ones have under 1,000."""
+_MAX_PROPERTIES: Final = 64
+_SHORTEST: Final = 60.0
+_LONGEST: Final = 86_400.0
+_USUAL: Final = 1800.0
+"""Seconds: what is asked for, and what counts where a device grants something else than a number (section 4.1.2)."""
+
+_REQUEST: Final = re.compile(rb"([A-Z]{1,16}) (/[\x21-\x7e]{0,200}) HTTP/1\.[01]\r?\n")
+_SID: Final = re.compile(r"[\x21-\x7e]{1,128}")
+_TIMEOUT: Final = re.compile(r"second-(\d{1,9})", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class EventHead:
+    """The head of an event message: where it was sent, for which subscription, and how long its body is.
+
+    ``is_first`` tells whether it is the one that every subscription begins with: it says how things are.
+    """
+
+    target: str
+    sid: str
+    length: int
+    is_first: bool
+
+
+def subscription(callback: str) -> Mapping[str, str]:
+    """Return the headers of a SUBSCRIBE that asks for events at a URL."""
+    return {"CALLBACK": f"<{callback}>", "NT": "upnp:event", "TIMEOUT": f"Second-{_USUAL:.0f}"}
+
+
+def renewal(sid: str) -> Mapping[str, str]:
+    """Return the headers of a SUBSCRIBE that renews a subscription."""
+    return {"SID": sid, "TIMEOUT": f"Second-{_USUAL:.0f}"}
+
+
+def read_grant(headers: Mapping[str, str]) -> tuple[str, float]:
+    """Return identifier and duration (seconds) of a subscription from the headers of the reply to a SUBSCRIBE."""
+    named = {name.lower(): value.strip() for name, value in headers.items()}
+    sid = named.get("sid", "")
+    if _SID.fullmatch(sid) is None:
+        raise InvalidResponseError("a subscription without an identifier")
+    granted = _TIMEOUT.fullmatch(named.get("timeout", ""))
+    seconds = float(granted.group(1)) if granted else _USUAL
+    return sid, min(_LONGEST, max(_SHORTEST, seconds))
+
+
+def parse_head(head: bytes) -> EventHead:
+    """Take the head of an event message apart, everything before the blank line."""
+    request = _REQUEST.match(head)
+    if request is None or request.group(1) != b"NOTIFY":
+        raise InvalidResponseError("not an event message")
+    headers: dict[str, str] = {}
+    for line in head[request.end() :].splitlines()[:64]:
+        name, _, value = line.partition(b":")
+        headers.setdefault(name.strip().lower().decode("latin-1"), value.strip().decode("latin-1"))
+    length = headers.get("content-length", "")
+    if headers.get("nt") != "upnp:event" or headers.get("nts") != "upnp:propchange":
+        raise InvalidResponseError("a NOTIFY that is no event")
+    if not (length.isascii() and length.isdigit() and len(length) < 9 and int(length) <= MAX_BODY):
+        raise InvalidResponseError(f"an event message of {length[:20]!r} bytes")
+    return EventHead(request.group(2).decode("ascii"), headers.get("sid", ""), int(length), headers.get("seq") == "0")
+
+
+def parse_event(body: bytes) -> dict[str, str]:
+    """Return the state variables that an event message tells of, by their names in lower case."""
+    values: dict[str, str] = {}
+    for holder in islice(xml.named(xml.parse(body), "property"), _MAX_PROPERTIES):
+        for variable in islice(holder, _MAX_PROPERTIES):
+            values[xml.local_name(variable)] = xml.text_of(variable)
+    return values

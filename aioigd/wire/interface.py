@@ -1,0 +1,61 @@
+"""The actions of WANCommonInterfaceConfig that this package uses: the line, and what went over it.
+
+By section numbers of WANCommonInterfaceConfig:1.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Final
+
+from ..errors import InvalidResponseError
+from ..models import LinkProperties
+from .actions import Action, read_number, read_words
+
+__all__ = [
+    "GET_COMMON_LINK_PROPERTIES",
+    "GET_TOTAL_BYTES_RECEIVED",
+    "GET_TOTAL_BYTES_SENT",
+    "GET_TOTAL_PACKETS_RECEIVED",
+    "GET_TOTAL_PACKETS_SENT",
+    "SERVICE",
+    "read_link_properties",
+    "read_total",
+]
+
+SERVICE: Final = "wancommoninterfaceconfig"
+"""The name of the service in lower case."""
+GET_COMMON_LINK_PROPERTIES: Final = Action("GetCommonLinkProperties", {})
+GET_TOTAL_BYTES_SENT: Final = Action("GetTotalBytesSent", {})
+GET_TOTAL_BYTES_RECEIVED: Final = Action("GetTotalBytesReceived", {})
+GET_TOTAL_PACKETS_SENT: Final = Action("GetTotalPacketsSent", {})
+GET_TOTAL_PACKETS_RECEIVED: Final = Action("GetTotalPacketsReceived", {})
+
+_UI4: Final = 0xFFFF_FFFF
+_COUNT: Final = re.compile(r"-?\d{1,20}", re.ASCII)
+
+
+def read_link_properties(values: Mapping[str, str]) -> LinkProperties:
+    """Return what GetCommonLinkProperties tells (section 2.4.3)."""
+    status = read_words(values, "newphysicallinkstatus")
+    if not status:
+        raise InvalidResponseError("a physical link status that says nothing")
+    return LinkProperties(
+        access_type=read_words(values, "newwanaccesstype"),
+        upstream_max_bit_rate=read_number(values, "newlayer1upstreammaxbitrate", _UI4, default=0),
+        downstream_max_bit_rate=read_number(values, "newlayer1downstreammaxbitrate", _UI4, default=0),
+        link_status=status,
+    )
+
+
+def read_total(action: Action, values: Mapping[str, str]) -> int:
+    """Return what one of the counters tells (sections 2.4.6 to 2.4.9).
+
+    The standard has 32 bits for it. Some gateways print them as a signed number, and some count on beyond them.
+    """
+    text = values.get(action.name.lower().replace("get", "new", 1), "")
+    if not _COUNT.fullmatch(text):
+        raise InvalidResponseError(f"{action.name} tells {text[:40]!r}, which is no number")
+    number = int(text)
+    return number if number >= 0 else number & _UI4

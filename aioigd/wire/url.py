@@ -1,0 +1,144 @@
+"""Which URLs are followed: plain http, to the address that is known to be the device's own.
+
+A device says in its documents where its parts are. Only port and path of what it says are believed; the host
+is the address that answered, so no device can send this program anywhere else.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from ipaddress import ip_address
+from urllib.parse import urljoin, urlsplit
+
+__all__ = ["HttpUrl", "candidates", "parse_location", "parse_url", "same_address"]
+
+_MAX_URL = 512
+"""Characters. Joining URLs costs, and a description has 128 of them to join. Those of real routers have under 100."""
+_HOST = re.compile(r"[\w.-]+|[0-9a-f.]*:[0-9a-f:.]*(?:%[\w.-]+)?", re.ASCII)
+_ABSOLUTE = re.compile(r"[a-z][a-z0-9+.-]*://|//", re.IGNORECASE)
+_HOST_AND_PORT = re.compile(r"[\w-]+(?:\.[\w-]+)+:\d{1,5}(?:/|\Z)", re.ASCII)
+_TWO_SLASHES = re.compile(r"//[\w-]+(?:/|\Z)", re.ASCII)
+"""What is a host without a dot by the standard, and more often a path with a slash too many."""
+_NO_HOST = re.compile(r"http://(?=[:/])", re.IGNORECASE)
+_UNSAFE = re.compile(r"[^!#$%&'()*+,/:;=?@\[\]~\w.-]|[^\x21-\x7e]")
+
+
+@dataclass(frozen=True, slots=True)
+class HttpUrl:
+    """An http URL in parts: ``host`` is a name or an address without brackets, ``target`` begins with a slash."""
+
+    host: str
+    port: int
+    target: str
+
+    def __str__(self) -> str:
+        return f"http://{self.netloc}{self.target}"
+
+    @property
+    def zoned(self) -> str:
+        """The URL as text with the zone id of a link-local host, so that :func:`parse_url` gives it back."""
+        return f"http://[{self.host}]:{self.port}{self.target}" if "%" in self.host else str(self)
+
+    @property
+    def netloc(self) -> str:
+        """Host and port as they stand in a URL and in the Host header: no zone id, the port always named."""
+        host = self.host.partition("%")[0]
+        return f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
+
+    def at(self, host: str) -> HttpUrl:
+        """Return the same port and path at another host."""
+        return HttpUrl(host, self.port, self.target)
+
+
+def parse_url(text: str) -> HttpUrl:
+    """Take a URL apart. Raises ValueError, with the reason, for one that must not be followed."""
+    text = text.strip()
+    if len(text) > _MAX_URL:
+        raise ValueError(f"a URL of over {_MAX_URL} characters")
+    if any(character < " " or character == "\x7f" for character in text):
+        raise ValueError("a URL with control characters")
+    parts = urlsplit(text)
+    if parts.scheme.lower() != "http":
+        raise ValueError(f"the scheme of {text!r} is not http")
+    if "@" in parts.netloc:
+        raise ValueError(f"{text!r} has a user name in it")
+    host = parts.hostname or ""
+    if not _HOST.fullmatch(host):
+        raise ValueError(f"{text!r} names no host that could be asked")
+    port = 80 if parts.port is None else parts.port
+    if port == 0:
+        raise ValueError(f"{text!r} names port 0")
+    target = _quote((parts.path or "/") + (f"?{parts.query}" if parts.query else ""))
+    if len(target) > _MAX_URL:
+        raise ValueError(f"a URL of over {_MAX_URL} characters when it is quoted")
+    return HttpUrl(host, port, target)
+
+
+def parse_location(text: str) -> HttpUrl:
+    """Take the URL in a search reply apart as :func:`parse_url` does; only its port and path have to be right.
+
+    It may lack the scheme, or the host, in whose place the sender's address is put anyway.
+    """
+    return parse_url(_NO_HOST.sub(r"\g<0>localhost", _with_scheme(text.strip().replace("\\", "/"))))
+
+
+def candidates(reference: str, base: str, document: HttpUrl) -> tuple[HttpUrl, ...]:
+    """Return where a URL in a description may lead, the likeliest first; all of it at the document's own host.
+
+    ``reference`` is the URL as written, ``base`` the description's URLBase (empty where it has none),
+    ``document`` where the description itself came from. A URLBase is often wrong, empty or without its port,
+    and relative URLs are often meant from the root (UDA 1.1 section 2.3 has them relative to the document).
+    Empty where nothing can be made of it.
+    """
+    reference, base = _with_scheme(reference.strip().replace("\\", "/")), _with_scheme(base.strip())
+    if not reference or len(reference) > _MAX_URL:
+        return ()
+    here = str(document)
+    bases = [here]
+    if base:
+        try:
+            stated = parse_url(base)
+        except ValueError:
+            pass
+        else:
+            has_port = urlsplit(base).port is not None
+            bases.insert(0 if has_port else 1, str(stated))
+    found: dict[HttpUrl, None] = {}
+    for start in bases:
+        found.update(_resolved(reference, start, document.host))
+    if _ABSOLUTE.match(reference):  # absolute: perhaps the port is wrong, and the description's is right
+        found.update({HttpUrl(document.host, document.port, url.target): None for url in list(found)})
+        if _TWO_SLASHES.match(reference):
+            found.update(_resolved("/" + reference.lstrip("/"), here, document.host))
+    elif not reference.startswith("/"):
+        for start in bases:
+            found.update(_resolved("/" + reference, start, document.host))
+    return tuple(found)[:4]
+
+
+def _with_scheme(text: str) -> str:
+    # "192.168.1.1:5000/ctl" would be a path to urljoin.
+    return f"http://{text}" if _HOST_AND_PORT.match(text) else text
+
+
+def _resolved(reference: str, start: str, host: str) -> dict[HttpUrl, None]:
+    try:
+        return {parse_url(urljoin(start, reference)).at(host): None}
+    except ValueError:
+        return {}
+
+
+def _quote(target: str) -> str:
+    return _UNSAFE.sub(
+        lambda match: "".join(f"%{byte:02X}" for byte in match.group().encode("utf-8", "replace")), target
+    )
+
+
+def same_address(one: str, other: str) -> bool:
+    """Tell whether two texts name the same IP address, also where one is IPv4-mapped. Names never match."""
+    try:
+        left, right = ip_address(one.partition("%")[0]), ip_address(other.partition("%")[0])
+    except ValueError:
+        return False
+    return (getattr(left, "ipv4_mapped", None) or left) == (getattr(right, "ipv4_mapped", None) or right)

@@ -1,0 +1,250 @@
+"""XML as routers write it: parsed safely, repaired where that is harmless.
+
+The rule: libxml2 never sees what a device wrote, only what this module makes of it: start tags, end tags and
+text, in UTF-8. Whatever else there is (declarations, attributes, namespaces, comments, CDATA sections, stray ``&``
+and ``<``) means nothing in UPnP; it is dropped or turned into text on the way. A document type declaration is
+refused. So neither an encoding nor a kind of markup can hide anything from the checks made here.
+
+Every element in the resulting tree is called ``e`` and carries its name, in lower case and without a prefix, in
+its attribute ``n``: libxml2 keeps every element name that it has ever seen until the process ends, and a device
+that makes up new ones could fill the memory. The functions of this module read that name.
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+from collections.abc import Iterator
+from encodings.aliases import aliases
+from itertools import islice
+from typing import Final
+
+from lxml import etree
+
+from ..errors import InvalidResponseError
+
+__all__ = [
+    "MAX_DOCUMENT",
+    "MAX_MARKUP",
+    "escape",
+    "first_text",
+    "is_finished",
+    "is_whole",
+    "local_name",
+    "named",
+    "one_line",
+    "parse",
+    "text_of",
+]
+
+MAX_DOCUMENT: Final = 256 * 1024
+"""Bytes. 16 KiB was too little for the descriptions of ZTE and Sagemcom routers; miniupnpc sets no limit."""
+MAX_MARKUP: Final = 20_000
+"""How many ``<`` and ``&`` a document may have: bounds tree and time, whatever its shape. Real ones have some 500."""
+
+_MAX_CHILDREN: Final = 256
+"""How many children of one element are looked at. Real ones have fewer than 20."""
+
+_CONTROLS: Final = bytes(set(range(32)) - {*b"\t\n\r"})
+_DECLARED_ENCODING = re.compile(
+    rb"""[^<]{0,64}<\?xml\b[^>]{0,200}?encoding\s{0,9}=\s{0,9}["']([\w.:-]{1,40})["']""", re.IGNORECASE
+)
+_ALLOWED_ENCODINGS: Final = frozenset(
+    {"ascii", "utf_8", "utf_8_sig", "latin_1", "iso8859_2", "iso8859_15", "cp1250", "cp1251", "cp1252", "koi8_r"}
+    | {"gb2312", "gbk", "gb18030", "big5", "euc_jp", "euc_kr", "shift_jis"}
+)
+"""What routers have been seen to declare. UTF-7 is not here: it hides markup from every scan but its own."""
+_NO_ENCODINGS_OF_BYTES: Final = frozenset({"utf_16", "utf_16_le", "utf_16_be", "utf_32", "utf_32_le", "utf_32_be"})
+"""Declared by documents that cannot be in them, since the declaration itself was readable as ASCII."""
+_KNOWN_ENCODINGS: Final = frozenset(aliases.values())
+
+# No alternative looks beyond the end of its own match, so all of it takes linear time. Text behind an element goes
+# with its end tag, as nothing in UPnP has text beside elements. Blanks behind a start tag go with that: libxml2 keeps
+# runs of blanks for ever, too.
+_MARKUP = re.compile(
+    r"""<(?: (?P<name>[^\W\d][\w.:-]{0,80}) (?P<rest>[^<>]*+) (?: (?<=/)>[^<]*+ | >?[ \t\r\n]*+ )
+           | (?P<end>/[^\W\d]) [^<>]*+ >? [^<]*+
+           | (?P<dropped>!--.*?(?:-->|\Z) | \?[^>]*+>? | !\[CDATA\[[ \t\r\n]*+\]\]>) [ \t\r\n]*+
+           | !\[CDATA\[ (?P<text>.*?) (?:\]\]>|\Z)
+           | (?P<doctype>!\s*+(?:DOCTYPE|ENTITY|ELEMENT|ATTLIST|NOTATION))
+           | (?P<stray>)
+         )
+      | &(?: (?:amp|lt|gt|quot|apos);
+           | \#(?P<decimal>[0-9]{1,7});
+           | \#[xX](?P<hexadecimal>[0-9a-fA-F]{1,6});
+           | (?P<ampersand>)
+         )
+    """,
+    re.VERBOSE | re.DOTALL | re.IGNORECASE,
+)
+_UNFINISHED: Final = "?"
+"""The name of an element that is put at the end of each document: where a tag is still open, it lands in it."""
+
+_HEAD: Final = 4096
+_TAIL: Final = 1024
+_ROOT_START = re.compile(rb"<!--.*?(?:-->|\Z)|<([A-Za-z_][\w.:-]{0,80})", re.DOTALL)
+_END = re.compile(rb"</([A-Za-z_][\w.:-]{0,80})\s*+>")
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
+
+_PARSER: Final = etree.XMLParser(
+    encoding="utf-8",
+    recover=True,  # tags that do not match
+    resolve_entities=False,
+    load_dtd=False,
+    no_network=True,
+    huge_tree=False,
+)
+
+
+def parse(document: bytes) -> etree._Element:
+    """Return the root element of a document, however sloppily it is written.
+
+    Mended are: an unknown or wrong encoding, blanks or other text around the root, control characters, raw
+    ``&`` and ``<``, prefixes and attributes of any kind, tags that do not match. Raises InvalidResponseError for
+    what is no XML at all, is over :data:`MAX_DOCUMENT` or :data:`MAX_MARKUP`, or has a document type declaration.
+    """
+    if len(document) > MAX_DOCUMENT:
+        raise InvalidResponseError(f"a document of {len(document)} bytes; at most {MAX_DOCUMENT} are read")
+    text = _decode(document)
+    markup = text.count("<") + text.count("&")
+    if markup > MAX_MARKUP:
+        raise InvalidResponseError(f"a document with {markup} tags and references; at most {MAX_MARKUP} are read")
+    # Nothing behind the last ">" counts: it is garbage, or half of something.
+    text = _MARKUP.sub(_plain, text[: text.rfind(">") + 1]).replace("]]>", "]]&gt;")
+    start = text.find("<e ")
+    if start < 0:
+        raise InvalidResponseError("what should be XML is not")
+    root: etree._Element = etree.fromstring(f'{text[start:]}<e n="{_UNFINISHED}"/>'.encode(), _PARSER)
+    _mark_unfinished(root)
+    return root
+
+
+def is_whole(document: bytes) -> bool:
+    """Tell whether the end tag of the root has arrived, so that nothing can be missing.
+
+    Framing in HTTP is often wrong (lengths that are too long or too short, connections that stay open); a
+    document's own end is not. It looks only at both ends of the document, so it may be asked often.
+    """
+    # Without control characters, which are the NULs of UTF-16, among others.
+    head, tail = (part.translate(None, _CONTROLS) for part in (document[:_HEAD], document[-_TAIL:]))
+    ends = {_local(name) for name in _END.findall(tail)}
+    if not ends:
+        return False
+    root = next((start[1] for start in _ROOT_START.finditer(head) if start[1]), b"")
+    return _local(root) in ends
+
+
+def is_finished(element: etree._Element) -> bool:
+    """Tell whether an element was closed, or stood open where the document was cut off."""
+    return element.get("unfinished") is None
+
+
+def named(element: etree._Element, name: str) -> Iterator[etree._Element]:
+    """Yield the element itself and its descendants that have this local name, in document order."""
+    for candidate in element.iter():
+        if local_name(candidate) == name:
+            yield candidate
+
+
+def local_name(element: etree._Element) -> str:
+    """Return an element's name in lower case, without namespace or prefix."""
+    return element.get("n", "")
+
+
+def text_of(element: etree._Element) -> str:
+    """Return the text directly in an element, without the white space around it."""
+    return (element.text or "").strip()
+
+
+def first_text(element: etree._Element, name: str) -> str:
+    """Return the text of the first child with this local name, or an empty string."""
+    for child in islice(element, _MAX_CHILDREN):
+        if local_name(child) == name:
+            return text_of(child)
+    return ""
+
+
+def escape(text: str) -> str:
+    """Escape a value for element content: only ``& < >``, because FritzBox decodes no ``&quot;``."""
+    if "&" in text or "<" in text or ">" in text:
+        return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return text
+
+
+def one_line(text: str, longest: int) -> str:
+    """Return text that a device sent as it may be shown to people: one line, without control characters."""
+    return _UNPRINTABLE.sub(" ", text[:longest]).strip()
+
+
+def _decode(document: bytes) -> str:
+    if document.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        whole_units = document[: len(document) & ~1]
+        document = whole_units.decode("utf-16", "ignore").encode()
+        encoding = "utf_8"
+    else:
+        encoding = _encoding(document)
+    document = document.translate(None, _CONTROLS)
+    try:
+        text = document.decode(encoding)
+    except UnicodeDecodeError:
+        text = document.decode("utf-8", "replace")  # the tags are ASCII anyway
+    return text.replace("\ufffe", "").replace("\uffff", "")
+
+
+def _encoding(document: bytes) -> str:
+    declared = _DECLARED_ENCODING.match(document)
+    if declared is None:
+        return "utf_8"
+    # Not by codecs.lookup: it looks for a module on the disk, and remembers every label it did not find.
+    label = declared[1].decode("ascii").lower().replace("-", "_")
+    encoding = aliases.get(label, label)
+    if encoding in _ALLOWED_ENCODINGS:
+        return encoding
+    if encoding in _KNOWN_ENCODINGS and encoding not in _NO_ENCODINGS_OF_BYTES:
+        raise InvalidResponseError(f"a document in the encoding {label!r} is refused")
+    return "utf_8"  # a label that nobody knows
+
+
+def _plain(match: re.Match[str]) -> str:
+    """Return what is left of a piece of markup."""
+    kind = match.lastgroup
+    if kind == "rest":
+        name, rest = match.group("name", "rest")
+        return f'<e n="{name.rpartition(":")[2].lower()}"{"/>" if rest.endswith("/") else ">"}'
+    if kind == "end":
+        return "</e>"
+    if kind == "dropped":
+        return ""
+    if kind == "text":
+        return escape(match["text"])
+    if kind == "decimal":
+        return match[0] if _is_character(int(match["decimal"])) else ""
+    if kind == "hexadecimal":
+        return match[0].lower() if _is_character(int(match["hexadecimal"], 16)) else ""
+    if kind == "stray":
+        return "&lt;"
+    if kind == "ampersand":
+        return "&amp;"
+    if kind == "doctype":
+        raise InvalidResponseError("a document with a document type declaration is refused")
+    return match[0].lower()  # "&AMP;" is meant, too
+
+
+def _local(name: bytes) -> bytes:
+    return name.rpartition(b":")[2].lower()
+
+
+def _is_character(number: int) -> bool:
+    """Tell whether XML 1.0 allows a character (section 2.2)."""
+    return (
+        number in (9, 10, 13) or 0x20 <= number <= 0xD7FF or 0xE000 <= number <= 0xFFFD or 0x10000 <= number <= 0x10FFFF
+    )
+
+
+def _mark_unfinished(root: etree._Element) -> None:
+    last = root
+    while len(last):
+        last = last[-1]
+    if local_name(last) == _UNFINISHED:
+        for element in last.iterancestors():
+            element.set("unfinished", "")
