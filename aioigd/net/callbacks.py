@@ -1,0 +1,112 @@
+"""A tiny HTTP server for the event messages of one gateway (UDA 1.1 section 4.2), and for nothing else.
+
+It listens at the address from which the gateway is asked, on a port of its own. Who is not the gateway, does not know
+the random path, or sends more or more slowly than an event message takes, is cut off.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Final
+
+from async_timeout import timeout
+
+from ..errors import InvalidResponseError
+from ..wire import gena
+from ..wire.url import HttpUrl, same_address
+
+__all__ = ["CallbackServer"]
+
+traffic = logging.getLogger("aioigd.traffic.event")
+
+_MOST_CONNECTIONS: Final = 4
+_TIME: Final = 3.0
+"""Seconds for one message."""
+
+
+class CallbackServer:
+    """Listens for the events of the host ``gateway`` at ``our_address``, until it is closed.
+
+    ``on_event`` is called with the state variables of each message whose SID is :attr:`sid`, and with whether it is
+    the first of its subscription.
+    """
+
+    def __init__(self, gateway: str, our_address: str, on_event: Callable[[Mapping[str, str], bool], None]) -> None:
+        self.sid = ""
+        self._gateway = gateway
+        self._our_address = our_address
+        self._on_event = on_event
+        self._target = f"/{secrets.token_urlsafe(16)}"
+        self._server: asyncio.Server | None = None
+        self._connections: set[asyncio.Task[None]] = set()
+
+    @property
+    def url(self) -> str:
+        """Where event messages are to be sent."""
+        assert self._server is not None  # noqa: S101 - only asked after open()
+        return str(HttpUrl(self._our_address, self._server.sockets[0].getsockname()[1], self._target))
+
+    async def open(self) -> None:
+        """Begin to listen. Raises OSError where that is not possible."""
+        self._server = await asyncio.start_server(
+            self._accept, self._our_address, 0, limit=gena.MAX_HEAD, backlog=_MOST_CONNECTIONS
+        )
+
+    async def close(self) -> None:
+        """Stop listening, and cut off who is still sending."""
+        server, self._server = self._server, None
+        if server is not None:
+            server.close()
+        connections = tuple(self._connections)
+        for task in connections:
+            task.cancel()
+        if connections:
+            await asyncio.wait(connections)
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        peer = writer.get_extra_info("peername")
+        known = peer is not None and same_address(str(peer[0]), self._gateway)
+        if not known or self._server is None or len(self._connections) >= _MOST_CONNECTIONS:
+            writer.transport.abort()
+            return
+        task = asyncio.get_running_loop().create_task(self._serve(reader, writer))
+        self._connections.add(task)
+        task.add_done_callback(self._connections.discard)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            async with timeout(_TIME):
+                status = await self._receive(reader)
+                writer.write(f"HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode())
+                await writer.drain()
+                writer.close()
+                await writer.wait_closed()
+        except (OSError, EOFError, TimeoutError, asyncio.LimitOverrunError) as error:
+            traffic.debug("no event message from %s: %r", self._gateway, error)
+        finally:
+            writer.transport.abort()
+            with suppress(OSError):
+                await writer.wait_closed()
+
+    async def _receive(self, reader: asyncio.StreamReader) -> str:
+        """Read one message, and return the status of the answer (section 4.3.2)."""
+        try:
+            head = gena.parse_head(await reader.readuntil(b"\r\n\r\n"))
+            if head.target != self._target:
+                return "404 Not Found"
+            body = await reader.readexactly(head.length)
+            if not self.sid:
+                return "200 OK"  # the first message may overtake the reply to the SUBSCRIBE
+            if head.sid != self.sid:
+                return "412 Precondition Failed"
+            values = gena.parse_event(body)
+        except InvalidResponseError as error:
+            traffic.debug("from %s: %s", self._gateway, error)
+            return "400 Bad Request"
+        traffic.debug("from %s: %s", self._gateway, values)
+        self._on_event(values, head.is_first)
+        return "200 OK"

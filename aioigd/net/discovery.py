@@ -1,0 +1,181 @@
+"""SSDP on the network: one search from some interfaces, and the replies as they come in.
+
+Sends when told to, tells of each reply at once, and knows nothing of what is worth finding.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, cast
+
+from ..errors import Fate, TransportError
+from ..tap import tap
+from ..wire import ssdp
+from .interfaces import Interface
+
+__all__ = ["Sighting", "SsdpSearch"]
+
+_MAX_REMEMBERED: Final = 1024
+"""Datagrams remembered, the latest of each socket, so that a repeated one costs no more than a look-up."""
+
+traffic = logging.getLogger("aioigd.traffic.ssdp")
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """A search reply: what it says, whose address it came from, and at which of ours it arrived.
+
+    A link-local ``sender`` has its zone id, so that it can be connected to.
+    """
+
+    announcement: ssdp.Announcement
+    sender: str
+    our_address: str
+
+
+class SsdpSearch(asyncio.DatagramProtocol):
+    """The sockets of one search, one for each interface; an asynchronous context manager.
+
+    ``on_sighting`` is called for each good reply, repeats included only when something in them differs.
+    ``ttl`` (hops, 0 to 255) limits how far the search travels; ``local_port`` 0 means any.
+    """
+
+    def __init__(
+        self, interfaces: Sequence[Interface], on_sighting: Callable[[Sighting], None], *, ttl: int, local_port: int
+    ) -> None:
+        self._interfaces = interfaces
+        self._on_sighting = on_sighting
+        self._ttl = ttl
+        self._local_port = local_port
+        self._endpoints: list[_Endpoint] = []
+
+    async def __aenter__(self) -> SsdpSearch:
+        errors: list[OSError] = []
+        try:
+            for interface in self._interfaces:
+                try:
+                    await self._open(interface)
+                except OSError as error:
+                    errors.append(error)  # an interface that is just going away is not the others' fault
+        except BaseException:
+            self.close()
+            raise
+        if not self._endpoints:
+            reason = errors[0].strerror or errors[0]
+            raise TransportError(f"no search can be sent from here: {reason}", Fate.UNREACHED) from errors[0]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.close()
+
+    def send(self, targets: Iterable[str], unicast: Iterable[str] = ()) -> None:
+        """Send one M-SEARCH for each target from each interface, and to each of the ``unicast`` addresses."""
+        targets = tuple(targets)
+        hosts = tuple(unicast)
+        for endpoint in self._endpoints:
+            endpoint.search(targets, hosts)
+
+    def close(self) -> None:
+        """Close all sockets."""
+        while self._endpoints:
+            self._endpoints.pop().close()
+
+    async def _open(self, interface: Interface) -> None:
+        sock = _multicast_socket(interface, self._ttl, self._local_port)
+        endpoint = _Endpoint(interface, self._on_sighting)
+        try:
+            await asyncio.get_running_loop().create_datagram_endpoint(lambda: endpoint, sock=sock)
+        except BaseException:
+            endpoint.close()  # uvloop goes on with opening it when this is cancelled
+            sock.close()
+            raise
+        self._endpoints.append(endpoint)
+
+
+class _Endpoint(asyncio.DatagramProtocol):
+    """One socket of a search."""
+
+    def __init__(self, interface: Interface, on_sighting: Callable[[Sighting], None]) -> None:
+        self._interface = interface
+        self._on_sighting = on_sighting
+        self._transport: asyncio.DatagramTransport | None = None
+        self._closed = False
+        self._seen: dict[tuple[str, bytes], None] = {}
+        self._tap = tap.get()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.DatagramTransport, transport)
+        if self._closed:
+            self.close()
+
+    def datagram_received(self, datagram: bytes, address: tuple[Any, ...]) -> None:
+        if self._transport is None:
+            return
+        sender = str(address[0])
+        if self._tap is not None:
+            self._tap.datagram("in", datagram, sender)
+        identity = (sender, datagram[: ssdp.MAX_DATAGRAM])
+        if identity in self._seen:
+            return
+        self._seen[identity] = None
+        if len(self._seen) > _MAX_REMEMBERED:
+            del self._seen[next(iter(self._seen))]
+        announcement = ssdp.parse_datagram(datagram)
+        if announcement is None or announcement.kind != "reply":
+            traffic.debug("from %s: %d bytes that are no search reply", sender, len(datagram))
+            return
+        traffic.debug("from %s: %s", sender, announcement)
+        if ":" in sender and "%" not in sender and len(address) == 4 and address[3]:
+            sender = f"{sender}%{address[3]}"
+        self._on_sighting(Sighting(announcement, sender, self._interface.address))
+
+    def error_received(self, exc: Exception) -> None:
+        # An interface without a route, an unreachable port: the other interfaces and rounds go on.
+        traffic.debug("on %s: %s", self._interface.address, exc)
+
+    def search(self, targets: tuple[str, ...], hosts: tuple[str, ...]) -> None:
+        groups = ssdp.MULTICAST_V6 if self._interface.is_ipv6 else (ssdp.MULTICAST_V4,)
+        for target in targets:
+            for host in (*groups, *hosts):
+                self._send(ssdp.build_search(target, host), host)
+
+    def close(self) -> None:
+        self._closed = True
+        if self._transport is not None:
+            self._transport.abort()
+            self._transport = None
+
+    def _send(self, datagram: bytes, host: str) -> None:
+        if self._transport is None:
+            return
+        traffic.debug("from %s to %s: %r", self._interface.address, host, datagram)
+        if self._tap is not None:
+            self._tap.datagram("out", datagram, host)
+        if self._interface.is_ipv6:
+            self._transport.sendto(datagram, (host, ssdp.PORT, 0, self._interface.index))
+        else:
+            self._transport.sendto(datagram, (host, ssdp.PORT))
+
+
+def _multicast_socket(interface: Interface, ttl: int, local_port: int) -> socket.socket:
+    family = socket.AF_INET6 if interface.is_ipv6 else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_DGRAM)
+    try:
+        sock.setblocking(False)
+        if interface.is_ipv6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, ttl)
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF, interface.index)
+            sock.bind((interface.address, local_port, 0, interface.index))
+        else:
+            sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL, ttl)
+            sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton(interface.address))
+            sock.bind((interface.address, local_port))
+    except BaseException:
+        sock.close()
+        raise
+    return sock

@@ -1,0 +1,250 @@
+"""HTTP to one device at a time: one request, one reply, or one of three errors.
+
+Everything that aiohttp is told not to do stands here (redirects, proxies, cookies, decompression), as do the
+caps on what a device may send. Its exceptions end here too: what leaves is an HttpReply, TransportError,
+InvalidResponseError or DeadlineError.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import sys
+from collections.abc import Awaitable, Mapping
+from contextvars import ContextVar
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any, Final
+
+import aiohttp
+from aiohttp import http_exceptions
+from async_timeout import timeout_at
+from yarl import URL
+
+from ..errors import DeadlineError, Fate, InvalidResponseError, TransportError
+from ..tap import Exchange, Tap, tap
+from ..wire.url import HttpUrl
+from ..wire.xml import MAX_DOCUMENT, is_whole
+from . import tolerant
+from .tolerant import MAX_LOOKS, HttpReply
+
+__all__ = ["HttpClient", "HttpReply"]
+
+_NO_TIMERS: Final = aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None, sock_read=None)
+_SKIPPED_HEADERS: Final = ("Accept", "Accept-Encoding", "User-Agent", "Content-Type")
+_MAX_REMEMBERED: Final = 64
+_IP_BIND_ADDRESS_NO_PORT: Final = 24  # Linux; the socket module names it only from Python 3.12 on
+
+_source: ContextVar[str] = ContextVar("source", default="")
+"""The local address of the request that is being sent. It cannot be told by the host that is asked: one host may be
+asked from several of our addresses at once."""
+
+traffic = logging.getLogger("aioigd.traffic.http")
+
+
+class HttpClient:
+    """Sends requests, each over a connection of its own, through one aiohttp session.
+
+    The session is made with the first request and lasts until :meth:`close`; a later request makes a new one.
+    A new connection for each request is what the most routers survive: keep-alive is broken on many.
+    """
+
+    def __init__(self) -> None:
+        self._session: aiohttp.ClientSession | None = None
+        self._sloppy: dict[tuple[str, int], None] = {}
+
+    async def request(
+        self,
+        method: str,
+        url: HttpUrl,
+        *,
+        deadline: float,
+        source: str = "",
+        headers: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+        repeatable: bool = True,
+    ) -> HttpReply:
+        """Send one request and return the reply, whatever its status.
+
+        ``deadline`` is a time of the loop's clock, ``source`` the local address to send from ("" for any). A reply
+        that aiohttp cannot read is asked for once more with the tolerant reader, if the request is ``repeatable``.
+
+        Raises TransportError where there is no reply, InvalidResponseError for one that breaks a cap, and
+        DeadlineError.
+        """
+        complete = {"Host": url.netloc, "Accept-Encoding": "identity", **(headers or {})}
+        work = self._request(method, url, deadline, source, complete, body, repeatable)
+        listener = tap.get()
+        return await (work if listener is None else _overheard(listener, work, method, url, complete, body))
+
+    async def _request(
+        self,
+        method: str,
+        url: HttpUrl,
+        deadline: float,
+        source: str,
+        complete: Mapping[str, str],
+        body: bytes | None,
+        repeatable: bool,
+    ) -> HttpReply:
+        origin = (url.host, url.port)
+        try:
+            async with timeout_at(deadline):
+                if origin not in self._sloppy:
+                    reply = await self._ask(method, url, source, complete, body)
+                    if reply is not None or not repeatable:
+                        return self._noted(method, url, reply or HttpReply(0, b""))
+                    self._remember_sloppy(origin)
+                reply = await tolerant.ask(method, url, source, complete, body)
+                return self._noted(method, url, reply)
+        except TimeoutError as error:
+            raise DeadlineError(f"no answer from {url} in time") from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise _translated(error, url) from error
+
+    async def close(self) -> None:
+        """Close the session and every connection."""
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+            # Transports that were told to close do so in the loop's next round; nothing is to be left open.
+            await asyncio.sleep(0)
+
+    def _open_session(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            connector = aiohttp.TCPConnector(force_close=True, limit=0, socket_factory=self._make_socket)
+            self._session = aiohttp.ClientSession(
+                connector=connector,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                trust_env=False,
+                auto_decompress=False,
+                timeout=_NO_TIMERS,
+                skip_auto_headers=_SKIPPED_HEADERS,
+            )
+        return self._session
+
+    @staticmethod
+    def _make_socket(address_info: tuple[Any, ...]) -> socket.socket:
+        family, kind, protocol, _, address = address_info
+        sock = socket.socket(family, kind, protocol)
+        try:
+            sock.setblocking(False)
+            source = _source.get()
+            if source:
+                if sys.platform == "linux":
+                    # Without it each bind takes a port for itself, and a batch of thousands runs out of them.
+                    sock.setsockopt(socket.IPPROTO_IP, _IP_BIND_ADDRESS_NO_PORT, 1)
+                sock.bind(_bindable(source, address))
+        except BaseException:
+            sock.close()
+            raise
+        return sock
+
+    async def _ask(
+        self, method: str, url: HttpUrl, source: str, headers: Mapping[str, str], body: bytes | None
+    ) -> HttpReply | None:
+        """Send one request through aiohttp; None is a reply that came, but cannot be read this way."""
+        session = self._open_session()
+        token = _source.set(source)
+        try:
+            async with session.request(
+                method, _yarl(url), data=body, headers=headers, allow_redirects=False
+            ) as response:
+                encoding = response.headers.get("Content-Encoding", "identity")
+                if encoding.lower() not in ("identity", ""):
+                    raise InvalidResponseError(f"a reply in the encoding {encoding[:40]!r} is refused")
+                document, whole, ended_well = await _read(response)
+                if whole:
+                    # The document's own end counts; the connection may say what it likes.
+                    response.close()
+                elif not ended_well or document.lstrip().startswith(b"<"):
+                    return None
+                return HttpReply(response.status, tolerant.dechunked(document), response.headers)
+        except (aiohttp.ClientResponseError, http_exceptions.HttpProcessingError):
+            return None
+        finally:
+            _source.reset(token)
+
+    def _remember_sloppy(self, origin: tuple[str, int]) -> None:
+        self._sloppy[origin] = None
+        if len(self._sloppy) > _MAX_REMEMBERED:
+            del self._sloppy[next(iter(self._sloppy))]
+
+    def _noted(self, method: str, url: HttpUrl, reply: HttpReply) -> HttpReply:
+        traffic.debug("%s %s: %d, %r", method, url, reply.status, reply.body)
+        return reply
+
+
+async def _overheard(
+    listener: Tap,
+    work: Awaitable[HttpReply],
+    method: str,
+    url: HttpUrl,
+    headers: Mapping[str, str],
+    body: bytes | None,
+) -> HttpReply:
+    """Do the work, and tell the listener what was asked and answered."""
+    loop = asyncio.get_running_loop()
+    exchange = Exchange(method, str(url), headers, body or b"", began=loop.time(), seconds=0.0)
+    try:
+        reply = await work
+    except BaseException as error:
+        listener.exchange(replace(exchange, seconds=loop.time() - exchange.began, failure=type(error).__name__))
+        raise
+    listener.exchange(
+        replace(
+            exchange,
+            seconds=loop.time() - exchange.began,
+            status=reply.status,
+            reply_headers=dict(reply.headers),
+            reply=reply.body,
+        )
+    )
+    return reply
+
+
+async def _read(response: aiohttp.ClientResponse) -> tuple[bytes, bool, bool]:
+    """Return the body as far as it came, whether that is all of it, and whether it ended as HTTP says it should."""
+    document = bytearray()
+    looks = MAX_LOOKS
+    try:
+        while chunk := await response.content.readany():
+            document += chunk
+            if len(document) > MAX_DOCUMENT:
+                response.close()
+                raise InvalidResponseError(f"a reply of over {MAX_DOCUMENT} bytes", status=response.status)
+            if looks and b">" in chunk:
+                looks -= 1
+                received = bytes(document)
+                if is_whole(received):
+                    return received, True, True
+    except (aiohttp.ClientPayloadError, aiohttp.ClientConnectionError, ConnectionError):
+        received = bytes(document)
+        return received, is_whole(received), False
+    received = bytes(document)
+    return received, is_whole(received), True
+
+
+def _bindable(source: str, address: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return the socket address of ``source``; a link-local one is in the zone of the ``address`` to connect to."""
+    if ":" not in source:
+        return source, 0
+    zone = str(address[0]).partition("%")[2]
+    index = int(zone) if zone.isdecimal() else socket.if_nametoindex(zone) if zone else address[3]
+    return source, 0, 0, index
+
+
+@lru_cache(maxsize=_MAX_REMEMBERED)
+def _yarl(url: HttpUrl) -> URL:
+    # In parts, because a path may begin with two slashes, and would be taken for another host.
+    path, _, query = url.target.partition("?")
+    authority = f"[{url.host}]:{url.port}" if ":" in url.host else f"{url.host}:{url.port}"
+    return URL.build(scheme="http", authority=authority, path=path, query_string=query, encoded=True)
+
+
+def _translated(error: Exception, url: HttpUrl) -> TransportError:
+    reason = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+    text = getattr(reason, "strerror", None) or str(reason) or type(reason).__name__
+    unreached = isinstance(error, aiohttp.ClientConnectorError) or isinstance(reason, ConnectionRefusedError)
+    return TransportError(f"{url}: {text}", Fate.UNREACHED if unreached else Fate.CUT)

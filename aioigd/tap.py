@@ -1,0 +1,47 @@
+"""A place from which all that is said on the network can be listened to; costs one look at a variable if nobody does.
+
+``aioigd.testing.recording`` puts its recorder here. It counts for what is done in the same context: by the task that
+put it there, and by those it starts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Final, Literal, Protocol
+
+__all__ = ["Exchange", "Tap", "tap"]
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """An HTTP request and what came of it.
+
+    ``began`` is a time of the loop's clock, ``seconds`` how long it took. ``failure`` is the name of the exception
+    where no reply came; ``status``, ``reply_headers`` and ``reply`` mean nothing then.
+    """
+
+    method: str
+    url: str
+    headers: Mapping[str, str] = field(hash=False)
+    body: bytes
+    began: float
+    seconds: float
+    status: int = 0
+    reply_headers: Mapping[str, str] = field(default_factory=dict, hash=False)
+    reply: bytes = b""
+    failure: str = ""
+
+
+class Tap(Protocol):
+    """Who listens."""
+
+    def datagram(self, direction: Literal["in", "out"], payload: bytes, peer: str) -> None:
+        """Hear a datagram, whatever is in it; ``peer`` is the address of the other side."""
+
+    def exchange(self, exchange: Exchange) -> None:
+        """Hear an HTTP request with its reply."""
+
+
+tap: Final[ContextVar[Tap | None]] = ContextVar("aioigd_tap", default=None)
