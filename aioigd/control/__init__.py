@@ -1,0 +1,1 @@
+"""Policy: what to do with what came back."""
