@@ -1,0 +1,636 @@
+"""The keeper, with a model of a router and in virtual time: hours pass at once, and nothing depends on the machine."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+import pytest
+
+from aioigd import Change, ChangeKind, IGDError, Lease, LeaseState, UPnPResult, UsageError
+from aioigd.leases.keeper import RELEASE_TIME, Keeper
+
+from .model import THEM, US, ModelRouter, claim, state_of
+from .virtual import VirtualLoop, run
+
+HOUR = 3600.0
+DAY = 24 * HOUR
+POLL = 60.0
+
+
+@asynccontextmanager
+async def leased(router: ModelRouter, port: object = 8080, **changes: object) -> AsyncIterator[Lease]:
+    """A lease on a keeper of its own, after which nothing may be left."""
+    keeper = Keeper(router, wall_clock=lambda: 0.0)
+    lease = await keeper.hold(claim(port, **changes))
+    try:
+        yield lease
+    finally:
+        await keeper.release(lease)
+        await keeper.close()
+        assert not len(keeper)
+        assert not router.listeners
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def changed(lease: Lease) -> list[Change]:
+    """Collect what happens to a lease until it ends."""
+    return [change async for change in lease.changes()]
+
+
+def kinds(changes: list[Change]) -> list[ChangeKind]:
+    return [change.kind for change in changes]
+
+
+class Recorded:
+    """What a reader of a lease's changes has read so far."""
+
+    def __init__(self, lease: Lease) -> None:
+        self._changes: list[Change] = []
+        self._iterator = lease.changes()
+
+    async def kinds(self) -> list[ChangeKind]:
+        with suppress(TimeoutError):
+            while True:
+                async with asyncio.timeout(0.0001):
+                    self._changes.append(await anext(self._iterator))
+        return kinds(self._changes)
+
+
+# The ordinary life of a lease
+
+
+def test_a_lease_is_renewed_at_half_its_time_and_gone_in_the_end() -> None:
+    async def main() -> None:
+        router = ModelRouter()
+        async with leased(router, duration=3600) as lease:
+            assert (lease.state, lease.external_port, str(lease.external_address)) == (
+                LeaseState.ACTIVE,
+                8080,
+                "11.22.33.44",
+            )
+            assert lease.last_confirmed is not None
+            for half_hours in range(1, 20):
+                before = router.asked["add"]
+                await asyncio.sleep(HOUR / 2 + 1)
+                assert (router.asked["add"] - before, half_hours) == (1, half_hours)
+                assert router.owner(8080) == US
+        assert router.table == {}
+
+    run(main())
+
+
+def test_all_leases_of_a_mapper_share_one_task_and_one_timer() -> None:
+    async def main() -> None:
+        router = ModelRouter()
+        keeper = Keeper(router, wall_clock=lambda: 0.0)
+        before = asyncio.all_tasks()
+        leases = [await keeper.hold(claim(port)) for port in range(1000, 1100)]
+        assert len(asyncio.all_tasks() - before) == 1
+        await asyncio.sleep(3 * HOUR)
+        assert all(state_of(lease) is LeaseState.ACTIVE for lease in leases)
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualLoop)
+        assert loop.most_timers < 30
+        await keeper.close()
+        assert router.table == {}
+
+    run(main())
+
+
+def test_several_ports_and_both_protocols_are_one_lease() -> None:
+    async def main() -> None:
+        router = ModelRouter()
+        async with leased(router, [8080, 8081], proto=["TCP", "udp"]) as lease:
+            assert [(one.external_port, one.proto) for one in lease.mappings] == [
+                (8080, "TCP"),
+                (8080, "UDP"),
+                (8081, "TCP"),
+                (8081, "UDP"),
+            ]
+            del router.table[lease.mappings[2].key]
+            await asyncio.sleep(HOUR)
+            assert len(router.table) == 4
+        assert router.table == {}
+
+    run(main())
+
+
+@pytest.mark.parametrize("can_tell", [True, False])
+def test_a_permanent_mapping_is_looked_after_and_made_again(can_tell: bool) -> None:
+    async def main() -> None:
+        router = ModelRouter(grants=lambda _: 0, can_tell=can_tell)
+        async with leased(router) as lease:
+            await asyncio.sleep(DAY)
+            assert router.asked["add"] == 1
+            assert state_of(lease) is LeaseState.ACTIVE
+            router.restart()
+            await asyncio.sleep(POLL + 1)
+            assert router.owner(8080) == US
+
+    run(main())
+
+
+@pytest.mark.parametrize("reports", [lambda remaining: remaining, lambda _: 0, lambda _: 3600])
+@pytest.mark.parametrize("part", [0.9, 0.4, 0.1])
+def test_a_lease_that_the_router_cuts_short_is_learned_and_held_all_the_same(part: float, reports: object) -> None:
+    async def main() -> None:
+        router = ModelRouter(really_lasts=lambda granted: granted * part, reports=reports)  # type: ignore[arg-type]
+        async with leased(router, duration=3600):
+            await asyncio.sleep(4 * HOUR)
+            dark = 0
+            for _ in range(50):
+                await asyncio.sleep(97.0)
+                dark += router.owner(8080) is None
+            assert dark == 0
+
+    run(main())
+
+
+def test_a_router_that_says_yes_and_does_nothing_is_an_error() -> None:
+    async def main() -> None:
+        router = ModelRouter(really_lasts=lambda _: -1.0)
+        with pytest.raises(IGDError) as caught:
+            async with leased(router):
+                pass
+        assert caught.value.result is UPnPResult.PORT_MAPPING_NOT_FOUND
+
+    run(main())
+
+
+# Recovery
+
+
+@pytest.mark.parametrize("new_place", [True, False])
+def test_after_a_restart_nobody_announced_the_mapping_is_back_within_one_poll(new_place: bool) -> None:
+    async def main() -> None:
+        router = ModelRouter()
+        async with leased(router, [8080, 8081]) as lease:
+            record = Recorded(lease)
+            await asyncio.sleep(100.0)
+            router.restart(new_place=new_place)
+            await asyncio.sleep(POLL + 1)
+            assert len(router.table) == 2
+            assert state_of(lease) is LeaseState.ACTIVE
+            assert await record.kinds() == [ChangeKind.LOST, ChangeKind.BACK]
+
+    run(main())
+
+
+@pytest.mark.parametrize("new_place", [True, False])
+def test_after_a_restart_that_was_announced_the_mapping_is_back_at_once(new_place: bool) -> None:
+    async def main() -> None:
+        router = ModelRouter()
+        async with leased(router):
+            for _ in range(100):
+                await asyncio.sleep(5.0)
+                router.restart(new_place=new_place)
+                assert router.on_restart is not None
+                router.on_restart()
+                await asyncio.sleep(1.0)
+                assert router.owner(8080) == US
+            assert router.asked["add"] == 101
+
+    run(main())
+
+
+def test_a_hundred_restarts_do_not_make_the_lease_seem_a_short_one() -> None:
+    async def main() -> None:
+        router = ModelRouter()
+        async with leased(router):
+            for _ in range(100):
+                router.restart()
+                await asyncio.sleep(POLL + 5)
+            before = router.asked["add"]
+            await asyncio.sleep(HOUR)
+            assert router.asked["add"] - before <= 2
+
+    run(main())
+
+
+def test_a_router_that_is_away_is_not_asked_for_each_mapping_and_all_are_back_when_it_is() -> None:
+    async def main() -> None:
+        router = ModelRouter()
+        async with leased(router, list(range(1000, 1200)), duration=600) as lease:
+            record = Recorded(lease)
+            router.is_away = True
+            router.asked.clear()
+            await asyncio.sleep(300.0)
+            assert state_of(lease) is LeaseState.RENEWING
+            await asyncio.sleep(2 * HOUR)
+            assert sum(router.asked.values()) < 300
+            assert state_of(lease) is LeaseState.LOST
+            router.is_away = False
+            await asyncio.sleep(POLL + 5)
+            assert state_of(lease) is LeaseState.ACTIVE
+            assert len([key for key in router.table if router.owner(key.external_port) == US]) == 200
+            assert await record.kinds() == [ChangeKind.LOST, ChangeKind.BACK]
+
+    run(main())
+
+
+def test_when_this_machine_gets_another_address_the_mapping_follows() -> None:
+    async def main() -> None:
+        router = ModelRouter()
+        async with leased(router) as lease:
+            router.us = "192.168.1.3"
+            await asyncio.sleep(POLL + 1)
+            assert router.owner(8080) == "192.168.1.3"
+            assert lease.mappings[0].internal_client == "192.168.1.3"
+        assert router.table == {}
+
+    run(main())
+
+
+def test_another_gateway_and_another_external_address_are_told() -> None:
+    async def main() -> None:
+        router = ModelRouter()
+        async with leased(router) as lease:
+            record = Recorded(lease)
+            router.name, router.address = "another", "5.6.7.8"
+            router.restart()
+            await asyncio.sleep(POLL + 1)
+            router.address = None
+            await asyncio.sleep(POLL + 1)
+            assert lease.external_address is None
+            router.address = "5.6.7.8"
+            assert router.on_change is not None
+            router.on_change()
+            await asyncio.sleep(1.0)
+            assert str(lease.external_address) == "5.6.7.8"
+            assert await record.kinds() == [
+                ChangeKind.NEW_ADDRESS,
+                ChangeKind.GATEWAY_REPLACED,
+                ChangeKind.LOST,
+                ChangeKind.BACK,
+                ChangeKind.NEW_ADDRESS,
+                ChangeKind.NEW_ADDRESS,
+            ]
+
+    run(main())
+
+
+def test_after_the_machine_was_suspended_everything_is_looked_after() -> None:
+    async def main() -> None:
+        router = ModelRouter(reports=lambda _: 0)
+        asleep = 0.0
+        loop = asyncio.get_running_loop()
+        keeper = Keeper(router, wall_clock=lambda: loop.time() + asleep)
+        lease = await keeper.hold(claim(duration=3600))
+        await asyncio.sleep(10.0)
+        asleep += 8 * HOUR
+        router.table.clear()
+        await asyncio.sleep(POLL)
+        assert router.owner(8080) == US
+        asleep += 1800.0  # the router still has it, but not for long
+        await asyncio.sleep(POLL + 1)
+        assert router.asked["add"] == 3
+        await keeper.release(lease)
+
+    run(main())
+
+
+def test_hints_that_prove_false_are_followed_ever_more_rarely() -> None:
+    async def main() -> None:
+        router = ModelRouter()
+        async with leased(router, list(range(1000, 1100))):
+            router.asked.clear()
+            for _ in range(6_000):  # ten a second for ten minutes
+                assert router.on_restart is not None
+                assert router.on_change is not None
+                router.on_restart()
+                router.on_change()
+                await asyncio.sleep(0.1)
+            assert router.asked["look"] < 20
+            assert sum(router.asked.values()) < 150
+            router.restart()
+            await asyncio.sleep(POLL + 1)
+            assert router.owner(1000) == US
+
+    run(main())
+
+
+def test_the_gateway_is_listened_to_anew_where_it_may_have_forgotten_us() -> None:
+    async def main() -> None:
+        router = ModelRouter()
+        async with leased(router):
+            await asyncio.sleep(POLL + 1)
+            assert True not in router.follows
+            router.restart()
+            await asyncio.sleep(POLL + 1)
+            assert True in router.follows
+
+    run(main())
+
+
+# Ports that are somebody else's
+
+
+def test_by_default_a_port_of_another_host_is_left_alone() -> None:
+    async def main() -> None:
+        router = ModelRouter()
+        router.hold(8080)
+        with pytest.raises(IGDError) as caught:
+            async with leased(router):
+                pass
+        assert caught.value.result is UPnPResult.CONFLICT_WITH_OTHER_MAPPING
+        assert router.owner(8080) == THEM
+
+    run(main())
+
+
+def test_a_port_that_was_stolen_is_reported_left_alone_and_taken_again_when_it_is_free() -> None:
+    async def main() -> None:
+        router = ModelRouter()
+        async with leased(router) as lease:
+            record = Recorded(lease)
+            key = router.hold(8080)
+            await asyncio.sleep(HOUR)
+            assert state_of(lease) is LeaseState.LOST
+            assert router.owner(8080) == THEM
+            del router.table[key]
+            await asyncio.sleep(2 * POLL)
+            assert state_of(lease) is LeaseState.ACTIVE
+            assert await record.kinds() == [ChangeKind.LOST, ChangeKind.BACK]
+            router.hold(8080)
+        assert router.owner(8080) == THEM, "what somebody has taken is not deleted"
+
+    run(main())
+
+
+def test_take_over_takes_it_back() -> None:
+    async def main() -> None:
+        router = ModelRouter()
+        router.hold(8080)
+        async with leased(router, on_conflict="take_over"):
+            assert router.owner(8080) == US
+            router.hold(8080)
+            await asyncio.sleep(POLL + 1)
+            assert router.owner(8080) == US
+
+    run(main())
+
+
+def test_other_port_takes_another_and_stays_on_it() -> None:
+    async def main() -> None:
+        router = ModelRouter()
+        router.hold(8080)
+        async with leased(router, on_conflict="other_port") as lease:
+            record = Recorded(lease)
+            first = lease.external_port
+            assert first != 8080
+            assert lease.mappings[0].internal_port == 8080
+            await asyncio.sleep(DAY)
+            assert lease.external_port == first
+            router.restart()
+            await asyncio.sleep(POLL + 1)
+            assert lease.external_port == first
+            router.hold(first)
+            await asyncio.sleep(POLL + 1)
+            assert lease.external_port not in (first, 8080)
+            assert (await record.kinds())[-2:] == [ChangeKind.NEW_PORT, ChangeKind.BACK]
+        assert sorted(router.table.values(), key=lambda row: row.client)[0].client == THEM
+
+    run(main())
+
+
+def test_any_port_is_the_same_one_in_the_next_run_and_another_one_for_the_next_lease() -> None:
+    async def main() -> list[int]:
+        router = ModelRouter()
+        keeper = Keeper(router, wall_clock=lambda: 0.0)
+        leases = await asyncio.gather(*(keeper.hold(claim(0, desc="a game")) for _ in range(3)))
+        ports = [lease.external_port for lease in leases]
+        assert len(set(ports)) == 3
+        assert all(lease.mappings[0].internal_port == lease.external_port for lease in leases)
+        await keeper.close()
+        return ports
+
+    assert run(main()) == run(main())
+
+
+def test_a_router_that_can_choose_the_port_does() -> None:
+    async def main() -> None:
+        router = ModelRouter(can_choose=True)
+        async with leased(router, 0, internal_port=8080) as lease:
+            first = lease.external_port
+        router.hold(first)
+        async with leased(router, 0, internal_port=8080) as lease:
+            assert (lease.external_port, lease.mappings[0].internal_port) == (first + 1, 8080)
+        async with leased(router, 0) as lease:
+            first = lease.external_port
+        router.hold(first)
+        async with leased(router, 0) as lease:
+            assert lease.mappings[0].internal_port == lease.external_port == first + 1
+        assert {row.client for row in router.table.values()} == {THEM}
+
+    run(main())
+
+
+def test_of_a_range_the_first_free_port_is_taken_for_both_protocols() -> None:
+    async def main() -> None:
+        router = ModelRouter()
+        for port in (7000, 7001, 7003):
+            router.hold(port, proto="UDP")
+        async with leased(router, range(7000, 7004), proto=["TCP", "UDP"]) as lease:
+            assert {one.key for one in lease.mappings} == {(7002, "TCP", ""), (7002, "UDP", "")}
+        assert len(router.table) == 3
+        router.hold(7002, proto="UDP")
+        with pytest.raises(IGDError) as caught:
+            async with leased(router, range(7000, 7004), proto=["TCP", "UDP"]):
+                pass
+        assert caught.value.result is UPnPResult.CONFLICT_WITH_OTHER_MAPPING
+        assert len(router.table) == 4
+
+    run(main())
+
+
+def test_two_leases_on_one_port_share_the_mapping_and_the_last_one_deletes_it() -> None:
+    async def main() -> None:
+        router = ModelRouter()
+        keeper = Keeper(router, wall_clock=lambda: 0.0)
+        one, other = await keeper.hold(claim()), await keeper.hold(claim())
+        await keeper.release(one)
+        assert router.owner(8080) == US
+        await keeper.release(other)
+        assert router.table == {}
+
+    run(main())
+
+
+# Beginnings and ends
+
+
+def test_a_lease_that_is_not_required_begins_as_lost_and_is_had_when_the_router_comes() -> None:
+    async def main() -> None:
+        router = ModelRouter(is_away=True)
+        async with leased(router, list(range(1000, 1100)), required=False) as lease:
+            assert sum(router.asked.values()) < 20
+            record = Recorded(lease)
+            assert (lease.state, lease.external_port, lease.last_confirmed) == (LeaseState.LOST, 0, None)
+            await asyncio.sleep(HOUR)
+            router.is_away = False
+            await asyncio.sleep(POLL + 5)
+            assert state_of(lease) is LeaseState.ACTIVE
+            assert (len(lease.mappings), lease.external_port) == (100, 1000)
+            assert await record.kinds() == [ChangeKind.NEW_ADDRESS, ChangeKind.BACK]
+
+    run(main())
+
+
+def test_a_required_lease_that_cannot_be_had_leaves_nothing() -> None:
+    async def main() -> None:
+        router = ModelRouter()
+        router.hold(1050)
+        with pytest.raises(IGDError):
+            async with leased(router, list(range(1000, 1100))):
+                pass
+        assert [row.client for row in router.table.values()] == [THEM]
+        assert router.asked["add"] < 70
+
+    run(main())
+
+
+@pytest.mark.parametrize("after", range(12))
+def test_a_lease_that_is_cancelled_while_it_begins_leaves_nothing(after: int) -> None:
+    async def main() -> None:
+        router = ModelRouter()
+        keeper = Keeper(router, wall_clock=lambda: 0.0)
+        task = asyncio.ensure_future(keeper.hold(claim([8080, 8081])))
+        await asyncio.sleep(after * 0.0005)
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await keeper.release(await task)
+        assert router.table == {}
+        await keeper.close()
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    run(main())
+
+
+@pytest.mark.parametrize("after", range(8))
+def test_closing_ends_leases_that_are_about_to_begin(after: int) -> None:
+    async def main() -> None:
+        router = ModelRouter()
+        keeper = Keeper(router, wall_clock=lambda: 0.0)
+        held = await keeper.hold(claim(9000))
+        task = asyncio.ensure_future(keeper.hold(claim([8080, 8081])))
+        await asyncio.sleep(after * 0.0005)
+        await keeper.close()
+        with suppress(UsageError):
+            await keeper.release(await task)
+        await keeper.release(held)
+        assert router.table == {}
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    run(main())
+
+
+def test_the_end_is_bounded_when_the_router_hangs() -> None:
+    async def main() -> None:
+        router = ModelRouter()
+        loop = asyncio.get_running_loop()
+        async with leased(router, list(range(1000, 1100))):
+            router.before_answer = lambda _: asyncio.sleep(10_000.0)
+            started = loop.time()
+        assert loop.time() - started <= RELEASE_TIME + 0.1
+
+    run(main())
+
+
+def test_an_end_that_is_cancelled_goes_on_behind() -> None:
+    async def main() -> None:
+        router = ModelRouter()
+        keeper = Keeper(router, wall_clock=lambda: 0.0)
+        lease = await keeper.hold(claim())
+        ending = asyncio.ensure_future(keeper.release(lease))
+        await asyncio.sleep(0)
+        ending.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await ending
+        await keeper.close()
+        assert router.table == {}
+
+    run(main())
+
+
+def test_a_lease_that_ends_while_it_is_renewed_leaves_nothing() -> None:
+    async def main() -> None:
+        router = ModelRouter()
+        keeper = Keeper(router, wall_clock=lambda: 0.0)
+        lease = await keeper.hold(claim(duration=100))
+        other = await keeper.hold(claim(9000))
+        adds = router.asked["add"]
+        await asyncio.sleep(49.0)
+        while router.asked["add"] == adds:  # noqa: ASYNC110 - there is nothing to be told by
+            await asyncio.sleep(0.0005)
+        await keeper.release(lease)
+        await asyncio.sleep(1.0)
+        assert router.owner(8080) is None
+        await keeper.release(other)
+        assert router.table == {}
+
+    run(main())
+
+
+def test_changes_end_with_the_lease_for_every_reader() -> None:
+    async def main() -> None:
+        router = ModelRouter()
+        async with leased(router) as lease:
+            readers = [asyncio.ensure_future(changed(lease)) for _ in range(3)]
+            await asyncio.sleep(0)
+            readers[0].cancel()
+            router.restart()
+            await asyncio.sleep(POLL + 1)
+            later = asyncio.ensure_future(changed(lease))
+            await asyncio.sleep(0)
+        outcomes = await asyncio.gather(*readers, later, return_exceptions=True)
+        assert isinstance(outcomes[0], asyncio.CancelledError)
+        assert outcomes[1] == outcomes[2]
+        assert [one.kind for one in outcomes[1]] == [ChangeKind.LOST, ChangeKind.BACK]  # type: ignore[union-attr]
+        assert outcomes[3] == []
+        assert await changed(lease) == []
+
+    run(main())
+
+
+def test_what_the_keeper_handles_by_itself_is_nothing_to_worry_about(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "aioigd")
+
+    async def main() -> None:
+        router = ModelRouter()
+        async with leased(router, [8080, 8081], duration=600):
+            router.restart()
+            await asyncio.sleep(POLL + 1)
+            router.is_away = True
+            await asyncio.sleep(HOUR)
+            router.is_away = False
+            await asyncio.sleep(POLL + 1)
+            router.hold(8080)
+            await asyncio.sleep(HOUR)
+
+    run(main())
+    assert caplog.records
+    assert {record.name for record in caplog.records} == {"aioigd.lease"}
+    assert max(record.levelno for record in caplog.records) <= logging.INFO
+
+
+def test_a_defect_in_the_house_does_not_end_the_keeping(caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        router = ModelRouter()
+
+        async def stumble(what: str) -> None:
+            if what == "address":
+                raise ZeroDivisionError
+
+        async with leased(router):
+            router.before_answer = stumble
+            await asyncio.sleep(POLL + 5)
+            router.before_answer = None
+            router.restart()
+            await asyncio.sleep(2 * POLL)
+            assert router.owner(8080) == US
+
+    run(main())
+    assert "ZeroDivisionError" in caplog.text
