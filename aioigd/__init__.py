@@ -1,0 +1,72 @@
+"""Opens ports on home routers (UPnP IGD) from asyncio programs.
+
+::
+
+    async with aioigd.PortMapper() as mapper:
+        mapping = await mapper.add_port_mapping(8080, proto="TCP", desc="my server", duration=3600)
+        print(await mapper.query_external_address(), mapping.external_port)
+"""
+
+from .control.gateway import Gateway
+from .control.meter import TrafficMeter
+from .errors import (
+    Attempt,
+    DeadlineError,
+    DiscoveryError,
+    IGDError,
+    InvalidResponseError,
+    RefusedError,
+    TransportError,
+    UsageError,
+)
+from .leases import Change, ChangeKind, Lease, LeaseState
+from .mapper import PortMapper
+from .models import (
+    ConnectionStatus,
+    ConnectionType,
+    Device,
+    FirewallStatus,
+    LinkProperties,
+    NatStatus,
+    Pinhole,
+    PortMapping,
+    TrafficRates,
+    TrafficTotals,
+)
+from .results import IGDStatus, UPnPResult
+from .shared import add_port_mapping, delete_port_mapping, discover, query_external_address
+
+__all__ = [
+    "Attempt",
+    "Change",
+    "ChangeKind",
+    "ConnectionStatus",
+    "ConnectionType",
+    "DeadlineError",
+    "Device",
+    "DiscoveryError",
+    "FirewallStatus",
+    "Gateway",
+    "IGDError",
+    "IGDStatus",
+    "InvalidResponseError",
+    "Lease",
+    "LeaseState",
+    "LinkProperties",
+    "NatStatus",
+    "Pinhole",
+    "PortMapper",
+    "PortMapping",
+    "RefusedError",
+    "TrafficMeter",
+    "TrafficRates",
+    "TrafficTotals",
+    "TransportError",
+    "UPnPResult",
+    "UsageError",
+    "add_port_mapping",
+    "delete_port_mapping",
+    "discover",
+    "query_external_address",
+]
+__version__ = "0.1.0"

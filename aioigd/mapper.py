@@ -1,0 +1,302 @@
+"""The façade: owns the session, the gateway in mind and everything under way; hands out gateways."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from math import isfinite
+from typing import Self
+from weakref import ref
+
+from .control.call import Call
+from .control.current import CurrentGateway
+from .control.finder import Finder
+from .control.gateway import Gateway
+from .control.keeping import KeepableGateway
+from .control.search import SearchOptions
+from .control.singleflight import Lanes
+from .control.verbs import Verbs
+from .errors import UsageError
+from .leases.claim import OnConflict, PortLike, check_claim
+from .leases.keeper import Keeper
+from .leases.lease import Lease
+from .models import Device, PortMapping, check_key, check_port, check_request
+from .net.http import HttpClient
+from .wire.url import parse_url
+
+__all__ = ["PortMapper"]
+
+_LONGEST: float = 3600.0
+"""Seconds: no timeout may be longer."""
+
+
+class PortMapper:
+    """Maps ports on the router in front of this machine; the asyncio counterpart of Godot's ``UPNP``.
+
+    ``source_address``: the local IP address to search from, and so the interface; all of them if None.
+    ``location``: the URL of a device description (http), which is read instead of searching. ``timeout``: seconds
+    for one call's own work, ``discovery_timeout``: seconds for the search within it, each more than 0 and at most
+    3600. ``ttl``: hops that the search may travel, 0 to 255. ``local_port``: the local UDP port to search from, 0
+    for any. ``ipv6``: search over IPv6 instead of IPv4 (UDA 1.1 annex A). Anything else raises IGDError, which is
+    also a ValueError.
+
+    Use it with ``async with``, or call :meth:`close` in the end. It belongs to the event loop in which it is first
+    used; any number of tasks may use it at once. Closing it deletes no mapping.
+    """
+
+    def __init__(
+        self,
+        *,
+        source_address: str | None = None,
+        location: str | None = None,
+        timeout: float = 10.0,
+        discovery_timeout: float = 5.0,
+        ttl: int = 2,
+        local_port: int = 0,
+        ipv6: bool = False,
+    ) -> None:
+        self._timeout = _check_seconds(timeout, "timeout")
+        self._options = SearchOptions(
+            source_address=_check_source(source_address),
+            location=_check_location(location),
+            ttl=_check_ttl(ttl),
+            local_port=check_port(local_port, "local_port", lowest=0),
+            ipv6=bool(ipv6),
+        )
+        self._http = HttpClient()
+        self._lanes = Lanes()
+        self._finder = Finder(self._http, self._options)
+        self._current = CurrentGateway(
+            self._http,
+            self._finder,
+            self._lanes,
+            timeout=self._timeout,
+            discovery_timeout=_check_seconds(discovery_timeout, "discovery_timeout"),
+            check_open=self._check_open,
+        )
+        self._verbs = Verbs(self._current, self._lanes, self._timeout)
+        keepable = KeepableGateway(self._http, self._current, self._verbs, self._options)
+        self._keeper = Keeper(keepable)
+        self._loop: ref[asyncio.AbstractEventLoop] | None = None
+        self._closed = False
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else f"{len(self._lanes)} calls under way"
+        return f"<PortMapper {state}, gateway {self._current.in_mind!r}>"
+
+    @property
+    def devices(self) -> list[Device]:
+        """The devices found by the last search, a plain list.
+
+        What a program appends to it or removes from it counts from the next call on; assigning a list replaces it.
+        """
+        return self._current.devices
+
+    @devices.setter
+    def devices(self, devices: list[Device]) -> None:
+        self._current.devices = devices
+
+    async def __aenter__(self) -> Self:
+        self._check_open()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close everything that is open. Calls under way are cancelled, and what they had sent is settled first.
+
+        Mappings stay: who wants them gone deletes them. May be called more than once.
+        """
+        if self._closed:
+            return
+        self._check_open()
+        try:
+            await self._keeper.close()
+        finally:
+            self._closed = True
+            try:
+                await self._lanes.settle()
+            finally:
+                self._lanes.drop()
+                await self._http.close()
+
+    async def discover(
+        self, timeout: float = 2.0, ttl: int = 2, device_filter: str = "InternetGatewayDevice"
+    ) -> list[Device]:
+        """Search for devices for the whole of ``timeout``, and return all that answered.
+
+        ``timeout``: seconds, more than 0 and at most 3600. ``ttl``: hops that the search may travel, 0 to 255.
+        ``device_filter``: only devices with this text in one of their device or service types; all if empty. The
+        list, empty where nobody answers, becomes :attr:`devices`; likely gateways come first.
+
+        Raises IGDError: INVALID_ARGS for other arguments, SOCKET_ERROR where nothing can be sent.
+        """
+        self._check_open()
+        seconds = _check_seconds(timeout, "timeout")
+        hops = _check_ttl(ttl)
+        if not isinstance(device_filter, str):
+            raise UsageError(f"device_filter must be a str, not {device_filter!r}")
+        flight = self._lanes.enter(
+            "survey",
+            (seconds, hops, device_filter),
+            Call(seconds),
+            lambda _: self._finder.survey(seconds, hops, device_filter),
+        )
+        self.devices = await flight.join()
+        return self.devices
+
+    async def get_gateway(self) -> Gateway:
+        """Return the gateway: the one in mind, else the first valid of :attr:`devices`, else the first one found.
+
+        Calls that come while a search is under way share it. A search ends as soon as a gateway is certain.
+
+        Raises IGDError: NO_DEVICES where nobody answers within ``discovery_timeout``, NO_GATEWAY where nobody who
+        does can map ports, SOCKET_ERROR where nothing can be sent.
+        """
+        self._check_open()
+        return await self._current.find()
+
+    async def add_port_mapping(
+        self,
+        port: int,
+        internal_port: int = 0,
+        desc: str = "",
+        proto: str = "UDP",
+        duration: int = 0,
+        *,
+        internal_client: str | IPv4Address | None = None,
+        remote_host: str | IPv4Address = "",
+        verify: bool = False,
+    ) -> PortMapping:
+        """Forward an external port of the gateway to this machine (AddPortMapping, WANIPConnection:2 section 2.5.16).
+
+        ``port``: the external port, 1 to 65535. ``internal_port``: the port here, 0 for the same number. ``desc``:
+        what the router's pages show for it, at most 1024 characters, no control characters. ``proto``: ``"TCP"``
+        or ``"UDP"``, in any case. ``duration``: the lease in seconds, 0 (no limit) to 4294967295.
+        ``internal_client``: the IPv4 address to forward to, if not this machine's. ``remote_host``: the only IPv4
+        address on the internet whose packets are forwarded, "" for all. ``verify``: read the mapping back.
+
+        A mapping that exists for this port and protocol is overwritten. Where the gateway refuses a lease or a
+        description the call tries again without, and returns what was granted. Identical calls that are made while
+        one is under way share it; different ones for the same port and protocol run in the order of the calls.
+
+        Raises IGDError with one of the results of :class:`UPnPResult`, and all requests made in ``attempts``. A wrong
+        argument is also a ValueError, raised before anything is sent; a deadline is also a TimeoutError.
+        """
+        request = check_request(port, internal_port, desc, proto, duration, internal_client, remote_host)
+        return await self._verbs.add(request, overwrite=True, verify=bool(verify))
+
+    async def delete_port_mapping(self, port: int, proto: str = "UDP", *, remote_host: str | IPv4Address = "") -> None:
+        """Delete a mapping of the gateway (DeletePortMapping, WANIPConnection:2 section 2.5.17).
+
+        ``port``, ``proto`` and ``remote_host`` are those with which it was made. Raises IGDError: where there is no
+        such mapping NO_SUCH_ENTRY_IN_ARRAY or PORT_MAPPING_NOT_FOUND, as the gateway's code says (some gateways say
+        nothing); otherwise as :meth:`add_port_mapping`.
+        """
+        await self._verbs.delete(check_key(port, proto, remote_host))
+
+    async def query_external_address(self) -> IPv4Address | IPv6Address:
+        """Return the gateway's address on the internet (GetExternalIPAddress, WANIPConnection:2 section 2.5.20).
+
+        Private addresses and those of 100.64.0.0/10 are returned as they are: they tell of double NAT and of
+        carrier-grade NAT. Raises IGDError: INVALID_RESPONSE for what cannot be anybody's address; otherwise as
+        :meth:`add_port_mapping`.
+        """
+        return await self._verbs.query_external_address()
+
+    @asynccontextmanager
+    async def lease(
+        self,
+        port: PortLike,
+        internal_port: int = 0,
+        desc: str = "",
+        proto: str | Sequence[str] = "UDP",
+        duration: int = 3600,
+        *,
+        on_conflict: OnConflict = "fail",
+        required: bool = True,
+        poll_interval: float = 60.0,
+    ) -> AsyncIterator[Lease]:
+        """Keep ports open for as long as the block runs: ``async with mapper.lease(8080, proto="TCP") as lease:``.
+
+        ``port``: the external port; 0 for any, a ``range`` for any of it, a list of ports for all of them; or an
+        :class:`asyncio.Server` or socket that listens, which gives port, protocol and address. ``proto``: ``"TCP"``,
+        ``"UDP"``, or both in a list. ``internal_port``, ``desc`` and ``duration`` (seconds, 0 for no limit) are those
+        of :meth:`add_port_mapping`. ``on_conflict``: what to do where the port belongs to another mapping: ``"fail"``,
+        ``"take_over"`` it, or take an ``"other_port"``. ``required``: raise if the port cannot be had at first; if
+        false, the lease begins as lost, and is tried again. ``poll_interval``: seconds between two looks at the
+        gateway, more than 0 and at most 3600.
+
+        Mappings are renewed at half their granted time, made again when the gateway has restarted, moved or lost
+        them, and deleted in the end, also on errors and cancellation, within a few seconds. Raises IGDError as
+        :meth:`add_port_mapping` does, CONFLICT_WITH_OTHER_MAPPING where the port is taken.
+        """
+        self._check_open()
+        poll = _check_seconds(poll_interval, "poll_interval")
+        claim = check_claim(port, internal_port, desc, proto, duration, on_conflict, poll=poll, required=bool(required))
+        lease = await self._keeper.hold(claim)
+        try:
+            yield lease
+        finally:
+            await self._keeper.release(lease)
+
+    async def release(self) -> None:
+        """End what is under way and close the session, but keep the gateway in mind: a later call opens a new one."""
+        try:
+            await self._lanes.settle()
+        finally:
+            if not self._lanes:
+                await self._http.close()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise UsageError("this PortMapper is closed")
+        loop = asyncio.get_running_loop()
+        if self._loop is None:
+            self._loop = ref(loop)
+        elif self._loop() is not loop:
+            raise UsageError("this PortMapper belongs to another event loop; make one for each loop")
+
+
+def _check_seconds(value: object, what: str) -> float:
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, (int, float))
+        or not isfinite(value)
+        or not 0 < value <= _LONGEST
+    ):
+        raise UsageError(f"{what} must be a number of seconds above 0 and up to {_LONGEST:.0f}, not {value!r}")
+    return float(value)
+
+
+def _check_ttl(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 255:
+        raise UsageError(f"ttl must be a whole number of hops from 0 to 255, not {value!r}")
+    return value
+
+
+def _check_source(value: object) -> str | None:
+    if value is None:
+        return None
+    try:
+        address = ip_address(value) if isinstance(value, str) else None
+    except ValueError:
+        address = None
+    if address is None or address.is_unspecified or address.is_multicast:
+        raise UsageError(f"source_address must be an IP address of this machine, not {value!r}")
+    return str(address)
+
+
+def _check_location(value: object) -> str | None:
+    if value is None:
+        return None
+    try:
+        if not isinstance(value, str):
+            raise ValueError("not a str")
+        parse_url(value)
+    except ValueError as error:
+        raise UsageError(f"location must be the http URL of a device description, not {value!r} ({error})") from None
+    return value

@@ -1,0 +1,112 @@
+"""The verbs as plain functions, for programs that map a port and go on.
+
+Behind them is one mapper for each event loop (and each way of searching), which keeps its gateway in mind but
+nothing open: whoever is the last to leave closes the session.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from ipaddress import IPv4Address, IPv6Address
+from weakref import WeakKeyDictionary
+
+from .mapper import PortMapper
+from .models import Device, PortMapping
+
+__all__ = ["add_port_mapping", "delete_port_mapping", "discover", "query_external_address"]
+
+_Way = tuple[str | None, str | None]
+
+
+class _Shared:
+    """A mapper, and how many calls are using it."""
+
+    def __init__(self, way: _Way) -> None:
+        self.mapper = PortMapper(source_address=way[0], location=way[1])
+        self.users = 0
+
+
+_of_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[_Way, _Shared]] = WeakKeyDictionary()
+
+
+async def add_port_mapping(
+    port: int,
+    internal_port: int = 0,
+    desc: str = "",
+    proto: str = "UDP",
+    duration: int = 0,
+    *,
+    internal_client: str | IPv4Address | None = None,
+    remote_host: str | IPv4Address = "",
+    verify: bool = False,
+    source_address: str | None = None,
+    location: str | None = None,
+) -> PortMapping:
+    """Forward an external port of the gateway to this machine, as :meth:`PortMapper.add_port_mapping` does.
+
+    ``source_address`` and ``location`` are those of :class:`PortMapper`. The gateway is kept in mind for the next
+    call in the same event loop; no socket or session stays open.
+    """
+    async with _mapper(source_address, location) as mapper:
+        return await mapper.add_port_mapping(
+            port,
+            internal_port,
+            desc,
+            proto,
+            duration,
+            internal_client=internal_client,
+            remote_host=remote_host,
+            verify=verify,
+        )
+
+
+async def delete_port_mapping(
+    port: int,
+    proto: str = "UDP",
+    *,
+    remote_host: str | IPv4Address = "",
+    source_address: str | None = None,
+    location: str | None = None,
+) -> None:
+    """Delete a mapping of the gateway, as :meth:`PortMapper.delete_port_mapping` does."""
+    async with _mapper(source_address, location) as mapper:
+        await mapper.delete_port_mapping(port, proto, remote_host=remote_host)
+
+
+async def query_external_address(
+    *, source_address: str | None = None, location: str | None = None
+) -> IPv4Address | IPv6Address:
+    """Return the gateway's address on the internet, as :meth:`PortMapper.query_external_address` does."""
+    async with _mapper(source_address, location) as mapper:
+        return await mapper.query_external_address()
+
+
+async def discover(
+    timeout: float = 2.0,
+    ttl: int = 2,
+    device_filter: str = "InternetGatewayDevice",
+    *,
+    source_address: str | None = None,
+) -> list[Device]:
+    """Return all devices that answer a search within ``timeout`` seconds, as :meth:`PortMapper.discover` does."""
+    async with PortMapper(source_address=source_address) as mapper:
+        return await mapper.discover(timeout, ttl, device_filter)
+
+
+@asynccontextmanager
+async def _mapper(source_address: str | None, location: str | None) -> AsyncIterator[PortMapper]:
+    """Lend the running loop's mapper; the last to give it back waits until nothing of it is left open."""
+    ways = _of_loop.setdefault(asyncio.get_running_loop(), {})
+    way = (source_address, location)
+    shared = ways.get(way)
+    if shared is None:
+        shared = ways[way] = _Shared(way)
+    shared.users += 1
+    try:
+        yield shared.mapper
+    finally:
+        shared.users -= 1
+        if not shared.users:
+            await shared.mapper.release()

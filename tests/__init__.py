@@ -1,0 +1,1 @@
+"""The tests of aioigd; each folder mirrors a room of the package."""

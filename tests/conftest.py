@@ -1,0 +1,95 @@
+"""What all tests share: the event loops they run on, and the proof that a test leaves nothing behind.
+
+Coroutines of the modules named here run twice, on asyncio and on uvloop, with asyncio's debug mode switched on. A test
+module that says ``pytestmark = pytest.mark.usefixtures("nothing_is_left")`` fails where a task, a socket or an
+exception that nobody looked at is left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aioigd import PortMapper
+from aioigd.testing import EmulatedGateway, loopback_address
+
+from .support import Canary, settled_loop, sockets
+
+_ON_BOTH_LOOPS = ("control", "leases", "net", "test_mapper", "test_shared", "test_cancellation")
+_HERE = Path(__file__).parent
+
+
+def _loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    factories: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {"asyncio": asyncio.new_event_loop}
+    if sys.platform != "win32":
+        import uvloop
+
+        factories["uvloop"] = uvloop.new_event_loop
+    return factories
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    part = item.path.relative_to(_HERE).parts[0] if _HERE in item.path.parents else ""
+    if part.removesuffix(".py") in _ON_BOTH_LOOPS and item.get_closest_marker("one_loop") is None:
+        return _loop_factories()
+    return {"asyncio": asyncio.new_event_loop}
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "one_loop: says nothing about event loops, so one of them is enough")
+
+
+@pytest.fixture
+async def nothing_is_left() -> AsyncIterator[None]:
+    """Fail the test if it leaves a task, a socket, or an exception that nobody has looked at."""
+    loop = asyncio.get_running_loop()
+    loop.set_debug(True)
+    loop.slow_callback_duration = 10.0  # slow machines are not what is tested
+    unseen: list[Mapping[str, Any]] = []
+    loop.set_exception_handler(lambda _, context: unseen.append(context))
+    tasks_before = asyncio.all_tasks()
+    sockets_before = sockets()
+    yield
+    await settled_loop()  # transports that were told to close do so in the loop's next rounds
+    tasks = asyncio.all_tasks() - tasks_before - {asyncio.current_task()}
+    assert not tasks, "tasks are left"
+    assert not sockets() - sockets_before, "sockets are left"
+    assert not unseen, "something went wrong behind the test's back"
+
+
+@pytest.fixture
+async def gateway() -> AsyncIterator[EmulatedGateway]:
+    """A gateway that keeps to the standard, on a loopback address of its own; all it was sent must be right."""
+    async with EmulatedGateway(address=None) as gateway:
+        yield gateway
+        assert gateway.problems == []
+
+
+@pytest.fixture
+async def mapper(gateway: EmulatedGateway) -> AsyncIterator[PortMapper]:
+    """A mapper that finds ``gateway``, and nothing else."""
+    async with PortMapper(source_address=gateway.address) as mapper:
+        yield mapper
+
+
+@pytest.fixture
+def address() -> Iterator[str]:
+    """A loopback address that nobody else uses."""
+    with loopback_address() as address:
+        yield address
+
+
+@pytest.fixture
+def canary() -> Iterator[Canary]:
+    """A listener on another address, to which nobody may ever connect."""
+    with loopback_address() as address:
+        canary = Canary(address)
+        yield canary
+        assert not canary.is_touched
+        canary.close()

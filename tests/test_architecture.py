@@ -1,0 +1,109 @@
+"""The arrows of the house: which module may import which, read from their syntax trees."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import aioigd
+
+PACKAGE = Path(aioigd.__file__).parent
+MODULES = sorted(path for path in PACKAGE.rglob("*.py") if "__pycache__" not in path.parts)
+
+WORDS = {"errors", "models", "results"}
+MAY_IMPORT = {
+    "errors": WORDS,
+    "models": WORDS,
+    "results": set(),
+    "wire": WORDS | {"wire"},
+    "tap": set(),
+    "net": WORDS | {"tap", "wire", "net"},
+    "control": WORDS | {"wire", "net", "control"},
+    "leases": WORDS | {"leases"},
+    "mapper": WORDS | {"wire", "net", "control", "leases"},
+    "shared": WORDS | {"mapper"},
+    "testing": WORDS | {"tap", "wire", "testing"},
+    "__init__": WORDS | {"control", "leases", "mapper", "shared"},
+}
+"""Each room, and the rooms that it may look into. ``cli`` and ``__main__`` may look anywhere, nobody into them."""
+
+NO_IO = {
+    "asyncio",
+    "socket",
+    "aiohttp",
+    "async_timeout",
+    "ifaddr",
+    "ssl",
+    "selectors",
+    "threading",
+    "http",
+    "urllib.request",
+}
+FOREIGN = {"aiohttp": {"net"}, "lxml": {"wire", "testing"}, "ifaddr": {"net"}, "yarl": {"net"}}
+"""Libraries, and the only rooms that use them."""
+
+
+def room_of(module: Path) -> str:
+    first = module.relative_to(PACKAGE).parts[0]
+    return first.removesuffix(".py")
+
+
+def imports_of(module: Path) -> set[str]:
+    """Return the full names of all modules that a module imports, wherever in it the import stands."""
+    package = ["aioigd", *module.relative_to(PACKAGE).parent.parts]
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(module.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            name = ".".join([*base, *([node.module] if node.module else [])])
+            found.add(name)
+            if name == "aioigd" or (node.level and not node.module):
+                found.update(f"{name}.{alias.name}" for alias in node.names)
+    return found
+
+
+def rooms_imported_by(module: Path) -> set[str]:
+    return {name.split(".")[1] for name in imports_of(module) if name.startswith("aioigd.")}
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_module_imports_only_from_the_rooms_below_it(module: Path) -> None:
+    room = room_of(module)
+    if room in ("cli", "__main__"):
+        return
+    assert rooms_imported_by(module) <= MAY_IMPORT[room]
+
+
+def test_every_room_is_in_the_plan() -> None:
+    assert {room_of(module) for module in MODULES} <= MAY_IMPORT.keys() | {"cli", "__main__"}
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_protocol_and_words_do_no_io(module: Path) -> None:
+    if room_of(module) in ("wire", "errors", "models", "results"):
+        assert not imports_of(module) & NO_IO
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_foreign_libraries_stay_in_their_rooms(module: Path) -> None:
+    for name in imports_of(module):
+        rooms = FOREIGN.get(name.split(".")[0])
+        assert rooms is None or room_of(module) in rooms
+
+
+def test_what_to_do_after_a_failure_is_decided_without_io() -> None:
+    assert not imports_of(PACKAGE / "control" / "fallback.py") & (NO_IO | {"logging"})
+    assert rooms_imported_by(PACKAGE / "control" / "fallback.py") == {"models"}
+
+
+def test_importing_the_package_loads_neither_its_extras_nor_its_test_bench() -> None:
+    heavy = ("aioigd.testing", "aioigd.cli", "click", "rich", "pytest", "hypothesis", "uvloop")
+    program = f"import sys, aioigd; print([name for name in sys.modules if name.startswith({heavy!r})])"
+    done = subprocess.run([sys.executable, "-I", "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
