@@ -1,0 +1,187 @@
+"""The IPv6 firewall of a gateway: its pinholes, and what the actions of WANIPv6FirewallControl do to them.
+
+Pure: no I/O and no event loop. It lets nobody through, as there is no IPv6 behind an emulated gateway; a test says what
+came through a pinhole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from ipaddress import IPv6Address
+from itertools import count
+from typing import Final
+
+from ..models import Pinhole, Proto
+from .errors import UPnPError
+from .igd import ActionCall, Outputs
+
+__all__ = ["Firewall"]
+
+_PROTOCOLS: Final[Mapping[str, Proto]] = {"6": "TCP", "17": "UDP"}
+_ANY_PROTOCOL: Final = "65535"
+_LONGEST: Final = 86_400
+"""Seconds (WANIPv6FirewallControl:1 section 2.4.8)."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Hole:
+    pinhole: Pinhole
+    expires: float
+    packets: int = 0
+
+
+class Firewall:
+    """The firewall of one gateway.
+
+    ``clock`` tells seconds, by which pinholes end. ``enabled``, ``pinholes_allowed`` and ``size``, for how many
+    pinholes there is room, can be changed at any time.
+    """
+
+    def __init__(self, clock: Callable[[], float], *, size: int | None = None) -> None:
+        self.enabled = True
+        self.pinholes_allowed = True
+        self.size = size
+        self._clock = clock
+        self._holes: dict[int, _Hole] = {}
+        self._numbers = count(1)
+
+    @property
+    def pinholes(self) -> list[Pinhole]:
+        """The pinholes that are open, oldest first; ``duration`` is what was granted last."""
+        return [hole.pinhole for hole in self._open()]
+
+    def let_through(self, unique_id: int, packets: int = 1) -> None:
+        """Count packets that came through a pinhole; raises KeyError where there is no such pinhole."""
+        self._holes[unique_id] = replace(self._holes[unique_id], packets=self._holes[unique_id].packets + packets)
+
+    def clear(self) -> None:
+        """Forget all pinholes, as a router that restarts does."""
+        self._holes.clear()
+
+    def invoke(self, call: ActionCall) -> Outputs:
+        """Do an action; raises UPnPError where it is refused, 401 where it is none of this service's."""
+        action = _ACTIONS.get(call.action)
+        if action is None:
+            raise UPnPError(401)
+        return action(self, call)
+
+    def _status(self, call: ActionCall) -> Outputs:
+        """GetFirewallStatus (section 2.6.1)."""
+        return {"FirewallEnabled": str(int(self.enabled)), "InboundPinholeAllowed": str(int(self.pinholes_allowed))}
+
+    def _outbound_timeout(self, call: ActionCall) -> Outputs:
+        """GetOutboundPinholeTimeout (section 2.6.2)."""
+        if not self.enabled:
+            raise UPnPError(702)
+        proto = _proto(call)
+        return {"OutboundPinholeTimeout": "7200" if proto == "TCP" else "180"}
+
+    def _add(self, call: ActionCall) -> Outputs:
+        """AddPinhole (section 2.6.3): what is open already is prolonged, and keeps its number."""
+        arguments = call.arguments
+        if not self.enabled:
+            raise UPnPError(702)
+        if not self.pinholes_allowed:
+            raise UPnPError(703)
+        wanted = Pinhole(
+            unique_id=0,
+            internal_client=_host(arguments["InternalClient"], 708),
+            internal_port=int(arguments["InternalPort"]),
+            proto=_proto(call),
+            remote_host=_host(arguments["RemoteHost"], 402) if arguments["RemoteHost"] else "",
+            remote_port=int(arguments["RemotePort"]),
+        )
+        if not wanted.internal_port:
+            raise UPnPError(706)
+        if wanted.internal_client != call.sender:
+            raise UPnPError(606)
+        duration = _duration(arguments["LeaseTime"])
+        number = next((hole.pinhole.unique_id for hole in self._open() if _same(hole.pinhole, wanted)), 0)
+        if not number:
+            if self.size is not None and len(self._holes) >= self.size:
+                raise UPnPError(701)
+            number = next(self._numbers)
+        known = self._holes.get(number)
+        self._holes[number] = _Hole(
+            replace(wanted, unique_id=number, duration=duration),
+            self._clock() + duration,
+            known.packets if known is not None else 0,
+        )
+        return {"UniqueID": str(number)}
+
+    def _update(self, call: ActionCall) -> Outputs:
+        """UpdatePinhole (section 2.6.4)."""
+        hole = self._hole(call)
+        duration = _duration(call.arguments["NewLeaseTime"])
+        pinhole = replace(hole.pinhole, duration=duration)
+        self._holes[pinhole.unique_id] = replace(hole, pinhole=pinhole, expires=self._clock() + duration)
+        return {}
+
+    def _delete(self, call: ActionCall) -> Outputs:
+        """DeletePinhole (section 2.6.5)."""
+        del self._holes[self._hole(call).pinhole.unique_id]
+        return {}
+
+    def _packets(self, call: ActionCall) -> Outputs:
+        """GetPinholePackets (section 2.6.6)."""
+        return {"PinholePackets": str(self._hole(call).packets)}
+
+    def _working(self, call: ActionCall) -> Outputs:
+        """CheckPinholeWorking (section 2.6.7)."""
+        if not self._hole(call).packets:
+            raise UPnPError(709)
+        return {"IsWorking": "1"}
+
+    def _hole(self, call: ActionCall) -> _Hole:
+        number = int(call.arguments["UniqueID"])
+        hole = next((hole for hole in self._open() if hole.pinhole.unique_id == number), None)
+        if hole is None:
+            raise UPnPError(704)
+        if hole.pinhole.internal_client != call.sender:
+            raise UPnPError(606)
+        return hole
+
+    def _open(self) -> Iterator[_Hole]:
+        now = self._clock()
+        for number, hole in list(self._holes.items()):
+            if hole.expires <= now:
+                del self._holes[number]
+        return iter(self._holes.values())
+
+
+_ACTIONS: Final[Mapping[str, Callable[[Firewall, ActionCall], Outputs]]] = {
+    "GetFirewallStatus": Firewall._status,
+    "GetOutboundPinholeTimeout": Firewall._outbound_timeout,
+    "AddPinhole": Firewall._add,
+    "UpdatePinhole": Firewall._update,
+    "DeletePinhole": Firewall._delete,
+    "GetPinholePackets": Firewall._packets,
+    "CheckPinholeWorking": Firewall._working,
+}
+
+
+def _proto(call: ActionCall) -> Proto:
+    number = call.arguments["Protocol"]
+    if number == _ANY_PROTOCOL:
+        raise UPnPError(707)
+    if number not in _PROTOCOLS:
+        raise UPnPError(705)
+    return _PROTOCOLS[number]
+
+
+def _duration(text: str) -> int:
+    if not 1 <= int(text) <= _LONGEST:
+        raise UPnPError(402)
+    return int(text)
+
+
+def _host(text: str, code: int) -> str:
+    try:
+        return str(IPv6Address(text))
+    except ValueError:
+        raise UPnPError(code) from None
+
+
+def _same(one: Pinhole, other: Pinhole) -> bool:
+    return replace(one, unique_id=0, duration=0) == replace(other, unique_id=0, duration=0)

@@ -1,0 +1,428 @@
+"""The emulated gateway: puts the pieces together, and is what tests hold in their hands.
+
+What it knows of UPnP is elsewhere, in pure modules; here a search or request goes from the socket through the
+hooks of the quirks to those modules, and the answer the same way back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable, Coroutine
+from contextlib import ExitStack
+from dataclasses import replace
+from types import TracebackType
+from typing import Final, Literal, Self
+
+from ..models import MappingKey, PortMapping, Proto
+from . import network
+from .device import MAIN, Service, Site, gateway_device
+from .eventing import Eventing, Subscription
+from .firewall import Firewall
+from .forwarding import Forwarder
+from .frontend import Frontend
+from .hooks import Pipeline, Quirk
+from .http import HttpServer, Tally
+from .igd import Entry, WanConnection
+from .line import Line
+from .log import Request
+from .ssdp import Identity, SsdpServer
+
+__all__ = ["EmulatedGateway"]
+
+_ANOTHER_HOST: Final = "192.168.1.77"
+
+
+class EmulatedGateway:
+    """An Internet Gateway Device on loopback, for tests: real SSDP, HTTP and SOAP, no privileges needed.
+
+    ::
+
+        async with EmulatedGateway(quirks.refuses_leases) as gateway:
+            async with PortMapper(source_address=gateway.address) as mapper:
+                mapping = await mapper.add_port_mapping(8080, proto="TCP", duration=3600)
+            assert gateway.mappings == [mapping]
+
+    Without quirks it keeps to the standard, and is strict about what it is asked. Each loopback address is a
+    network of its own: a gateway hears the searches that are multicast from its ``address``, and no others, so
+    gateways on different addresses (``127.0.0.0/8`` on Linux) do not see each other's clients, and several on one
+    address are several gateways in one network. A search that is sent to the address itself reaches one of these;
+    on ``::1``, where Linux has no multicast, that is the only kind there is.
+
+    ====================  ================================================================================
+    ``quirks``            what it does otherwise than the standard says: see :mod:`aioigd.testing.quirks`;
+                          a quirk, or its name in the catalogue
+    ``address``           the loopback address where it lives, ``"::1"`` also; None for one that no other
+                          gateway has, in any process (see :func:`~aioigd.testing.loopback_address`)
+    ``version``           1 or 2, of the InternetGatewayDevice and its WANIPConnection
+    ``external_address``  what GetExternalIPAddress says; empty is allowed
+    ``table_size``        how many mappings there is room for, None for no limit
+    ``secure_mode``       whether a host may map ports to itself only, as most routers have it
+    ``clock``             a function that tells seconds, by which leases end; the event loop's clock if None
+    ``friendly_name``     how it is called in its description
+    ``forward``           whether it carries bytes: a mapped port is then open at :attr:`internet_side`, and
+                          leads to the host and port that it is mapped to, if that is on loopback
+    ====================  ================================================================================
+    """
+
+    def __init__(
+        self,
+        *quirks: Quirk[...] | str,
+        address: str | None = "127.0.0.1",
+        version: Literal[1, 2] = 1,
+        external_address: str = "11.22.33.44",
+        table_size: int | None = None,
+        secure_mode: bool = False,
+        clock: Callable[[], float] | None = None,
+        friendly_name: str = "Emulated gateway",
+        forward: bool = False,
+    ) -> None:
+        if version not in (1, 2):
+            raise ValueError(f"an InternetGatewayDevice has version 1 or 2, not {version!r}")
+        self.version = version
+        self.friendly_name = friendly_name
+        self.quirks = tuple(_quirk(each) for each in quirks)
+        self.requests: list[Request] = []
+        """All searches and HTTP requests that were received, in their order."""
+        self._address = None if address is None else network.check_loopback(address)
+        self._clock = clock
+        self._connections = {
+            MAIN: WanConnection(
+                self._now,
+                version=version,
+                external_address=external_address,
+                table_size=table_size,
+                secure=secure_mode,
+            )
+        }
+        self.line = Line()
+        """Its line, with the counters of what went over it; see :class:`aioigd.testing.line.Line`."""
+        self.firewall = Firewall(self._now)
+        """Its IPv6 firewall, which an IGD:2 has; see :class:`aioigd.testing.firewall.Firewall`."""
+        self._pipeline = Pipeline(self.quirks)
+        self._identity = Identity(boot_id=int(time.time()), config_id=1)
+        self._reservation = ExitStack()
+        self._port = 0
+        self._running = False
+        self._hanging = False
+        self._frontend: Frontend
+        self._ssdp: SsdpServer | None = None
+        self._http: HttpServer | None = None
+        self._eventing: Eventing | None = None
+        self._past = Tally()
+        self._forward = forward
+        self._forwarder: Forwarder | None = None
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    def __repr__(self) -> str:
+        state = "stopped" if not self._running else "hanging" if self._hanging else "running"
+        quirks = "".join(f" {quirk!r}" for quirk in self.quirks)
+        where = f"at {self.location}" if self._running else f"on {self._address}"
+        holds = f"{len(self.mappings)} mappings, {len(self.requests)} requests"
+        return f"<EmulatedGateway {where} {state}, {holds}{quirks}>"
+
+    # What it is, and what is in it
+
+    @property
+    def address(self) -> str:
+        """The loopback address where it lives. For None it is known once the gateway has been started."""
+        if self._address is None:
+            raise RuntimeError("a gateway without a fixed address has none before it is started")
+        return self._address
+
+    @property
+    def internet_side(self) -> str:
+        """The loopback address that stands for the internet, where mapped ports are open; for ``forward`` only.
+
+        It is another one than :attr:`address`, but for systems that have only one.
+        """
+        if self._forwarder is None:
+            raise RuntimeError("only a running gateway that was made with forward=True has an internet side")
+        return self._forwarder.address
+
+    @property
+    def port(self) -> int:
+        """The TCP port of its description and of its control URLs; another one after most restarts."""
+        return self._port
+
+    @property
+    def location(self) -> str:
+        """The URL of its description, for those who do not want to search."""
+        return Site(self.address, self._port).location
+
+    @property
+    def external_address(self) -> str:
+        """The address that it says it has on the internet; can be set at any time."""
+        return self._main.external_address
+
+    @external_address.setter
+    def external_address(self, address: str) -> None:
+        self._main.external_address = address
+
+    @property
+    def connected(self) -> bool:
+        """Whether its WAN connection is up; can be set at any time."""
+        return self._main.connected
+
+    @connected.setter
+    def connected(self, connected: bool) -> None:
+        self._main.connected = connected
+
+    @property
+    def mappings(self) -> list[PortMapping]:
+        """The mappings that it holds, oldest first, without those whose lease has run out.
+
+        ``duration`` is the lease that was granted, not what remains of it.
+        """
+        return [entry.mapping for entry in self._main.table.entries().values()]
+
+    def entry(self, port: int, proto: Proto = "UDP", remote_host: str = "") -> Entry | None:
+        """Return a mapping with the time at which it ends, by the gateway's clock; None if there is none."""
+        return self._main.table.get(MappingKey(port, proto, remote_host))
+
+    # What it has received
+
+    def count(self, what: str) -> int:
+        """Return how many requests there were of a kind (``"M-SEARCH"``, ``"GET"``, ``"POST"``) or action."""
+        return sum(what in (request.kind, request.action) for request in self.requests)
+
+    @property
+    def subscriptions(self) -> list[Subscription]:
+        """Who has subscribed to events."""
+        return self._eventing.subscriptions if self._eventing else []
+
+    @property
+    def search_rounds(self) -> int:
+        """How many times the most frequent target was searched for: a round asks for each of several once."""
+        return max(Counter(each.target for each in self.requests if each.kind == "M-SEARCH").values(), default=0)
+
+    @property
+    def problems(self) -> list[str]:
+        """What was wrong by the standards with the requests that were received; a good client causes none."""
+        return [f"{each.kind} {each.action or each.target}: {each.problem}" for each in self.requests if each.problem]
+
+    @property
+    def open_connections(self) -> int:
+        """How many TCP connections there are at present."""
+        return len(self._http.connections) if self._http else 0
+
+    @property
+    def tally(self) -> Tally:
+        """What has become of its TCP connections since the first start."""
+        return self._past.plus(self._http.tally) if self._http else self._past
+
+    # What can be done to it
+
+    def add_mapping(
+        self,
+        external_port: int,
+        internal_port: int = 0,
+        proto: Proto = "UDP",
+        *,
+        internal_client: str = _ANOTHER_HOST,
+        desc: str = "another host's",
+        duration: int = 0,
+        remote_host: str = "",
+        enabled: bool = True,
+    ) -> PortMapping:
+        """Put a mapping in the table, as if another host of the LAN had asked for it; replaces what is there."""
+        mapping = PortMapping(
+            external_port, internal_port or external_port, internal_client, proto, desc, duration, remote_host, enabled
+        )
+        self._main.table.put(mapping)
+        return mapping
+
+    def remove_mapping(self, external_port: int, proto: Proto = "UDP", remote_host: str = "") -> bool:
+        """Drop a mapping, as routers do for no reason; tells whether there was one."""
+        return self._main.table.remove(MappingKey(external_port, proto, remote_host))
+
+    async def set_external_address(self, address: str) -> None:
+        """Change the external address, as a provider does over night, and tell those who have subscribed to events."""
+        self._main.external_address = address
+        if self._eventing is not None:
+            self._eventing.publish()
+        await asyncio.sleep(0)
+
+    def hang(self) -> None:
+        """Stop answering, without closing anything, as a process does that gets SIGSTOP.
+
+        Connections still come about, searches arrive; :meth:`resume` answers them all.
+        """
+        self._hanging = True
+        if self._http and self._ssdp:
+            self._http.running.clear()
+            self._ssdp.pause()
+
+    def resume(self) -> None:
+        """Go on after :meth:`hang`."""
+        self._hanging = False
+        if self._http and self._ssdp:
+            self._http.running.set()
+            self._ssdp.resume()
+
+    async def start(self) -> None:
+        """Listen, and announce the gateway; ``async with`` does it."""
+        if self._running:
+            raise RuntimeError("the gateway runs already")
+        if self._address is None:
+            self._address = self._reservation.enter_context(network.loopback_address())
+        self._clock = self._clock or asyncio.get_running_loop().time
+        try:
+            await _to_the_end(self._start())
+        except BaseException:
+            await self.stop(polite=False)
+            raise
+
+    async def stop(self, *, polite: bool = True) -> None:
+        """End, with every socket, connection and task; ``async with`` does it.
+
+        ``polite``: say byebye first. A router that lost its power does not.
+        """
+        try:
+            await _to_the_end(self._stop(polite))
+        finally:
+            self._reservation.close()
+
+    async def restart(self, *, polite: bool = True, new_port: bool = True, keep_mappings: bool = False) -> None:
+        """End and begin anew, as after an update or a power cut.
+
+        It has another BOOTID then, and announces itself; ``new_port`` gives it another HTTP port, and
+        ``keep_mappings`` is for the few routers that write their table down.
+        """
+        try:
+            await _to_the_end(self._restart(polite, new_port, keep_mappings))
+        except BaseException:
+            await self.stop(polite=False)
+            raise
+
+    async def _start(self) -> None:
+        self._http = HttpServer(lambda request: self._frontend.receive(request), self._pipeline.admit)
+        self._ssdp = SsdpServer(self.address, lambda search: self._frontend.hear(search))
+        listener = network.http_socket(self.address, self._port)
+        try:
+            self._port = listener.getsockname()[1]
+            self._frontend = self._make_frontend()
+        except BaseException:
+            listener.close()
+            raise
+        self._http.start(listener)
+        await self._ssdp.start()
+        self._running = True
+        if self._forward:
+            self._start_forwarding()
+        if self._hanging:
+            self.hang()
+        self._ssdp.multicast(self._frontend.announcements("ssdp:alive"))
+
+    def _start_forwarding(self) -> None:
+        if self._forwarder is None:
+            outside = "::1" if ":" in self.address else self._reservation.enter_context(network.loopback_address())
+            self._forwarder = Forwarder(
+                outside, lambda: self.mappings, lambda sent, received: self.line.count(sent=sent, received=received)
+            )
+            self._main.table.on_change = self._forwarder.follow
+        self._forwarder.start()
+
+    async def _stop(self, polite: bool) -> None:
+        if self._forwarder is not None:
+            await self._forwarder.close()
+        discovery, server = self._ssdp, self._http
+        if discovery is not None:
+            if polite and self._running:
+                discovery.multicast(self._frontend.announcements("ssdp:byebye"))
+            discovery.close()
+            await discovery.wait_closed()
+        if self._eventing is not None:
+            self._eventing.close()
+            await self._eventing.wait_closed()
+        if server is not None:
+            server.close()
+            await server.wait_closed()
+            self._past = self._past.plus(server.tally)
+        self._ssdp = self._http = None
+        self._running = False
+
+    async def _restart(self, polite: bool, new_port: bool, keep_mappings: bool) -> None:
+        await self._stop(polite)
+        if new_port:
+            self._port = 0
+        if not keep_mappings:
+            self._main.table.clear()
+            self.firewall.clear()
+        self._main.restart()
+        self.line.restart()
+        self._identity = replace(self._identity, boot_id=self._identity.boot_id + 1)
+        await self._start()
+
+    def _make_frontend(self) -> Frontend:
+        site = Site(self.address, self._port)
+        self._eventing = Eventing(self.address, self._evented, self._now)
+        frontend = Frontend(
+            self._pipeline,
+            gateway_device(self.version, f"{self.friendly_name}/{self.address}/{id(self)}", self.friendly_name),
+            site,
+            self._identity,
+            self._connections,
+            {"WANCommonInterfaceConfig": self.line.invoke, "WANIPv6FirewallControl": self.firewall.invoke},
+            self.requests.append,
+            self._now,
+            self._eventing,
+        )
+        for service in frontend.device.all_services():
+            # A connection by another name than the one that works is one that is down.
+            self._connections.setdefault(service.connection, WanConnection(self._now, connected=False))
+        return frontend
+
+    def _evented(self, service: Service) -> dict[str, str]:
+        """Return the state variables of a service that subscribers are told."""
+        if not service.is_wan_connection:
+            return {}
+        connection = self._connections[service.connection]
+        return {
+            "ConnectionStatus": "Connected" if connection.connected else "Disconnected",
+            "ExternalIPAddress": connection.external_address if connection.connected else "",
+            "PortMappingNumberOfEntries": str(len(connection.table)),
+        }
+
+    @property
+    def _main(self) -> WanConnection:
+        return self._connections[MAIN]
+
+    def _now(self) -> float:
+        return time.monotonic() if self._clock is None else self._clock()
+
+
+async def _to_the_end(work: Coroutine[None, None, None]) -> None:
+    """Do work that must not be left half done: a cancellation counts when it is done, which is soon."""
+    task = asyncio.ensure_future(work)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        if not task.cancelled():
+            task.exception()  # retrieved, so that nobody warns of it: the cancellation is what is reported
+        raise cancelled
+    task.result()
+
+
+def _quirk(quirk: Quirk[...] | str) -> Quirk[...]:
+    if isinstance(quirk, Quirk):
+        return quirk
+    from .quirks import CATALOGUE  # only those who use a name need the whole catalogue
+
+    try:
+        return CATALOGUE[quirk]
+    except KeyError:
+        raise ValueError(f"there is no quirk named {quirk!r} in aioigd.testing.quirks.CATALOGUE") from None

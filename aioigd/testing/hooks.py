@@ -1,0 +1,240 @@
+"""Quirks: what they are, where they take hold, and how several of them combine.
+
+A gateway does its work in stages, and each stage has a hook. A quirk is a function that returns
+:class:`Hooks` for those stages where it differs from the standard:
+
+========================  ==========================================================================
+hook                      what it changes
+========================  ==========================================================================
+``hears``                 whether a search is noticed at all
+``replies``               the replies to a search, as messages (header names and values)
+``datagrams``             the same as bytes, with delay and source port
+``notices``               the notifications that the gateway sends on its own
+``device``                the structure of the device tree, from which description and routes follow
+``description``           the text of the description
+``encoded``               the bytes of the description
+``service``               the text of a service document (SCPD)
+``pages``                 more documents that the gateway serves, by their path
+``admit``                 what becomes of a new TCP connection
+``intercept``             a request that is answered (or sent bytes, or nothing) before anything is done
+``action``                an action: before it, instead of it, after it
+``envelope``              the text of a SOAP reply, answer or fault
+``response``              an HTTP response: status, headers, body, delay, end
+``transmission``          the bytes of a response, the pauses between them, the end
+========================  ==========================================================================
+
+The quirks of a gateway take their turn in the order in which they were given: each changes what the one before it
+has made. ``action`` hooks are nested, the first one outermost. Every gateway calls the function anew, so what a
+quirk remembers (in its closure) belongs to one gateway.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Generic, Literal, ParamSpec, TypeVar
+
+from .device import Device, Site
+from .errors import UPnPError
+from .http import Admission, HttpRequest, Response, Transmission
+from .igd import ActionCall, Outputs
+from .ssdp import Datagram, Message, Search
+
+__all__ = ["Exchange", "Family", "Hooks", "Pipeline", "Proceed", "Quirk", "quirk"]
+
+P = ParamSpec("P")
+_T = TypeVar("_T")
+Family = Literal["discovery", "description", "http", "soap", "hostile"]
+Proceed = Callable[[ActionCall], Outputs]
+"""Does an action as the rest of the gateway would; raises UPnPError where that refuses."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """A request with what the gateway has made of it.
+
+    ``purpose`` is what was asked for; ``action`` and ``arguments`` are what a SOAP request says, whether that is
+    right or not, and ``call`` is the action if it is. ``refusal`` is the HTTP status with which the request is
+    refused (0 if it is not), ``error`` the UPnP error.
+    """
+
+    request: HttpRequest
+    purpose: Literal["description", "scpd", "control", "event", "other"]
+    action: str = ""
+    arguments: Mapping[str, str] = field(default_factory=dict, hash=False)
+    call: ActionCall | None = None
+    refusal: int = 0
+    error: UPnPError | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hooks:
+    """What a quirk does, stage by stage; None at a stage leaves it as it is."""
+
+    hears: Callable[[Search], bool] | None = None
+    replies: Callable[[Search, Sequence[Message], Site], Iterable[Message]] | None = None
+    datagrams: Callable[[Search, Sequence[Datagram], Site], Iterable[Datagram]] | None = None
+    notices: Callable[[Sequence[Message]], Iterable[Message]] | None = None
+    device: Callable[[Device, Site], Device] | None = None
+    description: Callable[[str, Site], str] | None = None
+    encoded: Callable[[bytes], bytes] | None = None
+    service: Callable[[str], str] | None = None
+    pages: Mapping[str, Callable[[Site], Response]] = field(default_factory=dict)
+    admit: Callable[[int], Admission] | None = None
+    intercept: Callable[[Exchange], Response | Transmission | None] | None = None
+    action: Callable[[ActionCall, Proceed], Outputs] | None = None
+    envelope: Callable[[Exchange, str], str] | None = None
+    response: Callable[[Exchange, Response], Response] | None = None
+    transmission: Callable[[Exchange, Transmission], Transmission] | None = None
+
+
+class Quirk(Generic[P]):
+    """A way in which a gateway differs from the standard.
+
+    ``name`` and ``family`` identify it, ``summary`` says what it does, ``reason`` why it is worth a test, and
+    ``source`` who has seen it. ``hopeless`` are those with which nobody can, or should, map a port: the test is that
+    the failure is reported well. A quirk with parameters is used as it is, or called for another one with these
+    parameters: ``refuses_leases`` and ``refuses_leases(402)``.
+    """
+
+    def __init__(
+        self,
+        make: Callable[P, Hooks],
+        family: Family,
+        reason: str,
+        source: str,
+        hopeless: bool,
+        arguments: inspect.BoundArguments | None = None,
+    ) -> None:
+        self.name = make.__name__
+        self.family = family
+        self.summary = inspect.cleandoc(make.__doc__ or "").partition("\n\n")[0].replace("\n", " ")
+        self.reason = reason
+        self.source = source
+        self.hopeless = hopeless
+        self.__doc__ = make.__doc__
+        self._make = make
+        self._arguments = arguments
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Quirk[P]:
+        """Return the same quirk with other parameters."""
+        bound = inspect.signature(self._make).bind(*args, **kwargs)
+        return Quirk(self._make, self.family, self.reason, self.source, self.hopeless, bound)
+
+    def hooks(self) -> Hooks:
+        """Return the hooks for one gateway, which keep their state to themselves."""
+        if self._arguments is None:
+            return self._make()  # type: ignore[call-arg] # every parameter has a default; a test sees to that
+        return self._make(*self._arguments.args, **self._arguments.kwargs)
+
+    def __repr__(self) -> str:
+        if self._arguments is None:
+            return self.name
+        return f"{self.name}({', '.join(f'{k}={v!r}' for k, v in self._arguments.arguments.items())})"
+
+
+def quirk(
+    family: Family, *, reason: str, source: str, hopeless: bool = False
+) -> Callable[[Callable[P, Hooks]], Quirk[P]]:
+    """Make a quirk of a function that returns hooks; its parameters must have defaults."""
+
+    def decorate(make: Callable[P, Hooks]) -> Quirk[P]:
+        return Quirk(make, family, reason, source, hopeless)
+
+    return decorate
+
+
+class Pipeline:
+    """The hooks of all the quirks of one gateway, stage by stage."""
+
+    def __init__(self, quirks: Iterable[Quirk[...]]) -> None:
+        self._hooks = [each.hooks() for each in quirks]
+        self.pages = {path: page for hooks in self._hooks for path, page in hooks.pages.items()}
+
+    def hears(self, search: Search) -> bool:
+        """Tell whether a search reaches the gateway. Each quirk is asked, so that each may count."""
+        verdicts = [hooks.hears(search) for hooks in self._hooks if hooks.hears]
+        return all(verdicts)
+
+    def replies(self, search: Search, messages: Sequence[Message], site: Site) -> list[Datagram]:
+        """Return what is sent in answer to a search."""
+        for hooks in self._hooks:
+            if hooks.replies:
+                messages = list(hooks.replies(search, messages, site))
+        datagrams: Sequence[Datagram] = [message.datagram() for message in messages]
+        for hooks in self._hooks:
+            if hooks.datagrams:
+                datagrams = list(hooks.datagrams(search, datagrams, site))
+        return list(datagrams)
+
+    def notices(self, messages: Sequence[Message]) -> list[Message]:
+        """Return the notifications that are really sent."""
+        for hooks in self._hooks:
+            if hooks.notices:
+                messages = list(hooks.notices(messages))
+        return list(messages)
+
+    def device(self, device: Device, site: Site) -> Device:
+        """Return the device tree as this gateway has it."""
+        for hooks in self._hooks:
+            if hooks.device:
+                device = hooks.device(device, site)
+        return device
+
+    def description(self, text: str, site: Site) -> bytes:
+        """Return the bytes of the description."""
+        for hooks in self._hooks:
+            if hooks.description:
+                text = hooks.description(text, site)
+        document = text.encode()
+        for hooks in self._hooks:
+            if hooks.encoded:
+                document = hooks.encoded(document)
+        return document
+
+    def service(self, text: str) -> bytes:
+        """Return the bytes of a service document."""
+        for hooks in self._hooks:
+            if hooks.service:
+                text = hooks.service(text)
+        return text.encode()
+
+    def admit(self, others: int) -> Admission:
+        """Return what becomes of a new connection while there are so many others: the first objection counts."""
+        verdicts = [hooks.admit(others) for hooks in self._hooks if hooks.admit]
+        return next((verdict for verdict in verdicts if verdict is not Admission.SERVE), Admission.SERVE)
+
+    def intercept(self, exchange: Exchange) -> Response | Transmission | None:
+        """Return the first answer that a quirk has ready."""
+        answers = (hooks.intercept(exchange) for hooks in self._hooks if hooks.intercept)
+        return next((answer for answer in answers if answer is not None), None)
+
+    def action(self, call: ActionCall, proceed: Proceed) -> Outputs:
+        """Do an action, through all quirks."""
+        for hooks in reversed(self._hooks):
+            if hooks.action:
+                proceed = _around(hooks.action, proceed)
+        return proceed(call)
+
+    def envelope(self, exchange: Exchange, text: str) -> bytes:
+        """Return the bytes of a SOAP reply."""
+        for hooks in self._hooks:
+            if hooks.envelope:
+                text = hooks.envelope(exchange, text)
+        return text.encode()
+
+    def transmission(self, exchange: Exchange, response: Response) -> Transmission:
+        """Return what is sent in answer to an HTTP request."""
+        for hooks in self._hooks:
+            if hooks.response:
+                response = hooks.response(exchange, response)
+        transmission = response.transmission()
+        for hooks in self._hooks:
+            if hooks.transmission:
+                transmission = hooks.transmission(exchange, transmission)
+        return transmission
+
+
+def _around(hook: Callable[[ActionCall, Proceed], Outputs], proceed: Proceed) -> Proceed:
+    return lambda call: hook(call, proceed)

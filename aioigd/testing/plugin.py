@@ -1,0 +1,76 @@
+"""The pytest plugin: emulated gateways as fixtures.
+
+It is there as soon as the package is installed. An asynchronous test asks for ``igd_gateway``, and gets a running
+:class:`~aioigd.testing.EmulatedGateway` on a loopback address of its own::
+
+    @pytest.mark.igd_quirks("refuses_leases")
+    async def test_my_server_is_reachable_behind_a_router_that_refuses_leases(igd_gateway):
+        async with MyServer(source_address=igd_gateway.address):
+            assert [mapping.external_port for mapping in igd_gateway.mappings] == [8080]
+
+Tests run in parallel with pytest-xdist as they are. The fixtures are asynchronous ones, of pytest-asyncio (in both
+of its modes) where that is installed, otherwise of anyio, on its asyncio backend; a test of any other kind uses
+``async with EmulatedGateway(address=None)`` itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Any, Protocol
+
+import pytest
+
+if TYPE_CHECKING:
+    from . import EmulatedGateway, Quirk
+
+    _fixture = pytest.fixture
+else:
+    try:
+        # In its strict mode, pytest-asyncio cares for its own fixtures only.
+        from pytest_asyncio import fixture as _fixture
+    except ImportError:
+        _fixture = pytest.fixture
+
+__all__ = ["GatewayFactory", "igd_gateway", "igd_gateway_factory"]
+
+
+class GatewayFactory(Protocol):
+    """What ``igd_gateway_factory`` is: starts a gateway that ends with the test."""
+
+    def __call__(self, *quirks: Quirk[...] | str, **options: Any) -> Awaitable[EmulatedGateway]:
+        """Return a running gateway; the arguments are those of EmulatedGateway, but each has its own address."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the marker known."""
+    config.addinivalue_line(
+        "markers",
+        "igd_quirks(*quirks, **options): what the gateway of the fixture igd_gateway is like. Quirks, or their names "
+        "in aioigd.testing.quirks.CATALOGUE; options are those of aioigd.testing.EmulatedGateway.",
+    )
+
+
+@_fixture
+async def igd_gateway_factory() -> AsyncIterator[GatewayFactory]:
+    """Give a function that starts emulated gateways, each on a loopback address of its own."""
+    from . import EmulatedGateway
+
+    async with AsyncExitStack() as gateways:
+
+        async def start(*quirks: Quirk[...] | str, **options: Any) -> EmulatedGateway:
+            return await gateways.enter_async_context(EmulatedGateway(*quirks, **{"address": None, **options}))
+
+        yield start
+
+
+@_fixture
+async def igd_gateway(request: pytest.FixtureRequest, igd_gateway_factory: GatewayFactory) -> EmulatedGateway:
+    """Give a running emulated gateway, with the quirks of the test's ``igd_quirks`` markers, if it has any.
+
+    Markers add up, from the module to the class to the test.
+    """
+    markers = list(request.node.iter_markers("igd_quirks"))[::-1]
+    quirks = [quirk for marker in markers for quirk in marker.args]
+    options = {name: value for marker in markers for name, value in marker.kwargs.items()}
+    return await igd_gateway_factory(*quirks, **options)

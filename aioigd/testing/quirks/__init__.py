@@ -1,0 +1,44 @@
+"""The catalogue: how real routers differ from the standard, each way a small piece with its reason and source.
+
+Quirks combine freely::
+
+    EmulatedGateway(quirks.refuses_leases, quirks.short_descriptions_only(20), quirks.chunked)
+
+and new ones are made with :func:`aioigd.testing.quirk`, in some ten lines. :data:`CATALOGUE` has them all by
+name, to parametrize a test over; those of the ``hostile`` family are not routers but attacks.
+"""
+
+from types import MappingProxyType
+
+from ..hooks import Quirk
+from . import description, discovery, hostile, http, soap
+from .description import *  # noqa: F403
+from .discovery import *  # noqa: F403
+from .hostile import *  # noqa: F403
+from .http import *  # noqa: F403
+from .soap import *  # noqa: F403
+
+_VARIANTS: tuple[Quirk[...], ...] = (
+    discovery.answers_only("ssdp:all"),
+    discovery.answers_only("upnp:rootdevice"),
+    discovery.answers_only("urn:schemas-upnp-org:device:InternetGatewayDevice:1"),
+    http.faults_with_status(400),
+    http.wrong_content_type("application/octet-stream"),
+    soap.absent_delete_is(501),
+    soap.list_ends_with(501),
+    soap.list_ends_with(714),
+    soap.short_descriptions_only(63),
+)
+
+CATALOGUE = MappingProxyType(
+    {
+        **{
+            each.name: each
+            for module in (discovery, description, http, soap, hostile)
+            for each in vars(module).values()
+            if isinstance(each, Quirk)
+        },
+        **{repr(each): each for each in _VARIANTS},
+    }
+)
+"""Every quirk by its name, with its default parameters, and some again with others."""
