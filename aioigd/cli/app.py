@@ -1,0 +1,58 @@
+"""The command and its subcommands, put together."""
+
+from __future__ import annotations
+
+import click
+
+from .. import __version__
+from .commands.add import add
+from .commands.delete import delete
+from .commands.demo import demo
+from .commands.discover import discover
+from .commands.doctor import doctor
+from .commands.list import list_mappings
+from .commands.pinhole import pinhole
+from .commands.record import record, replay
+from .commands.status import status
+from .commands.watch import watch
+from .help import Group, exit_codes
+
+__all__ = ["command"]
+
+_EPILOG = """\
+\b
+Examples:
+  aioigd doctor                       what is wrong, and what to do
+  aioigd add 8080 --for 2h            open TCP port 8080 for two hours
+  aioigd add 27015 --both --keep      keep a port open until Ctrl-C
+  aioigd add 6881-6889 --udp          open nine ports at once
+  aioigd list                         what the router forwards
+  aioigd watch                        address and traffic as they change
+
+\b
+Exit codes:
+{codes}
+
+\b
+Completion for your shell (bash, zsh or fish):
+  eval "$(_AIOIGD_COMPLETE=bash_source aioigd)"
+
+There is no need for a router to try it: `aioigd demo`.
+"""
+
+
+@click.group(
+    cls=Group,
+    epilog=_EPILOG.format(codes=exit_codes()),
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(__version__, message="aioigd %(version)s")
+def command() -> None:
+    """Open ports on the router in front of this machine (UPnP IGD).
+
+    Each command finds the router by itself. All take the same options for that, and write JSON with --json.
+    """
+
+
+for each in (discover, status, list_mappings, add, delete, pinhole, watch, doctor, record, replay, demo):
+    command.add_command(each)

@@ -1,0 +1,270 @@
+"""``aioigd pinhole``: holes in the router's IPv6 firewall."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import asdict
+from typing import Any
+
+import click
+from rich.text import Text
+
+from ...control.gateway import Gateway
+from ...errors import IGDError
+from ...models import Pinhole, Proto, check_address6
+from ..exits import Exit
+from ..facts import device_facts
+from ..help import Command, Group
+from ..options import DURATION, PORTS, Ports, Settings, protocols, shared
+from ..output import error_facts
+from ..running import run
+from ..screens.words import duration as shown_duration
+from ..screens.words import endpoint, name_of, plain_error
+
+__all__ = ["pinhole"]
+
+_NOTHING_CAME = 709
+
+_ADD = """\
+\b
+JSON, one document:
+  {"gateway": {as in discover},
+   "pinholes": [{"unique_id", "internal_client", "internal_port", "proto",
+                 "remote_host", "remote_port", "duration"}],
+   "failures": [{"proto", "internal_port", "error"}]}
+"""
+_LIST = """\
+\b
+JSON, one document; null for what the router does not tell:
+  {"gateway": {as in discover},
+   "firewall": {"enabled", "pinholes_allowed"},
+   "pinholes": [{"unique_id", "is_open", "packets"}]}
+"""
+_CHECK = """\
+\b
+JSON, one document:
+  {"gateway": {as in discover}, "unique_id",
+   "is_working" (null: nothing has come yet), "packets"}
+"""
+_DELETE = """\
+\b
+JSON, one document:
+  {"gateway": {as in discover}, "deleted": [unique_id, ...]}
+"""
+
+_IDS = click.argument("ids", metavar="ID...", type=click.IntRange(0), nargs=-1, required=True)
+_FOR_HOST = click.option(
+    "--internal",
+    "client",
+    default="",
+    metavar="ADDR",
+    help="The IPv6 address it is for, if not this machine's.",
+)
+
+
+@click.group(cls=Group, short_help="Let packets in through the IPv6 firewall.")
+def pinhole() -> None:
+    """Let packets in over IPv6, where nothing is translated and the router's firewall decides.
+
+    The standard gives each pinhole a number, and has no way to list them: keep the number that add shows.
+    """
+
+
+@pinhole.command(cls=Command, epilog=_ADD)
+@click.argument("ports", metavar="PORT[-PORT]", type=PORTS)
+@protocols
+@_FOR_HOST
+@click.option("--for", "duration", type=DURATION, default="1h", show_default=True, help="How long, at most a day.")
+@click.option("--remote", "remote_host", default="", metavar="ADDR", help="Let only this IPv6 address in.")
+@click.option("--remote-port", default=0, type=click.IntRange(0, 65535), help="Let only this remote port in.")
+@shared
+def add(
+    settings: Settings,
+    ports: Ports,
+    protos: tuple[Proto, ...],
+    client: str,
+    duration: int,
+    remote_host: str,
+    remote_port: int,
+) -> None:
+    """Open pinholes to a port, or to a range of ports."""
+    if duration > 86_400:
+        raise click.UsageError("A pinhole lasts a day at most.")
+
+    async def work() -> Exit:
+        async with settings.mapper() as mapper:
+            gateway = await mapper.get_gateway()
+            wanted = [(port, proto) for port in ports for proto in protos]
+            outcomes = await asyncio.gather(
+                *(
+                    _outcome(
+                        gateway.add_pinhole(
+                            client or None,
+                            port,
+                            proto,
+                            remote_host=remote_host,
+                            remote_port=remote_port,
+                            duration=duration,
+                        )
+                    )
+                    for port, proto in wanted
+                )
+            )
+        opened = [each for each in outcomes if isinstance(each, Pinhole)]
+        failures = [
+            (port, proto, each)
+            for (port, proto), each in zip(wanted, outcomes, strict=True)
+            if isinstance(each, IGDError)
+        ]
+        if not opened:
+            raise failures[0][2]
+        _tell_added(settings, gateway, opened, failures)
+        return Exit.FAILED if failures else Exit.OK
+
+    run(work, settings.output)
+
+
+@pinhole.command("list", cls=Command, epilog=_LIST)
+@click.argument("ids", metavar="[ID...]", type=click.IntRange(0), nargs=-1)
+@_FOR_HOST
+@shared
+def list_pinholes(settings: Settings, ids: tuple[int, ...], client: str) -> None:
+    """Show what the firewall allows, and what came through the pinholes with these numbers."""
+
+    async def work() -> Exit:
+        async with settings.mapper() as mapper:
+            gateway = await mapper.get_gateway()
+            firewall = await gateway.get_firewall_status()
+            packets = await asyncio.gather(*(_outcome(gateway.get_pinhole_packets(_of(each, client))) for each in ids))
+        rows = [_row(number, each) for number, each in zip(ids, packets, strict=True)]
+        output = settings.output
+        output.document({"gateway": device_facts(gateway.device), "firewall": asdict(firewall), "pinholes": rows})
+        state = "on" if firewall.enabled else "off"
+        allows = "lets programs open pinholes" if firewall.pinholes_allowed else "lets nobody open pinholes"
+        output.show(
+            Text.assemble("The IPv6 firewall of ", (name_of(gateway.device), "bold"), f" is {state}, and {allows}.")
+        )
+        for row in rows:
+            count = (
+                "open, packets not counted"
+                if row["packets"] is None
+                else f"open, {row['packets']} packets came through"
+            )
+            output.show(f"  pinhole {row['unique_id']}: {count if row['is_open'] else 'not there'}")
+        if not ids:
+            output.show(Text("  The standard has no list of pinholes; name their numbers to see them.", style="dim"))
+        return Exit.OK if all(row["is_open"] for row in rows) else Exit.FAILED
+
+    run(work, settings.output)
+
+
+@pinhole.command(cls=Command, epilog=_CHECK)
+@click.argument("unique_id", metavar="ID", type=click.IntRange(0))
+@_FOR_HOST
+@shared
+def check(settings: Settings, unique_id: int, client: str) -> None:
+    """See whether packets have come through a pinhole.
+
+    Exits with 0 if they have, with 1 if not, or if none has come yet.
+    """
+
+    async def work() -> Exit:
+        hole = _of(unique_id, client)
+        async with settings.mapper() as mapper:
+            gateway = await mapper.get_gateway()
+            try:
+                works: bool | None = await gateway.check_pinhole_working(hole)
+            except IGDError as error:
+                if error.error_code != _NOTHING_CAME:
+                    raise
+                works = None
+            packets = await _outcome(gateway.get_pinhole_packets(hole))
+        count = packets if isinstance(packets, int) else None
+        settings.output.document(
+            {"gateway": device_facts(gateway.device), "unique_id": unique_id, "is_working": works, "packets": count}
+        )
+        says = {
+            True: "packets come through",
+            False: "packets came, and none got through",
+            None: "no packet has come yet",
+        }
+        mark = ("✓ ", "bold green") if works else ("! ", "bold yellow")
+        came = f" ({count})" if count else ""
+        settings.output.show(Text.assemble(mark, f"Pinhole {unique_id}: {says[works]}{came}"))
+        return Exit.OK if works else Exit.FAILED
+
+    run(work, settings.output)
+
+
+@pinhole.command(cls=Command, epilog=_DELETE)
+@_IDS
+@_FOR_HOST
+@shared
+def delete(settings: Settings, ids: tuple[int, ...], client: str) -> None:
+    """Close pinholes, by their numbers."""
+
+    async def work() -> Exit:
+        async with settings.mapper() as mapper:
+            gateway = await mapper.get_gateway()
+            outcomes = await asyncio.gather(*(_outcome(gateway.delete_pinhole(_of(each, client))) for each in ids))
+        failures = [(number, each) for number, each in zip(ids, outcomes, strict=True) if isinstance(each, IGDError)]
+        gone = [number for number in ids if number not in {each for each, _ in failures}]
+        if not gone:
+            raise failures[0][1]
+        settings.output.document({"gateway": device_facts(gateway.device), "deleted": gone})
+        for number in gone:
+            settings.output.show(Text.assemble(("✓ ", "bold green"), f"Pinhole {number} is closed"))
+        for number, error in failures:
+            settings.output.warn(f"Pinhole {number}: {plain_error(error)}")
+        return Exit.FAILED if failures else Exit.OK
+
+    run(work, settings.output)
+
+
+def _of(unique_id: int, client: str) -> Pinhole:
+    """Return a pinhole of which only the number is known: the gateway is asked from the address it is for."""
+    return Pinhole(unique_id, check_address6(client, "--internal"), 0, "TCP")
+
+
+async def _outcome(work: Any) -> Any:
+    try:
+        return await work
+    except IGDError as error:
+        return error
+
+
+def _row(unique_id: int, packets: object) -> dict[str, Any]:
+    # A router that cannot count is one thing, a pinhole that is not there another.
+    absent = isinstance(packets, IGDError) and packets.error_code == 704
+    return {
+        "unique_id": unique_id,
+        "is_open": not absent,
+        "packets": packets if isinstance(packets, int) else None,
+    }
+
+
+def _tell_added(
+    settings: Settings, gateway: Gateway, opened: list[Pinhole], failures: list[tuple[int, Proto, IGDError]]
+) -> None:
+    output = settings.output
+    output.document(
+        {
+            "gateway": device_facts(gateway.device),
+            "pinholes": [asdict(each) for each in opened],
+            "failures": [
+                {"proto": proto, "internal_port": port, "error": error_facts(error)} for port, proto, error in failures
+            ],
+        }
+    )
+    for each in opened:
+        output.show(
+            Text.assemble(
+                ("✓ ", "bold green"),
+                f"{each.proto} ",
+                (endpoint(each.internal_client, each.internal_port), "cyan"),
+                f" is open for {shown_duration(each.duration)}: pinhole ",
+                (str(each.unique_id), "bold"),
+            )
+        )
+    for port, proto, error in failures:
+        output.warn(f"{proto} {port}: {plain_error(error)}")

@@ -1,0 +1,236 @@
+"""``aioigd watch``: what changes on the router, as it happens."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from ipaddress import IPv4Address, IPv6Address
+from typing import Any, Final
+
+import click
+from rich.console import RenderableType
+
+from ... import PortMapper
+from ...control.gateway import Gateway
+from ...errors import IGDError
+from ...models import ConnectionStatus, MappingKey, PortMapping
+from ..exits import Exit
+from ..facts import device_facts, mapping_facts
+from ..help import Command
+from ..live import live
+from ..options import Settings, shared
+from ..output import error_facts
+from ..running import run
+from ..screens.watched import ending, event_line, watch_screen
+from ..screens.words import name_of, plain_error
+from ..traffic import Traffic
+
+__all__ = ["Event", "watch"]
+
+_RECENT: Final = 12
+_TABLE_EVERY: Final = 5
+"""The table is read at every fifth look: it takes a request for each mapping."""
+
+_EPILOG = """\
+\b
+JSON lines:
+  {"event": "gateway", "at", "gateway": {as in discover}}
+  {"event": "sample", "at", "external_address", "connection", "uptime",
+   "mappings" (their number), "bytes_sent", "bytes_received",
+   "rate_sent", "rate_received" (bytes per second)}, null: not told
+  {"event": "address", "at", "old", "new"}
+  {"event": "connection", "at", "old", "new"}
+  {"event": "restarted", "at", "uptime"}
+  {"event": "mapping-added", "at", "mapping": {as in list}}
+  {"event": "mapping-removed", "at", "mapping": {as in list}}
+  {"event": "away", "at", "error": {"message", "result", "error_code"}}
+  {"event": "back", "at"}
+"""
+
+
+@dataclass(frozen=True)
+class Event:
+    """One thing that happened: its name, when, and what goes with it."""
+
+    name: str
+    at: datetime
+    facts: dict[str, Any]
+    text: str = ""
+
+
+@click.command(cls=Command, epilog=_EPILOG, short_help="Watch address, traffic and ports as they change.")
+@click.option(
+    "--interval",
+    metavar="SECONDS",
+    type=click.FloatRange(0.1, 3600),
+    default=2.0,
+    show_default=True,
+    help="How often to look.",
+)
+@click.option("--count", type=click.IntRange(1), help="Stop after so many looks.")
+@shared
+def watch(settings: Settings, interval: float, count: int | None) -> None:
+    """Watch the router: external address, connection, traffic, ports, as they change.
+
+    Goes on until Ctrl-C. Where the output is no terminal, it has a line for each change.
+    """
+    run(lambda: _watch(settings, interval, count), settings.output, ends_by_signal=True)
+
+
+async def _watch(settings: Settings, interval: float, count: int | None) -> Exit:
+    async with settings.mapper() as mapper:
+        gateway = await mapper.get_gateway()
+        watching = _Watching(settings, mapper, gateway)
+        watching.begin()
+        try:
+            async with live(settings.output, watching.screen):
+                looks = 0
+                while True:
+                    await watching.look(with_table=looks % _TABLE_EVERY == 0)
+                    looks += 1
+                    if looks == count:
+                        return Exit.OK
+                    await asyncio.sleep(interval)
+        finally:
+            watching.end()
+
+
+class _Watching:
+    """What was seen last, and what that makes of what is seen now."""
+
+    def __init__(self, settings: Settings, mapper: PortMapper, gateway: Gateway) -> None:
+        self.gateway = gateway
+        self.traffic = Traffic()
+        self.address: IPv4Address | IPv6Address | None = None
+        self.connection: ConnectionStatus | None = None
+        self.mappings: dict[MappingKey, PortMapping] | None = None
+        self.error: IGDError | None = None
+        self.recent: deque[Event] = deque(maxlen=_RECENT)
+        self._output = settings.output
+        self._mapper = mapper
+        self._looked = False
+        self.began = _now()
+
+    def begin(self) -> None:
+        """Say what is watched."""
+        device = self.gateway.device
+        self._output.line({"event": "gateway", "at": _now(), "gateway": device_facts(device)})
+        if not self._output.is_live:
+            self._output.show(f"Watching {name_of(device)}")
+
+    def end(self) -> None:
+        """Say what it comes to."""
+        self._output.show(ending(self.began, self.traffic))
+
+    def screen(self) -> RenderableType:
+        """Return what there is to see."""
+        return watch_screen(self)
+
+    async def look(self, *, with_table: bool) -> None:
+        """Ask for everything once, and tell of what has changed."""
+        try:
+            # The mapper finds a router again that has moved or restarted; the gateway in hand would not.
+            address = await self._mapper.query_external_address()
+        except IGDError as error:
+            if not _is_answer(error):
+                self._went_away(error)
+                return
+            address = None
+        self._came_back()
+        self.gateway = await self._mapper.get_gateway()
+        self._see_address(address)
+        await self._see_connection()
+        await self._see_traffic()
+        if with_table:
+            await self._see_table()
+        self._looked = True
+        self._sample()
+
+    def _went_away(self, error: IGDError) -> None:
+        if self.error is None:
+            self._tell("away", {"error": error_facts(error)}, f"out of reach: {plain_error(error)}")
+        self.error = error
+
+    def _came_back(self) -> None:
+        if self.error is not None:
+            self._tell("back", {}, "answers again")
+        self.error = None
+
+    def _see_address(self, address: IPv4Address | IPv6Address | None) -> None:
+        if self._looked and address != self.address:
+            self._tell(
+                "address", {"old": self.address, "new": address}, f"external address: {self.address} → {address}"
+            )
+        elif not self._looked and not self._output.is_live:
+            self._output.show(f"external address: {address or 'not told'}")
+        self.address = address
+
+    async def _see_connection(self) -> None:
+        with suppress(IGDError):
+            now, before = await self.gateway.query_status(), self.connection
+            self.connection = now
+            if before is None:
+                return
+            if before.status != now.status:
+                self._tell("connection", {"old": before.status, "new": now.status}, f"connection: {now.status.lower()}")
+            if now.uptime is not None and before.uptime is not None and now.uptime < before.uptime:
+                self._tell("restarted", {"uptime": now.uptime}, "restarted, or connected anew")
+
+    async def _see_traffic(self) -> None:
+        if self.traffic.is_counted:
+            try:
+                await self.traffic.read(self.gateway)
+            except IGDError:
+                self.traffic.is_counted = self.traffic.totals is not None
+
+    async def _see_table(self) -> None:
+        with suppress(IGDError):
+            before = self.mappings
+            now = {each.key: each async for each in self.gateway.list_port_mappings()}
+            self.mappings = now
+            if before is None:
+                return
+            for key in now.keys() - before.keys():
+                self._tell("mapping-added", {"mapping": mapping_facts(now[key])}, f"{_shown(now[key])} opened")
+            for key in before.keys() - now.keys():
+                self._tell("mapping-removed", {"mapping": mapping_facts(before[key])}, f"{_shown(before[key])} closed")
+
+    def _sample(self) -> None:
+        totals, rates = self.traffic.totals, self.traffic.rates
+        self._output.line(
+            {
+                "event": "sample",
+                "at": _now(),
+                "external_address": self.address,
+                "connection": self.connection.status if self.connection else None,
+                "uptime": self.connection.uptime if self.connection else None,
+                "mappings": None if self.mappings is None else len(self.mappings),
+                "bytes_sent": totals.bytes_sent if totals else None,
+                "bytes_received": totals.bytes_received if totals else None,
+                "rate_sent": round(rates.bytes_sent) if rates else None,
+                "rate_received": round(rates.bytes_received) if rates else None,
+            }
+        )
+
+    def _tell(self, name: str, facts: dict[str, Any], text: str) -> None:
+        event = Event(name, _now(), facts, text)
+        self.recent.append(event)
+        self._output.line({"event": name, "at": event.at, **facts})
+        if not self._output.is_live:
+            self._output.show(event_line(event))
+
+
+def _is_answer(error: IGDError) -> bool:
+    """Whether a gateway is there that says something, if not an address."""
+    return bool(error.attempts) and (error.error_code is not None or error.result.name == "INVALID_RESPONSE")
+
+
+def _shown(mapping: PortMapping) -> str:
+    return f"{mapping.proto} {mapping.external_port} → {mapping.internal_client}:{mapping.internal_port}"
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

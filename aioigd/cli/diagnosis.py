@@ -1,0 +1,540 @@
+"""From findings to advice: pure functions, in plain words. What was found, and how, is the business of examination.py.
+
+Each rule looks at the findings and says nothing, or what is wrong, how that shows, and what to do. They are asked
+in the order in which a person would look: this machine, its way to the router, the router, its way to the internet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import Enum
+from ipaddress import IPv4Address, IPv6Address
+from typing import Final, Literal
+
+from ..models import Device
+from ..results import IGDStatus, UPnPResult
+from .screens.words import CARRIER_NAT, clean, host_of, lease, listed, name_of
+
+__all__ = ["Advice", "Findings", "Link", "LinkKind", "Severity", "Trial", "diagnose"]
+
+LinkKind = Literal["lan", "vpn", "virtual", "loopback"]
+
+_MANY: Final = 16
+"""Mappings from which on a refusal without a reason may well mean a full table: the smallest ones seen hold 16."""
+
+
+class Severity(Enum):
+    """How bad it is."""
+
+    PROBLEM = "problem"  #: ports cannot be opened, or are open to nobody
+    WARNING = "warning"  #: it works, but perhaps not as it is meant
+    NOTE = "note"  #: good to know
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A network interface of this machine with one of its addresses."""
+
+    name: str
+    address: str
+    kind: LinkKind = "lan"
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.address})"
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What came of opening a port to see whether it can be done.
+
+    ``result`` SUCCESS has the ``duration`` and ``desc`` that were granted, of those that were asked for; ``was_there``
+    tells whether the router really had it. Any other has the router's ``error_code``, and ``reason`` in its words.
+    """
+
+    port: int
+    result: UPnPResult = UPnPResult.SUCCESS
+    error_code: int | None = None
+    reason: str = ""
+    asked_duration: int = 0
+    duration: int = 0
+    asked_desc: str = ""
+    desc: str = ""
+    was_there: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What was found out, as far as it could be.
+
+    ``links`` are this machine's interfaces, ``asked_for`` the address that the user chose to search from, or "";
+    ``default_address`` is the address that leads to the internet, ``next_hops`` are the routers there;
+    ``router_is_there`` tells whether such a router can be reached at all, None where that was not tried.
+    ``devices`` are all that answered, ``gateway`` is the one that calls use. ``unicast_only``: the router hears
+    searches that are sent to itself, and no others. ``external_address`` is None where the router tells none.
+    ``mappings`` is how many there are, None where it does not list them. ``trial`` is None where none was made.
+    """
+
+    links: tuple[Link, ...] = ()
+    asked_for: str = ""
+    default_address: str = ""
+    next_hops: frozenset[str] = frozenset()
+    router_is_there: bool | None = None
+    in_container: bool = False
+    devices: tuple[Device, ...] = ()
+    gateway: Device | None = None
+    unicast_only: bool = False
+    external_address: IPv4Address | IPv6Address | None = None
+    is_connected: bool | None = None
+    mappings: int | None = None
+    trial: Trial | None = None
+
+    @property
+    def valid_gateways(self) -> tuple[Device, ...]:
+        """The gateways among those who answered, each once, however many of its documents it announces."""
+        found: dict[tuple[str, str], Device] = {}
+        for device in self.devices:
+            if device.is_valid_gateway():
+                found.setdefault((device.udn or device.description_url, host_of(device.description_url)), device)
+        return tuple(found.values())
+
+    @property
+    def default_link(self) -> Link | None:
+        """The interface that leads to the internet."""
+        return self.link_of(self.default_address)
+
+    def link_of(self, address: str) -> Link | None:
+        """Return the interface with an address of ours."""
+        return next((link for link in self.links if link.address == address), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """One thing that is wrong: ``code`` for programs, ``title`` in a few words, ``why`` it shows, what ``to_do``."""
+
+    code: str
+    severity: Severity
+    title: str
+    why: str
+    to_do: tuple[str, ...] = ()
+
+
+def diagnose(findings: Findings) -> list[Advice]:
+    """Return what is wrong, the worst first; nothing where all is well."""
+    advice = [each for rule in _RULES for each in rule(findings)]
+    order = list(Severity)
+    return sorted(advice, key=lambda each: order.index(each.severity))
+
+
+# This machine
+
+
+def _no_network(found: Findings) -> Iterator[Advice]:
+    if not found.links:
+        yield Advice(
+            "no-network",
+            Severity.PROBLEM,
+            "This machine is not connected to any network",
+            "No network interface has an address, but for the loopback one.",
+            ("Connect it by cable or Wi-Fi, and see that it gets an address.",),
+        )
+
+
+def _container(found: Findings) -> Iterator[Advice]:
+    if found.in_container and found.links and not found.valid_gateways:
+        names = listed([str(link) for link in found.links])
+        yield Advice(
+            "container",
+            Severity.PROBLEM,
+            "This is a container, in a network of its own",
+            f"Searches for a router do not leave the container's network; it has {names}.",
+            (
+                "Run the container in the host's network: docker run --network host, or network_mode: host.",
+                "Or open the port from the host, to the port that the container publishes there.",
+            ),
+        )
+
+
+def _wrong_choice(found: Findings) -> Iterator[Advice]:
+    """The user chose an interface where there is no gateway, and there is one elsewhere."""
+    others = [each for each in found.valid_gateways if each.igd_our_addr != found.asked_for]
+    if not found.asked_for or not others or any(each.igd_our_addr == found.asked_for for each in found.valid_gateways):
+        return
+    chosen = found.link_of(found.asked_for)
+    there = found.link_of(others[0].igd_our_addr)
+    kind = {"vpn": "a VPN", "virtual": "a virtual network, as Docker and virtual machines have them"}
+    is_a = f", which is {kind[chosen.kind]}" if chosen and chosen.kind in kind else ""
+    where = there.name if there else others[0].igd_our_addr
+    yield Advice(
+        "wrong-interface",
+        Severity.PROBLEM,
+        "The router is on another interface than the one you chose",
+        f"Nobody answers on {chosen or found.asked_for}{is_a}. {name_of(others[0])} answers on {there or where}.",
+        (f"Choose that one: --interface {where}. Or none at all: then every interface is searched.",),
+    )
+
+
+def _vpn(found: Findings) -> Iterator[Advice]:
+    default = found.default_link
+    if default is None or default.kind != "vpn" or found.asked_for:
+        return
+    lan = [link for link in found.links if link.kind == "lan"]
+    where = found.link_of(found.gateway.igd_our_addr) if found.gateway else (lan[0] if lan else None)
+    if where is None or where.kind == "vpn":
+        return
+    yield Advice(
+        "vpn",
+        Severity.WARNING,
+        "A VPN takes the traffic of this machine",
+        f"What leaves this machine goes through {default}, and the router is on {where}. A port that is opened there "
+        "lets packets in, but the answers leave through the VPN, and do not arrive.",
+        (
+            "Switch the VPN off, or exclude your program from it (split tunnelling).",
+            "Or have the port opened by the VPN provider instead of your router.",
+            f"Use --interface {where.name} to see to it that the router is searched for at home.",
+        ),
+    )
+
+
+# The way to the router
+
+
+def _multicast(found: Findings) -> Iterator[Advice]:
+    if found.unicast_only:
+        hop = host_of(found.gateway.description_url) if found.gateway else listed(sorted(found.next_hops))
+        yield Advice(
+            "multicast-dropped",
+            Severity.WARNING,
+            "A firewall drops multicast",
+            f"The router at {hop} answers when it is asked itself, but not when all are asked (239.255.255.250, UDP "
+            "port 1900). It was found nevertheless; other programs will not find it.",
+            (
+                "Let UDP from port 1900 of your router into this machine: the answers to a search come from there.",
+                "On Linux: ufw allow proto udp from <router> port 1900, or firewall-cmd --add-service=ssdp-client.",
+                "In a Wi-Fi router, switch off the isolation of clients, and any filter for multicast.",
+            ),
+        )
+
+
+def _nobody(found: Findings) -> Iterator[Advice]:
+    """No gateway anywhere: which of the possible reasons it is, as far as that shows."""
+    if found.valid_gateways or not found.links or found.in_container:
+        return
+    at_hop = [each for each in found.devices if host_of(each.description_url) in found.next_hops]
+    hops = listed(sorted(found.next_hops))
+    if any(each.igd_status is IGDStatus.DISCONNECTED for each in found.devices):
+        return
+    unreadable = [each for each in found.devices if each.igd_status in _UNREADABLE and _claims_igd(each)]
+    if unreadable:
+        yield from _unreadable(unreadable[0])
+    elif access_point := next((each for each in found.devices if _claims_igd(each)), None):
+        yield Advice(
+            "no-wan",
+            Severity.PROBLEM,
+            "The router is not the one that is connected to the internet",
+            f"{name_of(access_point)} at {host_of(access_point.description_url)} answers as a gateway, but has no "
+            "internet connection to map ports on: it works as an access point or repeater.",
+            (
+                "Switch UPnP on in the router that has the internet connection.",
+                "Or let this one work as a router again (its operation mode), if it is the only one.",
+            ),
+        )
+    elif at_hop or found.router_is_there:
+        says = (
+            f"It answers as {name_of(at_hop[0])}, which is no gateway."
+            if at_hop
+            else "It is there, but does not answer any search."
+        )
+        yield Advice(
+            "upnp-off",
+            Severity.PROBLEM,
+            "UPnP is switched off in the router",
+            f"The router of this network is {hops}. {says}",
+            (
+                f"Open http://{sorted(found.next_hops)[0]}/ and switch UPnP on. Look for “UPnP”, “UPnP IGD”, “allow "
+                "port sharing for this device” or “NAT-PMP/UPnP”, often under internet, NAT or advanced settings.",
+                "If it is on: a firewall on this machine may keep the answers out (UDP from port 1900).",
+                "Or forward the port by hand on the same pages.",
+            ),
+        )
+    else:
+        names = listed([str(link) for link in found.links])
+        silent = f"and neither does the router of this network, {hops}" if found.next_hops else "and no default route"
+        yield Advice(
+            "no-gateway",
+            Severity.PROBLEM,
+            "No gateway on any interface",
+            f"Searched on {names}. Nobody who answers is a gateway, {silent} answers."
+            if found.next_hops
+            else f"Searched on {names}. Nobody who answers is a gateway, {silent} leads to a router.",
+            (
+                "See whether this machine is in the network of the router, and not in one for guests.",
+                "A mobile connection or a company's network has no router that opens ports.",
+            ),
+        )
+
+
+_UNREADABLE: Final = frozenset({IGDStatus.HTTP_ERROR, IGDStatus.HTTP_EMPTY, IGDStatus.UNKNOWN_DEVICE})
+
+
+def _claims_igd(device: Device) -> bool:
+    return "InternetGatewayDevice" in device.service_type or "WANIPConnection" in device.service_type
+
+
+def _unreadable(device: Device) -> Iterator[Advice]:
+    yield Advice(
+        "description-unreadable",
+        Severity.PROBLEM,
+        "The router answers, but cannot be talked to",
+        f"{host_of(device.description_url)} says that it is a gateway. Its description at "
+        f"{clean(device.description_url)} cannot be read ({device.igd_status.name}).",
+        (
+            "Restart the router: the UPnP service of many hangs at times.",
+            "See whether a firewall on this machine keeps it from making TCP connections to the router.",
+        ),
+    )
+
+
+# The router
+
+
+def _several(found: Findings) -> Iterator[Advice]:
+    gateways = found.valid_gateways
+    if len(gateways) < 2:
+        return
+    others = [
+        each for each in gateways if found.gateway is None or each.description_url != found.gateway.description_url
+    ]
+    names = listed([f"{name_of(each)} at {host_of(each.description_url)}" for each in gateways])
+    used = (
+        f"{name_of(found.gateway)} at {host_of(found.gateway.description_url)} is used"
+        + (", as it is the router of the default route." if _is_next_hop(found.gateway, found) else ".")
+        if found.gateway
+        else "None of them is certain to be the right one."
+    )
+    yield Advice(
+        "several-gateways",
+        Severity.WARNING,
+        f"There are {len(gateways)} gateways",
+        f"{names} answered. {used}",
+        (
+            *(f"If that is the wrong one: --location {clean(each.description_url)}" for each in others[:3]),
+            "Two routers in a row have to forward a port both: see double NAT, or make the inner one an access point.",
+        ),
+    )
+
+
+def _not_the_router(found: Findings) -> Iterator[Advice]:
+    """The only gateway is not where the packets go."""
+    gateway = found.gateway
+    if gateway is None or not found.next_hops or _is_next_hop(gateway, found) or len(found.valid_gateways) > 1:
+        return
+    link, default = found.link_of(gateway.igd_our_addr), found.default_link
+    if link is not None and link.kind == "loopback":
+        return
+    if default is not None and default.kind == "vpn":
+        return  # said already
+    on = (
+        f" It answers on {link}, and the default route is over {default}."
+        if link and default and link != default
+        else ""
+    )
+    yield Advice(
+        "not-the-router",
+        Severity.WARNING,
+        "The gateway that answers is not the router that is used",
+        f"{name_of(gateway)} is at {host_of(gateway.description_url)}, but packets to the internet go to "
+        f"{listed(sorted(found.next_hops))}.{on}",
+        ("Switch UPnP on in the router that is used, or make the other one the default route.",),
+    )
+
+
+def _is_next_hop(device: Device, found: Findings) -> bool:
+    return host_of(device.description_url) in found.next_hops
+
+
+def _refused(found: Findings) -> Iterator[Advice]:
+    trial = found.trial
+    if trial is None or trial.result is UPnPResult.SUCCESS:
+        return
+    code = "" if trial.error_code is None else f", error {trial.error_code}"
+    said = f"It was asked to open TCP port {trial.port}: {clean(trial.reason)} ({trial.result.name}{code})."
+    held = f" It holds {found.mappings} mappings." if found.mappings is not None else ""
+    is_vague = trial.result in (UPnPResult.INVALID_ARGS, UPnPResult.ACTION_FAILED)
+    if trial.result is UPnPResult.NO_PORT_MAPS_AVAILABLE or (is_vague and (found.mappings or 0) >= _MANY):
+        yield _table_full(said + held)
+    elif trial.result in (UPnPResult.HTTP_ERROR, UPnPResult.SOCKET_ERROR, UPnPResult.INVALID_RESPONSE):
+        yield Advice(
+            "router-broken",
+            Severity.PROBLEM,
+            "The router does not answer as it should",
+            said,
+            ("Restart the router: the UPnP service of many hangs at times.", "Look for an update of its firmware."),
+        )
+    elif not _has_public_address(found) and trial.result is UPnPResult.ACTION_FAILED:
+        yield Advice(
+            "refused",
+            Severity.PROBLEM,
+            "The router refuses to open ports",
+            f"{said} Some do so as long as they have no public address of their own, and this one shows none.",
+            ("See to its address first.",),
+        )
+    else:
+        yield Advice(
+            "refused",
+            Severity.PROBLEM,
+            "The router refuses to open ports",
+            said,
+            (
+                "Look in its pages for a permission: many let only chosen devices open ports (on a FRITZ!Box: "
+                "“allow port sharing for this device”; elsewhere “secure mode”, “UPnP read only”, or an access list).",
+                "See that this machine has a fixed address there, and is not in the network for guests.",
+                "Or forward the port by hand.",
+            ),
+        )
+
+
+def _table_full(why: str) -> Advice:
+    return Advice(
+        "table-full",
+        Severity.PROBLEM,
+        "The router's table of mappings is full",
+        why,
+        (
+            "`aioigd list` shows what is in it; remove what nobody needs with `aioigd delete PORT`.",
+            "Mappings that other hosts have left behind go with a restart of the router.",
+            "Open ports with --for or --keep, so that they go by themselves.",
+        ),
+    )
+
+
+def _false_success(found: Findings) -> Iterator[Advice]:
+    trial = found.trial
+    if trial is None or trial.result is not UPnPResult.SUCCESS or trial.was_there:
+        return
+    said = f"It said that TCP port {trial.port} was open, and does not have it in its table."
+    if (found.mappings or 0) >= _MANY:
+        yield _table_full(f"{said} It holds {found.mappings} mappings, and has no room for more.")
+    else:
+        yield Advice(
+            "false-success",
+            Severity.PROBLEM,
+            "The router says yes, and does nothing",
+            said,
+            ("Look for an update of its firmware, and restart it.", "Or forward the port by hand on its pages."),
+        )
+
+
+def _terms(found: Findings) -> Iterator[Advice]:
+    trial = found.trial
+    if trial is None or trial.result is not UPnPResult.SUCCESS or not trial.was_there:
+        return
+    if trial.asked_duration and not trial.duration:
+        yield Advice(
+            "no-leases",
+            Severity.NOTE,
+            "The router grants no limit in time",
+            f"Asked for {lease(trial.asked_duration)}, it took the port only for ever.",
+            ("Ports stay open until they are deleted: `add --keep` does so at its end, also after Ctrl-C.",),
+        )
+    if trial.desc != trial.asked_desc:
+        yield Advice(
+            "descriptions",
+            Severity.NOTE,
+            "The router does not take every description",
+            f"Of “{trial.asked_desc}” it took “{clean(trial.desc)}”.",
+            ("This makes no difference but on its own pages.",),
+        )
+
+
+# The way to the internet
+
+
+def _address(found: Findings) -> Iterator[Advice]:
+    if found.gateway is None:
+        return
+    address = found.external_address
+    router = f"{name_of(found.gateway)} at {host_of(found.gateway.description_url)}"
+    if address is None:
+        if found.is_connected is not False:
+            yield Advice(
+                "no-address",
+                Severity.WARNING,
+                "The router does not tell its address on the internet",
+                f"{router} names none. It may have no connection, no IPv4 address of its own (DS-Lite), or one that is "
+                "not public, behind another router (double NAT) or its provider's (CGNAT).",
+                (
+                    "See on its pages whether it has an IPv4 address. With DS-Lite it has none, and nobody can reach "
+                    "you over IPv4: ask the provider for one, or use IPv6 (`aioigd pinhole`).",
+                ),
+            )
+    elif isinstance(address, IPv4Address) and address in CARRIER_NAT:
+        yield Advice(
+            "cgnat",
+            Severity.PROBLEM,
+            "The provider shares one address among many customers (CGNAT)",
+            f"{router} has {address} on its internet side. Addresses from 100.64.0.0 to 100.127.255.255 belong to "
+            "providers: theirs is the router that the internet sees, and it opens no ports.",
+            (
+                "Ask the provider for a public IPv4 address; some give one for nothing, some for a fee.",
+                "Or use IPv6, where no address is shared: `aioigd pinhole`.",
+                "Or go through a server elsewhere: a VPN with port forwarding, or a relay.",
+            ),
+        )
+    elif _has_private_address(found):
+        yield Advice(
+            "double-nat",
+            Severity.PROBLEM,
+            "The router is behind another router (double NAT)",
+            f"{router} has {address} on its internet side. That is a private address: another router stands between it "
+            "and the internet, and does not let anything through.",
+            (
+                f"Make your router an access point, or the other one a modem (bridge mode); the other one's pages "
+                f"may be at http://{_first_of(address)}/.",
+                f"Or forward the port in the other router as well, to {address}.",
+            ),
+        )
+
+
+def _has_public_address(found: Findings) -> bool:
+    return found.external_address is not None and found.external_address.is_global
+
+
+def _has_private_address(found: Findings) -> bool:
+    address = found.external_address
+    return address is not None and (address.is_private or address.is_link_local)
+
+
+def _first_of(address: IPv4Address | IPv6Address) -> str:
+    """Return the address that a router in this network most likely has."""
+    return f"{str(address).rpartition('.')[0]}.1" if isinstance(address, IPv4Address) else f"[{address}]"
+
+
+def _offline(found: Findings) -> Iterator[Advice]:
+    denies = [each for each in found.devices if each.igd_status is IGDStatus.DISCONNECTED]
+    if (found.is_connected is False and found.external_address is None) or (denies and not found.valid_gateways):
+        device = found.gateway or denies[0]
+        yield Advice(
+            "offline",
+            Severity.PROBLEM,
+            "The router is not connected to the internet",
+            f"{name_of(device)} at {host_of(device.description_url)} says that its connection is down.",
+            ("See to the connection: the modem, its cable, the provider.",),
+        )
+
+
+_RULES: Final[tuple[Callable[[Findings], Iterator[Advice]], ...]] = (
+    _no_network,
+    _container,
+    _wrong_choice,
+    _nobody,
+    _refused,
+    _false_success,
+    _offline,
+    _address,
+    _multicast,
+    _vpn,
+    _not_the_router,
+    _several,
+    _terms,
+)

@@ -1,0 +1,270 @@
+"""Finding out what diagnosis.py judges: looks at this machine, searches, asks, and opens a port to see.
+
+Everything is tried, and whatever fails is a finding, too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import re
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from ipaddress import IPv4Network, ip_address
+from pathlib import Path
+from typing import Final
+
+from .. import PortMapper
+from ..control.finder import Finder
+from ..control.gateway import Gateway
+from ..control.search import SearchOptions
+from ..errors import IGDError, TransportError
+from ..models import Device
+from ..net.discovery import Sighting, SsdpSearch
+from ..net.http import HttpClient
+from ..net.interfaces import default_next_hops, interfaces, source_address_for
+from ..results import UPnPResult
+from ..wire import ssdp
+from ..wire.url import parse_url, same_address
+from .diagnosis import Findings, Link, LinkKind, Trial
+from .exits import ABSENT
+from .options import Settings, all_interfaces, interface_name
+from .screens.words import host_of
+
+__all__ = ["Step", "examine_all"]
+
+Step = Callable[[str], None]
+"""Told what is being done next, in a few words."""
+
+_VPN: Final = re.compile(r"(tun|tap|wg|utun|ppp|ipsec|tailscale|zt|nordlynx|proton|mullvad|vpn|gpd|cscotun)", re.I)
+_VIRTUAL: Final = re.compile(
+    r"(docker|br-[0-9a-f]{6,}|veth|virbr|vmnet|vboxnet|cni|podman|lxc|lxd|vethernet|flannel)", re.I
+)
+_CONTAINER_SIGNS: Final = ("/.dockerenv", "/run/.containerenv")
+_CONTAINER_NETWORKS: Final = (IPv4Network("172.16.0.0/12"), IPv4Network("10.88.0.0/16"))
+_ELSEWHERE: Final = {4: "192.0.2.1", 6: "2001:db8::1"}
+"""Addresses for documentation (RFC 5737, RFC 3849): the way to them is the way to the internet. Nothing is sent."""
+_SEARCH_TIME: Final = 3.0
+_UNICAST_TIME: Final = 1.0
+_TOUCH_TIME: Final = 1.0
+_TOUCHED_PORTS: Final = (80, 443, 53)
+_MOST_COUNTED: Final = 512
+_TRIAL_LEASE: Final = 120
+_TRIAL_DESC: Final = "aioigd doctor"
+_TRIALS: Final = 3
+_TRIAL_PORTS: Final = range(49152, 65536)
+
+
+async def examine_all(settings: Settings, *, trial: bool, step: Step) -> Findings:
+    """Return everything that can be found out; with ``trial``, a port is opened for a moment."""
+    step("Looking at this machine")
+    found = _this_machine(settings)
+    if not found.links:
+        return found
+    step("Searching for gateways")
+    found = await _search(found, settings)
+    if not found.valid_gateways:
+        if found.next_hops:
+            step("Seeing whether the router is there")
+            touched = await asyncio.gather(*(_touch(hop) for hop in found.next_hops))
+            found = replace(found, router_is_there=any(touched))
+        return found
+    usable = [each for each in found.devices if each.is_valid_gateway()]
+    usable.sort(key=lambda each: not any(same_address(host_of(each.description_url), hop) for hop in found.next_hops))
+    if found.asked_for:
+        usable = [each for each in usable if each.igd_our_addr == found.asked_for]
+    if not usable:
+        return found
+    async with settings.mapper() as mapper:
+        mapper.devices = usable
+        return await _ask(found, mapper, trial=trial, step=step)
+
+
+# This machine
+
+
+def _this_machine(settings: Settings) -> Findings:
+    source = settings.source_address or ""
+    version = 6 if settings.ipv6 or ":" in source else 4
+    if source and ip_address(source).is_loopback:
+        # A network of its own: its router, if there is one, is at the same address.
+        link = Link("loopback", source, "loopback")
+        return Findings(links=(link,), asked_for=source, default_address=source, next_hops=frozenset({source}))
+    links = tuple(
+        Link(interface_name(each), each.address, kind)
+        for each in all_interfaces(ipv6=version == 6)
+        if (kind := kind_of(interface_name(each), each.address)) != "loopback"
+    )
+    try:
+        default = source_address_for(_ELSEWHERE[version])
+    except TransportError:
+        default = ""
+    return Findings(
+        links=links,
+        asked_for=source,
+        default_address=default,
+        next_hops=default_next_hops(ipv6=version == 6),
+        in_container=not source and _in_container(links),
+    )
+
+
+def kind_of(name: str, address: str) -> LinkKind:
+    """Return what an interface is for, as its name and address tell."""
+    if ip_address(address).is_loopback:
+        return "loopback"
+    if _VPN.match(name):
+        return "vpn"
+    return "virtual" if _VIRTUAL.match(name) else "lan"
+
+
+def _in_container(links: tuple[Link, ...]) -> bool:
+    return any(Path(sign).exists() for sign in _CONTAINER_SIGNS) and all(
+        any(ip_address(link.address) in network for network in _CONTAINER_NETWORKS) for link in links
+    )
+
+
+# Who is there
+
+
+async def _search(found: Findings, settings: Settings) -> Findings:
+    seconds = settings.timeout or _SEARCH_TIME
+    if settings.location is not None:
+        devices = await _devices(SearchOptions(settings.source_address, settings.location), seconds)
+        return replace(found, devices=devices)
+    source = found.asked_for or None
+    devices, by_unicast = await asyncio.gather(
+        _devices(SearchOptions(source, ipv6=settings.ipv6), seconds),
+        _unicast_only(source, found.next_hops, seconds, ipv6=settings.ipv6),
+    )
+    if by_unicast is not None and not any(each.is_valid_gateway() for each in devices):
+        devices += await _devices(SearchOptions(source, by_unicast), _UNICAST_TIME)
+    found = replace(found, devices=devices, unicast_only=by_unicast is not None)
+    if source and not found.valid_gateways and not ip_address(source).is_loopback:
+        elsewhere = await _devices(SearchOptions(ipv6=settings.ipv6), seconds)
+        found = replace(found, devices=(*devices, *elsewhere))
+    return found
+
+
+async def _devices(options: SearchOptions, seconds: float) -> tuple[Device, ...]:
+    """Return all devices that answer; none where nothing can be sent."""
+    http = HttpClient()
+    devices: dict[str, Device] = {}
+    try:
+        async for examined in Finder(http, options).watch(seconds, options.ttl):
+            devices[examined.device.description_url] = examined.device
+    except IGDError:
+        pass
+    finally:
+        await http.close()
+    return tuple(devices.values())
+
+
+async def _unicast_only(source: str | None, next_hops: frozenset[str], seconds: float, *, ipv6: bool) -> str | None:
+    """Return the description URL of a router that answers a search sent to itself, but none sent to all."""
+    if not next_hops:
+        return None
+    answers: dict[str, str] = {}
+
+    def hear(sighting: Sighting) -> None:
+        if any(same_address(sighting.sender, hop) for hop in next_hops):
+            answers.setdefault(sighting.sender, sighting.announcement.location)
+
+    try:
+        places = interfaces(ipv6=ipv6, source_address=source)
+        async with SsdpSearch(places, hear, ttl=2, local_port=0) as search:
+            for _ in range(4):
+                search.send((*ssdp.LIKELY_TARGETS, ssdp.ALL_TARGET))
+                await asyncio.sleep(seconds / 4)
+                if answers:
+                    return None
+            search.send(ssdp.LIKELY_TARGETS, next_hops)
+            await asyncio.sleep(_UNICAST_TIME)
+            for sender, location in answers.items():
+                return parse_url(location).at(sender).zoned
+    except (IGDError, ValueError):
+        pass
+    return None
+
+
+async def _touch(host: str) -> bool:
+    """Return whether a host is there: it accepts a connection, or refuses it, as only one who is there can."""
+    return any(await asyncio.gather(*(_touch_port(host, port) for port in _TOUCHED_PORTS)))
+
+
+async def _touch_port(host: str, port: int) -> bool:
+    try:
+        async with asyncio.timeout(_TOUCH_TIME):
+            _, writer = await asyncio.open_connection(host, port)
+    except ConnectionRefusedError:
+        return True
+    except (OSError, TimeoutError):
+        return False
+    writer.transport.abort()
+    return True
+
+
+# What the gateway says
+
+
+async def _ask(found: Findings, mapper: PortMapper, *, trial: bool, step: Step) -> Findings:
+    try:
+        gateway = await mapper.get_gateway()
+    except IGDError:
+        return found
+    found = replace(found, gateway=gateway.device)
+    step("Asking the gateway for its address and state")
+    with suppress(IGDError):
+        found = replace(found, external_address=await gateway.query_external_address())
+    with suppress(IGDError):
+        found = replace(found, is_connected=(await gateway.query_status()).is_connected)
+    step("Counting its mappings")
+    found = replace(found, mappings=await _count(gateway))
+    if trial:
+        step("Opening a port, and closing it again")
+        found = replace(found, trial=await _try(gateway))
+    return found
+
+
+async def _count(gateway: Gateway) -> int | None:
+    count = 0
+    try:
+        async for _ in gateway.list_port_mappings():
+            count += 1
+            if count >= _MOST_COUNTED:
+                break
+    except IGDError:
+        return count or None
+    return count
+
+
+async def _try(gateway: Gateway) -> Trial:
+    """Open a port that nobody uses, look whether it is there, and close it."""
+    trial = Trial(0)
+    for port in random.sample(_TRIAL_PORTS, _TRIALS):
+        trial = await _try_port(gateway, port)
+        if trial.result is not UPnPResult.CONFLICT_WITH_OTHER_MAPPING:
+            break
+    return trial
+
+
+async def _try_port(gateway: Gateway, port: int) -> Trial:
+    try:
+        mapping = await gateway.add_port_mapping(port, desc=_TRIAL_DESC, proto="TCP", duration=_TRIAL_LEASE)
+    except IGDError as error:
+        return Trial(port, error.result, error.error_code, error.message)
+    try:
+        await gateway.get_port_mapping(port, "TCP")
+        was_there = True
+    except IGDError as error:
+        was_there = error.result not in ABSENT  # otherwise it does not tell; nothing says that it has none
+    with suppress(IGDError):  # it ends by itself, or was never there
+        await gateway.delete_port_mapping(port, "TCP")
+    return Trial(
+        port,
+        asked_duration=_TRIAL_LEASE,
+        duration=mapping.duration,
+        asked_desc=_TRIAL_DESC,
+        desc=mapping.desc,
+        was_there=was_there,
+    )

@@ -1,0 +1,243 @@
+"""The options that all commands share, the types of their arguments, and what becomes of both."""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import wraps
+from typing import Any, Final, TypeVar
+
+import click
+from click.shell_completion import CompletionItem
+
+from .. import PortMapper
+from ..errors import TransportError, UsageError
+from ..models import MAX_DURATION, Proto
+from ..net.interfaces import Interface, interfaces
+from .output import Output
+from .running import show_logs
+
+__all__ = ["DURATION", "PORTS", "TARGET", "Ports", "Settings", "Target", "interface_name", "protocols", "shared"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_SECONDS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+_DEFAULT_TIMEOUT: Final = 10.0
+_SEARCH: Final = 5.0
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the shared options of a run say: how to reach the gateway, and how to tell of it."""
+
+    source_address: str | None = None
+    location: str | None = None
+    ipv6: bool = False
+    timeout: float | None = None
+    as_json: bool = False
+    output: Output = field(default_factory=lambda: Output(as_json=False))
+
+    def mapper(self) -> PortMapper:
+        """Return a mapper that looks for the gateway where the options say."""
+        timeout = self.timeout if self.timeout is not None else _DEFAULT_TIMEOUT
+        return PortMapper(
+            source_address=self.source_address,
+            location=self.location,
+            timeout=timeout,
+            discovery_timeout=min(_SEARCH, timeout),
+            ipv6=self.ipv6,
+        )
+
+
+def interface_name(interface: Interface) -> str:
+    """Return the name that the system has for an interface, its address where there is none."""
+    try:
+        return socket.if_indextoname(interface.index)
+    except (OSError, AttributeError):
+        return interface.address
+
+
+def all_interfaces(*, ipv6: bool = False) -> list[Interface]:
+    """Return all interfaces with an address of this kind, loopback last."""
+    found: list[Interface] = []
+    with suppress(TransportError):
+        found += interfaces(ipv6=ipv6)
+    with suppress(TransportError):
+        found += interfaces(source_address="::1" if ipv6 else "127.0.0.1")
+    return found
+
+
+class InterfaceType(click.ParamType):  # type: ignore[type-arg] # generic in some versions of click only
+    """The name of a network interface of this machine."""
+
+    name = "name"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Offer the interfaces that there are, with their addresses."""
+        return [
+            CompletionItem(interface_name(each), help=each.address)
+            for each in all_interfaces()
+            if interface_name(each).startswith(incomplete)
+        ]
+
+
+@dataclass(frozen=True)
+class Ports:
+    """A port, or some in a row."""
+
+    first: int
+    last: int
+
+    def __iter__(self) -> Any:
+        return iter(range(self.first, self.last + 1))
+
+    def __len__(self) -> int:
+        return self.last - self.first + 1
+
+    def __str__(self) -> str:
+        return str(self.first) if self.first == self.last else f"{self.first}-{self.last}"
+
+
+class PortsType(click.ParamType):  # type: ignore[type-arg] # generic in some versions of click only
+    """A port or a range of them: 8080, 8000-8010."""
+
+    name = "port"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Ports:
+        """Return what was written as ports."""
+        if isinstance(value, Ports):
+            return value
+        found = re.fullmatch(r"(\d{1,5})(?:-(\d{1,5}))?", value.strip(), re.ASCII)
+        if found is None:
+            self.fail(f"{value!r} is no port and no range of ports (8080, 8000-8010)", param, ctx)
+        first = int(found[1])
+        last = int(found[2] or first)
+        if not 1 <= first <= last <= 65535:
+            self.fail(f"{value}: ports go from 1 to 65535, the smaller one first", param, ctx)
+        return Ports(first, last)
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where to forward to: ``host`` "" is this machine, ``port`` 0 the same number as outside."""
+
+    host: str = ""
+    port: int = 0
+
+
+class TargetType(click.ParamType):  # type: ignore[type-arg] # generic in some versions of click only
+    """A port, an IPv4 address, or both: 80, 192.168.1.7, 192.168.1.7:80."""
+
+    name = "[addr:]port"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Target:
+        """Return what was written as a target."""
+        if isinstance(value, Target):
+            return value
+        host, colon, port = value.strip().rpartition(":")
+        if not colon and "." in port:
+            host, port = port, "0"
+        if not re.fullmatch(r"\d{1,5}", port, re.ASCII) or int(port) > 65535 or (colon and not host):
+            self.fail(f"{value!r} is no port, and no address with a port (80, 192.168.1.7:80)", param, ctx)
+        if host and not _is_ipv4(host):
+            self.fail(f"{host!r} is not an IPv4 address", param, ctx)
+        return Target(host, int(port))
+
+
+class DurationType(click.ParamType):  # type: ignore[type-arg] # generic in some versions of click only
+    """A time span: 90s, 30m, 2h, 1d, 1h30m; a bare number is seconds."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return what was written in seconds."""
+        if isinstance(value, int):
+            return value
+        text = value.strip().lower()
+        if not re.fullmatch(r"\d{1,10}|(\d{1,10}[smhdw])+", text, re.ASCII):
+            self.fail(f"{value!r} is no time span (90s, 30m, 2h, 1d, 1h30m)", param, ctx)
+        seconds = sum(int(count) * _SECONDS[unit] for count, unit in re.findall(r"(\d+)([smhdw]?)", text))
+        if not 1 <= seconds <= MAX_DURATION:
+            self.fail(f"{value}: a mapping lasts at least a second", param, ctx)
+        return seconds
+
+
+PORTS = PortsType()
+TARGET = TargetType()
+DURATION = DurationType()
+
+
+def protocols(function: F) -> F:
+    """Give a command --tcp, --udp and --both, and call it with the ``protos`` that they name."""
+
+    @click.option("--tcp", "choice", flag_value="tcp", help="TCP, which is the default.")
+    @click.option("--udp", "choice", flag_value="udp", help="UDP.")
+    @click.option("--both", "choice", flag_value="both", help="TCP and UDP.")
+    @wraps(function)
+    def with_protos(*args: Any, choice: str | None, **kwargs: Any) -> Any:
+        protos: tuple[Proto, ...] = {"udp": ("UDP",), "both": ("TCP", "UDP")}.get(choice or "", ("TCP",))  # type: ignore[assignment]
+        return function(*args, protos=protos, **kwargs)
+
+    return with_protos  # type: ignore[return-value]
+
+
+def shared(function: F) -> F:
+    """Give a command the options that all have, and call it with the ``settings`` that they make."""
+
+    @click.option("-i", "--interface", metavar="NAME", type=InterfaceType(), help="Search on this interface only.")
+    @click.option("--source-address", metavar="ADDR", help="Search from this address of this machine only.")
+    @click.option("--location", metavar="URL", help="Read this device description instead of searching.")
+    @click.option("--ipv6", is_flag=True, help="Search over IPv6.")
+    @click.option(
+        "--timeout", metavar="SECONDS", type=click.FloatRange(0, 3600, min_open=True), help="How long it may take."
+    )
+    @click.option("--json", "as_json", is_flag=True, help="Write JSON for programs (see the end of this page).")
+    @click.option("-v", "--verbose", count=True, help="Log what is done; -vv all that is sent and received.")
+    @wraps(function)
+    def with_settings(
+        *args: Any,
+        interface: str | None,
+        source_address: str | None,
+        location: str | None,
+        ipv6: bool,
+        timeout: float | None,
+        as_json: bool,
+        verbose: int,
+        **kwargs: Any,
+    ) -> Any:
+        show_logs(verbose)
+        if interface is not None and source_address is not None:
+            raise click.UsageError("--interface and --source-address exclude each other.")
+        if interface is not None:
+            source_address = _address_of(interface, ipv6=ipv6)
+        settings = Settings(source_address, location, ipv6, timeout, as_json, Output(as_json=as_json))
+        try:
+            settings.mapper()  # so that a wrong option is told of before anything happens
+        except UsageError as error:
+            raise click.UsageError(f"{error.message}.") from error
+        return function(*args, settings=settings, **kwargs)
+
+    return with_settings  # type: ignore[return-value]
+
+
+def _address_of(name: str, *, ipv6: bool) -> str:
+    """Return an address of the interface with this name."""
+    known = all_interfaces(ipv6=ipv6)
+    for interface in known:
+        if interface_name(interface) == name:
+            return interface.address
+    names = ", ".join(dict.fromkeys(interface_name(each) for each in known)) or "none"
+    raise click.BadParameter(
+        f"no interface {name!r} with an IPv{6 if ipv6 else 4} address; there is: {names}", param_hint="--interface"
+    )
+
+
+def _is_ipv4(text: str) -> bool:
+    try:
+        socket.inet_pton(socket.AF_INET, text)
+    except OSError:
+        return False
+    return True

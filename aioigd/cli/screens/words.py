@@ -1,0 +1,145 @@
+"""Numbers and foreign text in a form for people: pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_address
+from typing import Final
+from urllib.parse import urlsplit
+
+from ...errors import IGDError
+from ...models import Device
+
+__all__ = [
+    "CARRIER_NAT",
+    "age",
+    "amount",
+    "clean",
+    "clock",
+    "duration",
+    "endpoint",
+    "host_of",
+    "lease",
+    "name_of",
+    "plain_error",
+    "port_ranges",
+    "rate",
+]
+
+CARRIER_NAT: Final = IPv4Network("100.64.0.0/10")
+"""Shared address space (RFC 6598): what providers give to customers behind their own NAT."""
+_UNITS: Final = ("B", "kB", "MB", "GB", "TB", "PB", "EB")
+_SPANS: Final = ((604_800, "w"), (86_400, "d"), (3600, "h"), (60, "min"), (1, "s"))
+
+
+def clean(text: str, longest: int = 120) -> str:
+    """Return foreign text as it may go to a terminal: no control or format characters, and not too long."""
+    shown = "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in text[: longest + 1])
+    return shown if len(shown) <= longest else shown[: longest - 1] + "…"
+
+
+def plain_error(error: BaseException) -> str:
+    """Return what an error says, in one clean line that begins with a capital letter."""
+    text = error.message if isinstance(error, IGDError) else str(error) or type(error).__name__
+    if isinstance(error, IGDError) and error.error_code is not None:
+        text += f" (UPnP error {error.error_code}, {error.result.name})"
+    text = clean(text, 400)
+    return text[:1].upper() + text[1:]
+
+
+def amount(count: float) -> str:
+    """Return a number of bytes with three digits: 999 B, 1.25 MB."""
+    for unit in _UNITS:
+        if abs(count) < 999.5 or unit == _UNITS[-1]:
+            break
+        count /= 1000
+    return f"{count:.0f} {unit}" if unit == "B" or count >= 99.95 else f"{count:.3g} {unit}"
+
+
+def rate(bytes_per_second: float | None) -> str:
+    """Return a rate in bytes per second."""
+    return "-" if bytes_per_second is None else f"{amount(bytes_per_second)}/s"
+
+
+def bits(bits_per_second: int) -> str:
+    """Return the speed of a line, in bits per second, as lines are sold."""
+    return amount(bits_per_second).replace("kB", "kbit").replace("B", "bit") + "/s"
+
+
+def duration(seconds: float) -> str:
+    """Return a time span in its two largest units: 1 d 4 h."""
+    rest = max(0, round(seconds))
+    parts = []
+    for size, unit in _SPANS:
+        count, rest = divmod(rest, size)
+        if count:
+            parts.append(f"{count} {unit}")
+        elif parts:
+            break
+        if len(parts) == 2:
+            break
+    return " ".join(parts) or "0 s"
+
+
+def lease(seconds: int) -> str:
+    """Return the duration of a mapping."""
+    return "no limit" if seconds == 0 else duration(seconds)
+
+
+def age(then: datetime | None, now: datetime) -> str:
+    """Return how long ago something was."""
+    return "never" if then is None else f"{duration((now - then).total_seconds())} ago"
+
+
+def clock(when: datetime) -> str:
+    """Return the time of day, as the clock on the wall shows it."""
+    return when.astimezone().strftime("%H:%M:%S")
+
+
+def endpoint(address: IPv4Address | IPv6Address | str | None, port: int) -> str:
+    """Return address and port in one word."""
+    if not address:
+        return f"?:{port}"
+    return f"[{address}]:{port}" if ":" in str(address) else f"{address}:{port}"
+
+
+def host_of(url: str) -> str:
+    """Return the host of a URL, "" where it has none."""
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        return ""
+
+
+def name_of(device: Device) -> str:
+    """Return what people call a device."""
+    return clean(device.friendly_name or device.model_name or "unnamed device", 48)
+
+
+def port_ranges(ports: Iterable[int]) -> str:
+    """Return ports in few words: 80, 8000-8010."""
+    runs: list[list[int]] = []
+    for port in sorted(set(ports)):
+        if runs and port == runs[-1][1] + 1:
+            runs[-1][1] = port
+        else:
+            runs.append([port, port])
+    return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)
+
+
+def listed(items: Sequence[str]) -> str:
+    """Return items as a sentence has them: a, b and c."""
+    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}" if items else ""
+
+
+def address_note(address: IPv4Address | IPv6Address | str | None) -> str:
+    """Return what is to be said of an external address, "" where nothing is."""
+    if not address:
+        return ""
+    parsed = ip_address(str(address))
+    if isinstance(parsed, IPv4Address) and parsed in CARRIER_NAT:
+        return "shared by the provider (CGNAT): not reachable from the internet"
+    if parsed.is_private or parsed.is_link_local:
+        return "private: the router is behind another one (double NAT)"
+    return ""

@@ -1,0 +1,61 @@
+"""The traffic of a gateway as it goes on: its counters, read again and again, and the rates they make."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from ..control.gateway import Gateway
+from ..control.meter import TrafficMeter
+from ..errors import IGDError
+from ..models import TrafficRates, TrafficTotals
+
+__all__ = ["Traffic"]
+
+_PAUSE: Final = 2.0
+_KEPT: Final = 60
+"""Readings kept for the curve."""
+
+
+class Traffic:
+    """What went through a gateway since it is watched; ``totals`` is None as long as it does not tell."""
+
+    def __init__(self) -> None:
+        self.totals: TrafficTotals | None = None
+        self.rates: TrafficRates | None = None
+        self.history: deque[TrafficRates] = deque(maxlen=_KEPT)
+        self.is_counted = True
+        self._meter = TrafficMeter()
+
+    @property
+    def received(self) -> int:
+        """Bytes received since the first reading."""
+        return self._meter.bytes_received
+
+    @property
+    def sent(self) -> int:
+        """Bytes sent since the first reading."""
+        return self._meter.bytes_sent
+
+    async def read(self, gateway: Gateway) -> None:
+        """Read the counters once; raises IGDError where the gateway does not tell."""
+        self.totals = await gateway.query_traffic()
+        rates = self._meter.update(self.totals)
+        if rates.seconds:
+            self.rates = rates
+            self.history.append(rates)
+
+    async def watch(self, find: Callable[[], Awaitable[Gateway]]) -> None:
+        """Read the counters of whatever gateway there is, again and again; one that has none is left in peace."""
+        failures = 0
+        while failures < 3 or self.totals is not None:
+            try:
+                await self.read(await find())
+                failures = 0
+            except IGDError:
+                failures += 1
+                self.rates = None
+            await asyncio.sleep(_PAUSE)
+        self.is_counted = False

@@ -1,0 +1,112 @@
+"""Numbers and foreign text in a form for people."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+
+import pytest
+
+from aioigd import IGDError, UPnPResult
+from aioigd.cli.options import DURATION, PORTS, TARGET, Ports, Target
+from aioigd.cli.screens import words
+from aioigd.cli.screens.traffic import curve
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1000, "1 kB"),
+        (1250, "1.25 kB"),
+        (999_499, "999 kB"),
+        (999_500, "1 MB"),
+        (123_456_789, "123 MB"),
+        (4_294_967_296, "4.29 GB"),
+        (10**21, "1000 EB"),
+    ],
+)
+def test_amounts_have_three_digits(count: float, text: str) -> None:
+    assert words.amount(count) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0 s"),
+        (59, "59 s"),
+        (60, "1 min"),
+        (3600, "1 h"),
+        (3661, "1 h 1 min"),
+        (3605, "1 h"),
+        (86_400, "1 d"),
+        (90_000, "1 d 1 h"),
+        (604_800, "1 w"),
+        (-5, "0 s"),
+    ],
+)
+def test_durations_have_two_units(seconds: float, text: str) -> None:
+    assert words.duration(seconds) == text
+
+
+def test_a_lease_of_0_has_no_limit() -> None:
+    assert words.lease(0) == "no limit"
+
+
+@pytest.mark.parametrize(
+    ("ports", "text"), [([], ""), ([80], "80"), ([80, 81, 82], "80-82"), ([443, 80, 81], "80-81, 443"), ([5, 5], "5")]
+)
+def test_ports_are_told_in_ranges(ports: list[int], text: str) -> None:
+    assert words.port_ranges(ports) == text
+
+
+def test_foreign_text_loses_what_a_terminal_would_obey() -> None:
+    assert words.clean("a\x1b[31mb\nc\u202ed\x9be") == "a\ufffd[31mb\ufffdc\ufffdd\ufffde"
+    assert words.clean("x" * 500, 10) == "x" * 9 + "…"
+
+
+def test_an_error_is_one_clean_line() -> None:
+    error = IGDError("the gateway refused: \x1b[2Jno", UPnPResult.NOT_AUTHORIZED, error_code=606)
+    assert words.plain_error(error) == "The gateway refused: \ufffd[2Jno (UPnP error 606, NOT_AUTHORIZED)"
+
+
+@pytest.mark.parametrize(
+    ("address", "word"),
+    [("8.8.8.8", ""), ("10.0.0.1", "double NAT"), ("100.64.0.1", "CGNAT"), ("fe80::1", "double NAT")],
+)
+def test_addresses_that_nobody_can_reach_are_noted(address: str, word: str) -> None:
+    note = words.address_note(ip_address(address))
+    assert bool(note) == bool(word)
+    assert word in note
+
+
+def test_ipv6_endpoints_have_brackets() -> None:
+    assert words.endpoint("2001:db8::1", 80) == "[2001:db8::1]:80"
+    assert words.endpoint(None, 80) == "?:80"
+
+
+def test_a_curve_is_as_high_as_its_highest_value() -> None:
+    assert curve([0, 1, 2, 4]) == "▁▃▅█"
+    assert curve([0, 0]) == "▁▁"
+    assert curve([]) == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("90", 90), ("90s", 90), ("30m", 1800), ("2h", 7200), ("1h30m", 5400), ("1D", 86_400), ("1w", 604_800)],
+)
+def test_time_spans_are_read(text: str, seconds: int) -> None:
+    assert DURATION.convert(text, None, None) == seconds
+
+
+@pytest.mark.parametrize(("text", "ports"), [("80", Ports(80, 80)), ("80-82", Ports(80, 82))])
+def test_ports_are_read(text: str, ports: Ports) -> None:
+    assert PORTS.convert(text, None, None) == ports
+
+
+@pytest.mark.parametrize(
+    ("text", "target"),
+    [("80", Target("", 80)), ("192.168.1.7", Target("192.168.1.7", 0)), ("192.168.1.7:80", Target("192.168.1.7", 80))],
+)
+def test_targets_are_read(text: str, target: Target) -> None:
+    assert TARGET.convert(text, None, None) == target
