@@ -1,0 +1,62 @@
+"""Every quirk of the catalogue that leaves a router usable is served, alone and with any of another family."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from aioigd import IGDError, PortMapper
+from aioigd.testing import EmulatedGateway, quirks
+
+from .served import USABLE, Served, pairs, serve, serve_all
+
+SAMPLE = 300
+TABLE = Path(__file__).parents[2] / "docs" / "routers.md"
+HOPELESS = [name for name, each in quirks.CATALOGUE.items() if each.hopeless and each.family != "hostile"]
+
+
+async def unserved(combined: Sequence[Sequence[str]]) -> list[Served]:
+    """Return the routers that are not served, not even when this machine has nothing else to do."""
+    at_first = [each for each in await serve_all(combined) if each.problem]
+    return [each for each in [await serve(*busy.names) for busy in at_first[:10]] if each.problem] + at_first[10:]
+
+
+async def test_a_router_of_good_manners_takes_one_request_of_each_kind() -> None:
+    served = await serve()
+    assert served.problem == ""
+    assert served.requests == (1, 1, 1)
+
+
+@pytest.mark.parametrize("name", USABLE)
+async def test_a_router_with_one_quirk_is_served(name: str) -> None:
+    served = await serve(name)
+    assert served.problem == ""
+    assert served.posts <= 12
+
+
+async def test_routers_with_two_quirks_are_served() -> None:
+    """A sample, always the same; the long session tries all of them."""
+    assert await unserved(random.Random(102).sample(pairs(), SAMPLE)) == []
+
+
+@pytest.mark.long
+async def test_routers_with_any_two_quirks_are_served() -> None:
+    assert await unserved(pairs()) == []
+
+
+@pytest.mark.parametrize("name", HOPELESS)
+async def test_a_router_that_cannot_be_used_is_an_error_of_ours_and_soon(name: str) -> None:
+    async with EmulatedGateway(name, address=None) as gateway:
+        async with PortMapper(source_address=gateway.address, timeout=3, discovery_timeout=1) as mapper:
+            with pytest.raises(IGDError):
+                await mapper.add_port_mapping(8080, desc="x", duration=60, verify=True)
+        assert gateway.count("POST") <= 60
+
+
+def test_the_table_of_the_documentation_has_every_quirk() -> None:
+    """``python -m benchmarks.compatibility`` writes it."""
+    table = TABLE.read_text("utf-8")
+    assert [name for name in USABLE if f"| `{name}` |" not in table] == []

@@ -1,0 +1,1 @@
+"""SECURITY.md, attack by attack, over real sockets on loopback."""
