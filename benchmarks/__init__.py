@@ -1,0 +1,1 @@
+"""What aioigd costs, measured: see README.md beside this file."""

@@ -1,0 +1,74 @@
+"""Batches of mappings on gateways that are slow, that keep connections open, or that serve one at a time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..fake_gateway import FakeGateway
+from ..peers.interface import AT_ONCE, ONE_BY_ONE
+from ..peers.registry import BARE_KEEP_ALIVE, FLOOR, GODOT, MINI_LONG, UPNPC
+from .bench import Bench
+
+CROWDED_DELAY = 0.005
+
+
+def delays(bench: Bench) -> None:
+    """Map at once and one after another, for each delay of the gateway."""
+    with bench.site.gateway() as gateway:
+        for kept, several in ((False, bench.plan.delays), (True, bench.plan.kept_delays)):
+            for delay in several:
+                gateway.counts(delay=delay, keep_alive=kept)
+                for name in bench.turns(_batching(bench, kept=kept)):
+                    if not kept:
+                        _sequence(bench, gateway, name, delay)
+                    for count in bench.plan.counts:
+                        _together(bench, gateway, name, count, delay, kept=kept)
+                bench.say(f"  {delay * 1000:g} ms, {'kept' if kept else 'closed'} connections")
+
+
+def one_at_a_time(bench: Bench) -> None:
+    """Map at once on a gateway that resets each connection that comes while another is open."""
+    count = bench.plan.crowded
+    with bench.site.gateway("--one-at-a-time", "--delay", str(CROWDED_DELAY)) as gateway:
+        for name in bench.turns([name for name in _batching(bench, kept=False) if name not in (GODOT, UPNPC)]):
+            gateway.counts()
+            done = bench.ask(name, "batch", location=gateway.location, count=count, way=AT_ONCE, watch=False)
+            if not done:
+                continue
+            counted = gateway.counts()
+            of: dict[str, Any] = {"count": count, "delay": CROWDED_DELAY}
+            bench.record.add("crowded: lost", name, "", count - done["made"], **of)
+            bench.record.add("crowded: resets", name, "", counted.get("resets", 0), **of)
+            bench.record.add("crowded: time", name, "s", done["seconds"], **of)
+
+
+def _batching(bench: Bench, *, kept: bool) -> list[str]:
+    names = [name for name in bench.site.names if name not in (MINI_LONG, FLOOR)]
+    return names if kept else [name for name in names if name != BARE_KEEP_ALIVE]
+
+
+def _sequence(bench: Bench, gateway: FakeGateway, name: str, delay: float) -> None:
+    # These two make several requests for each mapping.
+    sample = bench.plan.samples[delay] // (2 if name in (GODOT, UPNPC) else 1)
+    done = bench.ask(name, "batch", location=gateway.location, count=sample, way=ONE_BY_ONE, watch=False)
+    if not done:
+        return
+    of: dict[str, Any] = {"way": ONE_BY_ONE, "delay": delay, "kept": False, "count": 1_000}
+    bench.record.add("batch", name, "s", done["seconds"] / sample * 1_000, note=f"from {sample}", **of)
+    bench.record.add("lost", name, "", sample - done["made"], note=f"of {sample}", **of)
+
+
+def _together(bench: Bench, gateway: FakeGateway, name: str, count: int, delay: float, *, kept: bool) -> None:
+    if name in (GODOT, UPNPC):
+        return
+    sample = min(count, bench.plan.most_at.get(delay, count))
+    done = bench.ask(name, "batch", location=gateway.location, count=sample, way=AT_ONCE, watch=True)
+    if not done:
+        return
+    of: dict[str, Any] = {"way": AT_ONCE, "delay": delay, "kept": kept, "count": count}
+    note = "" if sample == count else f"from {sample}"
+    bench.record.add("batch", name, "s", done["seconds"] / sample * count, note=note, **of)
+    bench.record.add("lost", name, "", sample - done["made"], **of)
+    if done["stall"] is not None:
+        bench.record.add("stall", name, "ms", done["stall"] * 1e3, **of)
+        bench.record.add("stall: worked", name, "ms", done["worked"] * 1e3, **of)

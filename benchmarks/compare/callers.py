@@ -1,0 +1,33 @@
+"""How cost grows with callers that want the same: made together, and cancelled together."""
+
+from __future__ import annotations
+
+import asyncio
+
+from ..fake_gateway import fake_gateway
+from ..peers.registry import OURS
+from ..targets import identical
+from .bench import Bench
+
+EMPTY = "empty coroutines"
+PLAIN = "plain tasks"
+
+
+def measure(bench: Bench) -> None:
+    """Compare with gathering as many coroutines that do nothing, and cancelling as many tasks that wait."""
+    with fake_gateway() as gateway:
+        for _ in range(bench.plan.runs):
+            for callers in bench.plan.callers:
+                made = asyncio.run(identical.call_known(gateway, callers))
+                empty = asyncio.run(identical.gather_nothing(callers))
+                bench.record.add("callers", OURS, "s", made, callers=callers)
+                bench.record.add("callers", EMPTY, "s", empty, callers=callers)
+                if callers >= identical.FEW:
+                    cancelled = asyncio.run(identical.cancel_all(gateway, callers))
+                    plain = asyncio.run(identical.cancel_plain(callers))
+                    bench.record.add("callers: cancelled", OURS, "s", cancelled, callers=callers)
+                    bench.record.add("callers: cancelled", PLAIN, "s", plain, callers=callers)
+                elif callers == 1:
+                    asyncio.run(identical.call_all(gateway, callers))  # checks that the gateway saw one request
+            several = min(identical.MANY, max(bench.plan.callers))
+            bench.record.add("callers: cold", OURS, "s", asyncio.run(identical.call_all(gateway, several)), n=several)

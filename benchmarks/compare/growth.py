@@ -1,0 +1,65 @@
+"""How cost grows: with the mappings of a batch, with the devices on the network, with the leases that are held."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from aioigd import PortMapper
+from tests.leases.virtual import VirtualLoop
+
+from .. import leases as month
+from ..fake_gateway import FakeGateway, fake_gateway
+from ..peers.interface import AT_ONCE
+from ..peers.registry import BARE, OURS
+from .bench import Bench
+
+_SHORT_LIFE = 0.01
+"""Days: the leases are measured when they have been made, not as they grow old."""
+
+
+def mappings(bench: Bench) -> None:
+    """Map ever more at once, on a gateway that answers at once."""
+    with bench.site.gateway() as gateway:
+        for name in bench.turns([OURS, BARE]):
+            for count in bench.plan.growth:
+                done = bench.ask(name, "batch", location=gateway.location, count=count, way=AT_ONCE, watch=True)
+                if done and done["made"] == count:
+                    bench.record.add("growth: mappings", name, "s", done["seconds"], count=count)
+                    bench.record.add("growth: mappings, stall", name, "ms", done["stall"] * 1e3, count=count)
+
+
+def devices(bench: Bench) -> None:
+    """Look for the one gateway among ever more devices."""
+    for count in bench.plan.devices:
+        with fake_gateway(str(count), module="benchmarks.compare.crowd") as gateway:
+            for _ in range(bench.plan.runs):
+                seconds, cpu = asyncio.run(_find(gateway))
+                bench.record.add("growth: devices", OURS, "ms", seconds * 1e3, devices=count)
+                bench.record.add("growth: devices, cpu", OURS, "ms", cpu * 1e3, devices=count)
+
+
+def leases(bench: Bench) -> None:
+    """Hold ever more leases, in virtual time; with tracemalloc for the memory, without it for the time.
+
+    Memory is the same each time and takes long to trace, so it is looked at once.
+    """
+    for count in bench.plan.leases:
+        for run in range(bench.plan.runs):
+            for watched in (False, True) if run == 0 else (False,):
+                with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+                    figures = runner.run(month.month(count, _SHORT_LIFE, measure_memory=watched))
+                if watched:
+                    bench.record.add("growth: leases, memory", OURS, "B", figures.bytes_per_lease, leases=count)
+                else:
+                    bench.record.add("growth: leases", OURS, "s", figures.seconds, leases=count)
+                    bench.record.add("growth: leases, timers", OURS, "", figures.most_timers, leases=count)
+
+
+async def _find(gateway: FakeGateway) -> tuple[float, float]:
+    async with PortMapper(source_address=gateway.address) as mapper:
+        started, cpu = time.perf_counter(), time.process_time()
+        found = await mapper.get_gateway()
+        took = time.perf_counter() - started, time.process_time() - cpu
+    assert found
+    return took

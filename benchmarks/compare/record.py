@@ -1,0 +1,135 @@
+"""What was measured: for each figure the values of all runs, and what they depend on."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from os import cpu_count
+from pathlib import Path
+from statistics import median
+from typing import Any, Final, Self
+
+_PACKAGES: Final = (
+    "aioigd",
+    "aiohttp",
+    "lxml",
+    "yarl",
+    "async-timeout",
+    "miniupnpc",
+    "async-upnp-client",
+    "upnpclient",
+    "requests",
+)
+_DEBIAN: Final = ("godot3-server", "miniupnpc", "miniupnpd-iptables")
+
+
+@dataclass
+class Series:
+    """One figure of one peer, a value for each run. ``of`` says of which kind: the delay, the count, the way."""
+
+    figure: str
+    who: str
+    unit: str
+    of: Mapping[str, Any] = field(default_factory=dict)
+    values: list[float] = field(default_factory=list)
+    note: str = ""
+
+    @property
+    def median(self) -> float:
+        """The middle of the values."""
+        return median(self.values)
+
+
+class Record:
+    """All series, in the order in which they began."""
+
+    def __init__(self) -> None:
+        self.series: dict[tuple[object, ...], Series] = {}
+        self.environment: dict[str, Any] = {}
+
+    def add(self, figure: str, who: str, unit: str, value: float, *, note: str = "", **of: object) -> None:
+        """Note the value of one run."""
+        one = self.series.setdefault((figure, who, *sorted(of.items())), Series(figure, who, unit, of))
+        one.values.append(value)
+        one.note = note or one.note
+
+    def find(self, figure: str, who: str | None = None, **of: object) -> Iterator[Series]:
+        """Return the series of a figure, of one peer or of all, for which all of ``of`` holds."""
+        for one in self.series.values():
+            if one.figure == figure and who in (None, one.who) and of.items() <= one.of.items():
+                yield one
+
+    def get(self, figure: str, who: str, **of: object) -> Series | None:
+        """Return the first of them, if any."""
+        return next(self.find(figure, who, **of), None)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return everything, to be written to a file."""
+        return {
+            "environment": self.environment,
+            "series": [
+                {
+                    "figure": one.figure,
+                    "who": one.who,
+                    "of": dict(one.of),
+                    "unit": one.unit,
+                    "median": one.median,
+                    "values": one.values,
+                    "note": one.note,
+                }
+                for one in self.series.values()
+            ],
+        }
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Self:
+        """Return what a file holds."""
+        record = cls()
+        record.environment = data["environment"]
+        for one in data["series"]:
+            for value in one["values"]:
+                record.add(one["figure"], one["who"], one["unit"], value, note=one["note"], **one["of"])
+        return record
+
+
+def environment() -> dict[str, Any]:
+    """Return what the figures depend on; nothing in it tells whose machine it is."""
+    versions = {}
+    for name in _PACKAGES:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return {
+        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "system": f"{platform.system()} {platform.release().split('-')[0]} {platform.machine()}",
+        "processor": f"{cpu_count()} x {_processor()}",
+        "packages": versions,
+        "debian": dict(_debian_packages()),
+    }
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.machine()
+
+
+def _debian_packages() -> Iterator[tuple[str, str]]:
+    for name in _DEBIAN:
+        try:
+            done = subprocess.run(
+                ["dpkg-query", "-W", "-f", "${Version}", name], capture_output=True, text=True, check=True
+            )
+        except (OSError, subprocess.CalledProcessError):
+            continue
+        if done.stdout:
+            yield name, done.stdout

@@ -1,0 +1,1 @@
+"""The parts of the page, each written from what was measured; a part without figures is left out."""

@@ -1,0 +1,162 @@
+"""A month of leases in a minute or two: ``python -m benchmarks.leases [LEASES] [DAYS]`` from the top of the repository.
+
+Every port of one mapper is leased for a week at a time, on an event loop whose clock jumps from timer to timer, and
+with a gateway in the place of the HTTP client. Printed are the requests, the most timers that were pending at once,
+and the memory for each lease.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import re
+import time
+import tracemalloc
+from collections import Counter
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from typing import Final, cast
+from unittest.mock import patch
+
+from aioigd import Device, IGDStatus, LeaseState, PortMapper
+from aioigd.net.http import HttpClient, HttpReply
+from aioigd.wire.url import HttpUrl
+from tests.leases.virtual import VirtualLoop
+
+ADDRESS: Final = "127.0.0.1"
+WEEK: Final = 604_800
+DAY: Final = 86_400
+SERVICE: Final = "urn:schemas-upnp-org:service:WANIPConnection:1"
+_ACTION: Final = re.compile(rb"<u:(\w+) ")
+_PORT: Final = re.compile(rb"<NewExternalPort>(\d+)<")
+_LEASE: Final = re.compile(rb"<NewLeaseDuration>(\d+)<")
+_AT_ONCE: Final = 64
+_MEASURED: Final = 4_000
+
+
+class Gateway(HttpClient):
+    """A gateway of a few lines in the place of the HTTP client: a table of ports and of when each ends."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.requests: Counter[str] = Counter()
+        self.ends: dict[bytes, float] = {}
+        self.late = 0
+
+    async def request(
+        self,
+        method: str,
+        url: HttpUrl,
+        *,
+        deadline: float,
+        source: str = "",
+        headers: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+        repeatable: bool = True,
+    ) -> HttpReply:
+        """Answer as a gateway would."""
+        action = cast(re.Match[bytes], _ACTION.search(body or b""))[1].decode()
+        self.requests[action] += 1
+        now = asyncio.get_running_loop().time()
+        outputs = ""
+        port = _PORT.search(body or b"")
+        if port is not None:
+            if action == "AddPortMapping":
+                if self.ends.get(port[1], now) < now:
+                    self.late += 1
+                self.ends[port[1]] = now + int(cast(re.Match[bytes], _LEASE.search(body or b""))[1])
+            elif action == "DeletePortMapping":
+                del self.ends[port[1]]
+            elif self.ends.get(port[1], 0.0) <= now:
+                return HttpReply(500, b"<Fault><detail><errorCode>714</errorCode></detail></Fault>")
+            else:
+                outputs = (
+                    f"<NewInternalPort>{port[1].decode()}</NewInternalPort>"
+                    f"<NewInternalClient>{ADDRESS}</NewInternalClient><NewEnabled>1</NewEnabled>"
+                    "<NewPortMappingDescription></NewPortMappingDescription>"
+                    f"<NewLeaseDuration>{self.ends[port[1]] - now:.0f}</NewLeaseDuration>"
+                )
+        else:
+            outputs = "<NewExternalIPAddress>11.22.33.44</NewExternalIPAddress>"
+        return HttpReply(200, f"<e><Body><{action}Response>{outputs}</{action}Response></Body></e>".encode())
+
+
+@dataclass
+class Figures:
+    """What came of it."""
+
+    leases: int
+    days: float
+    requests: Counter[str] = field(default_factory=Counter)
+    most_timers: int = 0
+    bytes_per_lease: float = 0.0
+    lost: int = 0
+    late: int = 0
+    left: int = 0
+    seconds: float = 0.0
+
+
+async def month(leases: int, days: float, *, measure_memory: bool = False) -> Figures:
+    """Hold so many leases of a week for so many days; the loop must be a VirtualLoop."""
+    figures = Figures(leases, days)
+    loop = cast(VirtualLoop, asyncio.get_running_loop())
+    started = time.perf_counter()
+    with patch("aioigd.mapper.HttpClient", Gateway):
+        mapper = PortMapper(source_address=ADDRESS)
+    gateway = cast(Gateway, mapper._http)
+    mapper.devices.append(
+        Device(
+            description_url=f"http://{ADDRESS}:9/",
+            igd_control_url=f"http://{ADDRESS}:9/",
+            igd_service_type=SERVICE,
+            igd_our_addr=ADDRESS,
+            igd_status=IGDStatus.OK,
+        )
+    )
+    if measure_memory:
+        gc.collect()
+        tracemalloc.start()
+    async with mapper, AsyncExitStack() as stack:
+        held = []
+        for first in range(1, leases + 1, _AT_ONCE):
+            ports = range(first, min(first + _AT_ONCE, leases + 1))
+            managers = [mapper.lease(port, proto="TCP", duration=WEEK) for port in ports]
+            held += await asyncio.gather(*(stack.enter_async_context(one) for one in managers))
+        if measure_memory:
+            gc.collect()
+            figures.bytes_per_lease = tracemalloc.get_traced_memory()[0] / leases
+            tracemalloc.stop()
+        await asyncio.sleep(days * DAY)
+        figures.most_timers = loop.most_timers
+        figures.requests = gateway.requests.copy()
+        figures.lost = sum(one.state is not LeaseState.ACTIVE for one in held)
+        figures.late = gateway.late
+    figures.left = len(gateway.ends)
+    figures.seconds = time.perf_counter() - started
+    return figures
+
+
+def main() -> None:
+    """Print the figures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("leases", type=int, nargs="?", default=65_535)
+    parser.add_argument("days", type=float, nargs="?", default=30.0)
+    options = parser.parse_args()
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        # On its own, because measuring takes longer than all the rest.
+        memory = runner.run(month(min(options.leases, _MEASURED), 0.0, measure_memory=True)).bytes_per_lease
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        figures = runner.run(month(options.leases, options.days))
+    print(f"{figures.leases} leases of a week for {figures.days:g} days, in {figures.seconds:.0f} s")
+    total = sum(figures.requests.values())
+    per_day = total / figures.leases / figures.days
+    print(f"requests: {total} in all, {per_day:.2f} for each lease and day {dict(figures.requests)}")
+    print(f"pending timers at once: {figures.most_timers} at most")
+    print(f"memory: {memory:.0f} bytes for each lease")
+    print(f"lost: {figures.lost}, expired before they were renewed: {figures.late}, left behind: {figures.left}")
+
+
+if __name__ == "__main__":
+    main()
