@@ -219,6 +219,7 @@ class PortMapper:
         on_conflict: OnConflict = "fail",
         required: bool = True,
         poll_interval: float = 60.0,
+        ipv6: bool = False,
     ) -> AsyncIterator[Lease]:
         """Keep ports open for as long as the block runs: ``async with mapper.lease(8080, proto="TCP") as lease:``.
 
@@ -228,7 +229,9 @@ class PortMapper:
         of :meth:`add_port_mapping`. ``on_conflict``: what to do where the port belongs to another mapping: ``"fail"``,
         ``"take_over"`` it, or take an ``"other_port"``. ``required``: raise if the port cannot be had at first; if
         false, the lease begins as lost, and is tried again. ``poll_interval``: seconds between two looks at the
-        gateway, more than 0 and at most 3600.
+        gateway, more than 0 and at most 3600. ``ipv6``: let packets to the internal ports of this machine in over
+        IPv6, too, through pinholes of the gateway's firewall (:attr:`Lease.pinholes`); where there is no IPv6 the
+        lease does without (:attr:`Lease.pinhole_error`).
 
         Mappings are renewed at half their granted time, made again when the gateway has restarted, moved or lost
         them, and deleted in the end, also on errors and cancellation, within a few seconds. Raises IGDError as
@@ -236,7 +239,17 @@ class PortMapper:
         """
         self._check_open()
         poll = _check_seconds(poll_interval, "poll_interval")
-        claim = check_claim(port, internal_port, desc, proto, duration, on_conflict, poll=poll, required=bool(required))
+        claim = check_claim(
+            port,
+            internal_port,
+            desc,
+            proto,
+            duration,
+            on_conflict,
+            poll=poll,
+            required=bool(required),
+            ipv6=bool(ipv6),
+        )
         lease = await self._keeper.hold(claim)
         try:
             yield lease

@@ -8,8 +8,8 @@ from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
-from ..errors import IGDError, InvalidResponseError, RefusedError
-from ..models import Device, MappingKey, MappingRequest, PortMapping
+from ..errors import Fate, IGDError, InvalidResponseError, RefusedError, TransportError
+from ..models import Device, MappingKey, MappingRequest, Pinhole, PinholeRequest, PortMapping
 from ..net.http import HttpClient
 from ..net.interfaces import interfaces, source_address_for
 from ..net.notices import NoticeListener
@@ -19,6 +19,7 @@ from ..wire.url import parse_url, same_address
 from .current import CurrentGateway
 from .eventing import Events
 from .search import SearchOptions
+from .services import our_ipv6_address
 from .verbs import Verbs
 
 __all__ = ["KeepableGateway"]
@@ -59,6 +60,17 @@ class KeepableGateway:
         """Delete a mapping."""
         await self._verbs.delete(key)
 
+    async def open_pinhole(self, request: PinholeRequest) -> Pinhole:
+        """Open a pinhole, or prolong the one that is open for the same packets."""
+        if self._current.cached is not None and not self.our_ipv6_address:
+            # Said here, because the verb would take it for a gateway that has gone, and search.
+            raise TransportError("this machine has no IPv6 address on the internet", Fate.UNREACHED)
+        return await self._verbs.add_pinhole(request)
+
+    async def close_pinhole(self, pinhole: Pinhole) -> None:
+        """Close a pinhole."""
+        await self._verbs.delete_pinhole(pinhole)
+
     async def query_external_address(self) -> IPv4Address | IPv6Address:
         """Return the gateway's address on the internet."""
         return await self._verbs.query_external_address()
@@ -83,6 +95,14 @@ class KeepableGateway:
         gateway = self._current.cached
         with suppress(IGDError):
             return "" if gateway is None else gateway.channel.internal_client
+        return ""
+
+    @property
+    def our_ipv6_address(self) -> str:
+        """The address of this machine to which its pinholes lead, "" where it has none."""
+        gateway = self._current.cached
+        with suppress(IGDError):
+            return "" if gateway is None else our_ipv6_address(gateway.channel)
         return ""
 
     @property

@@ -14,8 +14,10 @@ from typing import Final, Literal
 
 from ..errors import UsageError
 from ..models import (
+    MAX_PINHOLE_DURATION,
     MappingKey,
     MappingRequest,
+    PinholeRequest,
     Proto,
     Terms,
     check_address,
@@ -45,7 +47,8 @@ class Claim:
 
     ``ports`` are external ports that are all wanted, ``choices`` those of which one is wanted (one of the two is
     empty); ``internal_port`` 0 means the same as the external one; ``internal_client`` "" means this machine.
-    ``poll`` is how often to look at the gateway, in seconds; ``required`` whether it has to be had at first.
+    ``poll`` is how often to look at the gateway, in seconds; ``required`` whether it has to be had at first,
+    ``ipv6`` whether pinholes belong to it.
     """
 
     ports: tuple[int, ...]
@@ -57,6 +60,7 @@ class Claim:
     on_conflict: OnConflict
     poll: float
     required: bool
+    ipv6: bool = False
 
     def requests(self, port: int) -> tuple[MappingRequest, ...]:
         """Return the mappings that this claim wants for one external port."""
@@ -65,6 +69,14 @@ class Claim:
     def request(self, key: MappingKey) -> MappingRequest:
         """Return the mapping that this claim wants on one external port."""
         return MappingRequest(key, self.internal_port or key.external_port, self.internal_client, self.terms)
+
+    def pinholes(self, mappings: Iterable[MappingRequest]) -> tuple[PinholeRequest, ...]:
+        """Return the pinholes that go with mappings: over IPv6 packets come straight to the internal port."""
+        if not self.ipv6:
+            return ()
+        seconds = min(self.terms.duration or MAX_PINHOLE_DURATION, MAX_PINHOLE_DURATION)
+        places = dict.fromkeys((one.internal_port, one.key.proto) for one in mappings)
+        return tuple(PinholeRequest("", port, proto, "", 0, seconds) for port, proto in places)
 
     def alternatives(self, taken: MappingRequest) -> Iterator[MappingRequest]:
         """Yield what may be had in the place of a mapping whose port is taken, the same in every run."""
@@ -87,6 +99,7 @@ def check_claim(
     *,
     poll: float = 60.0,
     required: bool = True,
+    ipv6: bool = False,
 ) -> Claim:
     """Return a claim from what a caller said, or raise UsageError."""
     if on_conflict not in ("fail", "take_over", "other_port"):
@@ -114,7 +127,7 @@ def check_claim(
             ports = (number,)
         else:
             choices = _stable_choice(_HIGH_PORTS, terms.desc, inner)
-    return Claim(ports, tuple(choices), inner, client, protos, terms, on_conflict, poll, required)
+    return Claim(ports, tuple(choices), inner, client, protos, terms, on_conflict, poll, required, ipv6)
 
 
 def _checked_range(ports: range) -> range:

@@ -133,6 +133,8 @@ class Contact:
                 self.recover_due = min(self.recover_due, _now() + pause)
             return
         self._searches = 0
+        if self._router.where != self._where:
+            self.recover_due = NEVER  # what was heard meanwhile told of this very move: no need for another search
         self._restart_hints.followed(_now(), right=await self.poll(tending))
 
     def _on_restart(self) -> None:

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from ipaddress import IPv4Address, IPv6Address
-from typing import Protocol
+from typing import Final, Protocol
 
 from ..errors import DeadlineError, DiscoveryError, Fate, IGDError, TransportError
-from ..models import MappingKey, MappingRequest, PortMapping
+from ..models import MappingKey, MappingRequest, Pinhole, PinholeRequest, PortMapping
+from ..results import UPnPResult
 
-__all__ = ["Keepable", "Listening", "is_away"]
+__all__ = ["Keepable", "Listening", "has_no_pinholes", "is_away"]
+
+_NO_IPV6: Final = frozenset(
+    {UPnPResult.INVALID_GATEWAY, UPnPResult.NO_DEVICES, UPnPResult.NO_GATEWAY, UPnPResult.SOCKET_ERROR}
+)
+_FIREWALL_DISABLED: Final = 702
 
 
 class Listening(Protocol):
@@ -37,6 +43,12 @@ class Keepable(Protocol):
     async def delete(self, key: MappingKey) -> None:
         """Delete a mapping."""
 
+    async def open_pinhole(self, request: PinholeRequest) -> Pinhole:
+        """Open a pinhole, or prolong the one that is open for the same packets."""
+
+    async def close_pinhole(self, pinhole: Pinhole) -> None:
+        """Close a pinhole."""
+
     async def query_external_address(self) -> IPv4Address | IPv6Address:
         """Return the gateway's address on the internet."""
 
@@ -54,6 +66,10 @@ class Keepable(Protocol):
         """The address of this machine to which its mappings lead, "" where that is not known."""
 
     @property
+    def our_ipv6_address(self) -> str:
+        """The address of this machine to which its pinholes lead, "" where it has none."""
+
+    @property
     def who(self) -> Hashable:
         """What changes when another gateway is used from now on; None while there is none."""
 
@@ -67,3 +83,8 @@ def is_away(error: IGDError) -> bool:
     if isinstance(error, TransportError):
         return error.fate is Fate.UNREACHED
     return isinstance(error, (DeadlineError, DiscoveryError))
+
+
+def has_no_pinholes(error: IGDError) -> bool:
+    """Tell whether an error means that there is no IPv6 here, or no firewall in its way, so nothing to open."""
+    return error.result in _NO_IPV6 or error.error_code == _FIREWALL_DISABLED

@@ -12,17 +12,18 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Sequence
+from contextlib import suppress
 from typing import Final
 
-from async_timeout import timeout
-
 from ..errors import IGDError, UsageError
+from ..models import Pinhole
 from . import taking
 from .claim import Claim
 from .contact import Contact
 from .holding import Holding
 from .keepable import Keepable
 from .lease import Lease
+from .passages import Passages
 from .ports import PortsInUse
 from .tending import Tending
 from .timetable import Timetable
@@ -32,7 +33,8 @@ __all__ = ["Keeper"]
 log = logging.getLogger("aioigd.lease")
 
 RELEASE_TIME: Final = 5.0
-"""Seconds that the end of a lease may take to delete its mappings."""
+"""Seconds that the end of a lease waits for a gateway that lets go of nothing, and how long it may take in all:"""
+_LONGEST_RELEASE: Final = 30.0
 _SUSPENDED: Final = 5.0
 """Seconds by which the wall clock must run ahead of the monotonic one to tell a suspended machine."""
 _LONGEST_SLEEP: Final = 86_400.0
@@ -50,14 +52,17 @@ class Keeper:
         self._claims: dict[Lease, Claim] = {}
         self._intervals: Counter[float] = Counter()
         self._ports = PortsInUse()
-        self._timetable = Timetable()
+        self._timetable: Timetable[Holding] = Timetable()
         self._contact = Contact(router, self._holdings, self._suspect_all, self._wake)
         self._tending = Tending(router, self._timetable, self._contact.lose_touch)
+        self._passages = Passages(router)
         self._task: asyncio.Task[None] | None = None
         self._taking: set[asyncio.Task[None]] = set()
         self._releasing: set[asyncio.Task[None]] = set()
         self._alarm: asyncio.Future[None] | None = None
         self._alarm_at = 0.0
+        self._letting_go = asyncio.Semaphore(taking.AT_ONCE)
+        self._let_go_at = float("-inf")
         self._closed = False
 
     def __len__(self) -> int:
@@ -83,7 +88,7 @@ class Keeper:
         return lease
 
     async def release(self, lease: Lease) -> None:
-        """End a lease and delete its mappings, within RELEASE_TIME; cancelled, it goes on in the background."""
+        """End a lease and delete its mappings, in bounded time; cancelled, it goes on in the background."""
         holdings = self._holdings.pop(lease, ())
         claim = self._claims.pop(lease, None)
         if claim is not None:
@@ -91,7 +96,7 @@ class Keeper:
             self._intervals += Counter()  # drops what nobody wants any more
             self._contact.interval = min(self._intervals, default=self._contact.interval)
         lease.end()
-        await self._end(holdings)
+        await self._end(lease, holdings)
 
     async def close(self) -> None:
         """End all leases, also those that are just about to begin."""
@@ -111,10 +116,12 @@ class Keeper:
         holdings: list[Holding] = []
         try:
             outcomes = await self._try(lease, claim, holdings)
+            pinholes = claim.pinholes(holding.request for holding in holdings)
+            await self._passages.open(lease, pinholes, required=claim.required)
             if None in outcomes:
                 await self._contact.introduce(lease)
         except BaseException:
-            await self._end(holdings)
+            await self._end(lease, holdings)
             raise
         self._holdings[lease] = holdings
         self._claims[lease] = claim
@@ -167,22 +174,27 @@ class Keeper:
             await self._contact.recover(self._tending)
         elif self._contact.poll_due <= now:
             await self._contact.poll(self._tending)
+            self._passages.follow_address(now)
         elif self._contact.is_lost:
             await self._postpone(self._timetable.take(now, taking.AT_ONCE))
         else:
-            await _all(self._tending.tend(holding) for holding in self._timetable.take(now, taking.AT_ONCE))
+            mappings = self._timetable.take(now, taking.AT_ONCE)
+            await _all([*map(self._tending.tend, mappings), *self._passages.take_due(now)])
 
     async def _postpone(self, due: Iterable[Holding]) -> None:
         """Leave mappings until the gateway is back: no use in asking it for each."""
         now = self._now()
+        later = max(self._contact.poll_due, now) + 0.01
+        self._passages.postpone(now, later)
         for holding in due:
             if holding.has_expired(now):
                 holding.lease.lose(holding.number)
-            self._timetable.set(holding, max(self._contact.poll_due, now) + 0.01)
+            self._timetable.set(holding, later)
         await asyncio.sleep(0)  # there may be thousands of them
 
     def _suspect_all(self) -> None:
         now = self._now()
+        self._passages.renew_all(now)
         for lease, holdings in self._holdings.items():
             for holding in holdings:
                 holding.suspect = holding.mapping is not None
@@ -217,7 +229,8 @@ class Keeper:
 
     def _next_due(self) -> float:
         contact = self._contact
-        return min(self._timetable.next, contact.poll_due, contact.recover_due, self._now() + _LONGEST_SLEEP)
+        longest = self._now() + _LONGEST_SLEEP
+        return min(self._timetable.next, self._passages.due, contact.poll_due, contact.recover_due, longest)
 
     def _wake(self) -> None:
         if self._alarm is not None and self._next_due() < self._alarm_at:
@@ -225,31 +238,50 @@ class Keeper:
 
     # Ending
 
-    async def _end(self, holdings: Sequence[Holding]) -> None:
-        """Let go of mappings, in a task that goes on if this is cancelled."""
+    async def _end(self, lease: Lease, holdings: Sequence[Holding]) -> None:
+        """Let go of what a lease holds, in a task that goes on if this is cancelled."""
         for holding in holdings:
             self._timetable.remove(holding)
         unwanted = [holding for holding in holdings if holding.end()]
-        task = asyncio.get_running_loop().create_task(self._wind_up(unwanted))
+        task = asyncio.get_running_loop().create_task(self._wind_up(unwanted, self._passages.end(lease)))
         self._releasing.add(task)
         task.add_done_callback(self._releasing.discard)
         await asyncio.shield(task)
 
-    async def _wind_up(self, unwanted: Sequence[Holding]) -> None:
-        """Stop if there is nothing left to keep, and delete mappings as far as that is possible in RELEASE_TIME."""
+    async def _wind_up(self, unwanted: Sequence[Holding], pinholes: Sequence[Pinhole]) -> None:
+        """Stop if there is nothing left to keep, and delete what is unwanted as far as time allows."""
         task = None
         if not self._holdings:
             self._contact.end()
             task, self._task = self._task, None
             if task is not None:
                 task.cancel()
+        work = asyncio.gather(*map(self._let_go, unwanted), *map(self._passages.close, pinholes))
         try:
-            async with timeout(RELEASE_TIME):
-                await asyncio.gather(*(taking.let_go(self._router, holding) for holding in unwanted))
-        except TimeoutError:
-            log.info("the gateway did not let go of some of %d mappings in time", len(unwanted))
+            await self._wait_while_they_go(work)
+        finally:
+            is_late = work.cancel()
+            with suppress(asyncio.CancelledError):
+                await work
+        if is_late:
+            number = len(unwanted) + len(pinholes)
+            log.info("the gateway did not let go of some of %d mappings and pinholes in time", number)
         if task is not None:
             await asyncio.wait([task])
+
+    async def _wait_while_they_go(self, work: asyncio.Future[list[None]]) -> None:
+        """Wait as long as the gateway lets go of one thing after the other: hundreds take it a while."""
+        begun = self._now()
+        while not work.done():
+            until = min(max(begun, self._let_go_at) + RELEASE_TIME, begun + _LONGEST_RELEASE)
+            if until <= self._now():
+                break
+            await asyncio.wait([work], timeout=until - self._now())
+
+    async def _let_go(self, holding: Holding) -> None:
+        async with self._letting_go:  # so that the first is gone before the last is looked for
+            if await taking.let_go(self._router, holding):
+                self._let_go_at = self._now()
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()

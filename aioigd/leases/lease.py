@@ -12,7 +12,8 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 from weakref import WeakSet
 
-from ..models import PortMapping
+from ..errors import IGDError
+from ..models import Pinhole, PortMapping
 
 __all__ = ["Change", "ChangeKind", "Lease", "LeaseState"]
 
@@ -64,6 +65,8 @@ class Lease:
         "_is_out",
         "_lost",
         "_mappings",
+        "_pinhole_error",
+        "_pinholes",
         "_readers",
         "_renewing",
     )
@@ -72,6 +75,8 @@ class Lease:
         self._mappings: dict[int, PortMapping] = {}
         self._lost: set[int] = set()
         self._renewing: set[int] = set()
+        self._pinholes: tuple[Pinhole, ...] = ()
+        self._pinhole_error: IGDError | None = None
         self._address: IPv4Address | IPv6Address | None = None
         self._confirmed: datetime | None = None
         self._readers: WeakSet[_Reader] | None = None
@@ -98,6 +103,20 @@ class Lease:
     def mappings(self) -> tuple[PortMapping, ...]:
         """What was granted last, one mapping for each port and protocol, in the order of the request."""
         return tuple(self._mappings[number] for number in sorted(self._mappings))
+
+    @property
+    def pinholes(self) -> tuple[Pinhole, ...]:
+        """What is open over IPv6, one pinhole for each internal port and protocol; empty without ``ipv6=True``."""
+        return self._pinholes
+
+    @property
+    def pinhole_error(self) -> IGDError | None:
+        """Why not all pinholes that were asked for are open, or could not be prolonged; None where nothing is wrong.
+
+        INVALID_GATEWAY, NO_DEVICES, NO_GATEWAY and SOCKET_ERROR mean that there is no IPv6 here, or nothing to open;
+        it is tried again now and then. The state of the lease is that of its mappings.
+        """
+        return self._pinhole_error
 
     @property
     def state(self) -> LeaseState:
@@ -157,6 +176,10 @@ class Lease:
             self._address = address
             if not silently:
                 self._tell(ChangeKind.NEW_ADDRESS)
+
+    def let_in(self, pinholes: tuple[Pinhole, ...], error: IGDError | None) -> None:
+        """Note which pinholes are open, and why not all of them are."""
+        self._pinholes, self._pinhole_error = pinholes, error
 
     def replaced(self) -> None:
         """Note that another gateway has taken the place of the one before."""

@@ -1,28 +1,37 @@
-"""Which mappings the leases of one mapper are on, so that none of them gets in the way of another."""
+"""What the leases of one mapper are on, so that none of them gets in the way of another."""
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+from typing import Generic, TypeVar
+
 from ..models import MappingKey
 
-__all__ = ["PortsInUse"]
+__all__ = ["InUse", "PortsInUse"]
+
+K = TypeVar("K", bound=Hashable)
 
 
-class PortsInUse:
-    """Counts the leases on each port and protocol. Two on the same share the mapping; the last one deletes it."""
+class InUse(Generic[K]):
+    """Counts the leases on each thing. Two on the same share it; the last one deletes it."""
 
     def __init__(self) -> None:
-        self._users: dict[MappingKey, int] = {}
+        self._users: dict[K, int] = {}
 
-    def __contains__(self, key: MappingKey) -> bool:
+    def __contains__(self, key: K) -> bool:
         return key in self._users
 
-    def enter(self, key: MappingKey) -> None:
-        """Note one more lease on a port."""
+    def enter(self, key: K) -> None:
+        """Note one more lease on it."""
         self._users[key] = self._users.get(key, 0) + 1
 
-    def leave(self, key: MappingKey) -> bool:
+    def leave(self, key: K) -> bool:
         """Note one less; tells whether it was the last."""
         users = self._users.pop(key) - 1
         if users:
             self._users[key] = users
         return not users
+
+
+PortsInUse = InUse[MappingKey]
+"""External ports with their protocols."""

@@ -97,8 +97,11 @@ async def forget(router: Keepable, holdings: Sequence[Holding]) -> None:
         holding.end()
 
 
-async def let_go(router: Keepable, holding: Holding) -> None:
-    """Delete a mapping, unless it belongs to somebody else by now. Never fails: what is left will expire."""
+async def let_go(router: Keepable, holding: Holding) -> bool:
+    """Delete a mapping, unless it belongs to somebody else by now, and tell whether the gateway was fine with it.
+
+    Never fails: what is left will expire.
+    """
     with suppress(IGDError):
         try:
             held = await router.find(holding.key)
@@ -106,6 +109,8 @@ async def let_go(router: Keepable, holding: Holding) -> None:
             held = holding.mapping  # the gateway cannot tell
         if held is not None and holding.is_same(held):
             await router.delete(holding.key)
+        return True
+    return False
 
 
 def is_conflict(error: IGDError) -> bool:

@@ -26,7 +26,7 @@ _NO_ANSWER_PAUSE: Final = 5.0
 class Tending:
     """Checks and renews mappings, and puts each into the timetable again. ``on_failure`` is told of what fails."""
 
-    def __init__(self, router: Keepable, timetable: Timetable, on_failure: Callable[[IGDError], None]) -> None:
+    def __init__(self, router: Keepable, timetable: Timetable[Holding], on_failure: Callable[[IGDError], None]) -> None:
         self._router = router
         self._timetable = timetable
         self._on_failure = on_failure

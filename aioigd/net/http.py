@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import socket
 import sys
 from collections.abc import Awaitable, Mapping
@@ -245,6 +246,8 @@ def _yarl(url: HttpUrl) -> URL:
 
 def _translated(error: Exception, url: HttpUrl) -> TransportError:
     reason = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
-    text = getattr(reason, "strerror", None) or str(reason) or type(reason).__name__
+    number = getattr(reason, "errno", None) or 0
+    # asyncio puts the address where the system's own words would be.
+    text = os.strerror(number) if number > 0 else str(reason) or type(reason).__name__
     unreached = isinstance(error, aiohttp.ClientConnectorError) or isinstance(reason, ConnectionRefusedError)
     return TransportError(f"{url}: {text}", Fate.UNREACHED if unreached else Fate.CUT)

@@ -8,6 +8,7 @@ import pytest
 
 from aioigd import Attempt, DeadlineError, IGDError, InvalidResponseError, PortMapping, RefusedError, UPnPResult
 from aioigd.control import adding
+from aioigd.control import channel as channel_module
 from aioigd.control.call import Call
 from aioigd.control.channel import Memory
 from aioigd.control.fallback import HOUR, WEEK, Habits, Lease
@@ -19,6 +20,13 @@ from aioigd.testing.igd import ActionCall
 from ..support import CUT, OURS, THEIRS, UNREACHED, PaperGateway, Reaction, Respond, answer, fault, never_answered
 
 pytestmark = [pytest.mark.usefixtures("nothing_is_left"), pytest.mark.one_loop]
+
+
+@pytest.fixture(autouse=True)
+def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (adding, channel_module):
+        monkeypatch.setattr(module, "_FIRST_PAUSE", 0.0)
+
 
 KEY = MappingKey(8080, "TCP")
 GRANTED = PortMapping(8080, 8080, OURS, "TCP", "my server", 3600)
@@ -474,6 +482,26 @@ async def test_without_overwriting_a_gateway_that_cannot_be_reached_is_reported(
     with pytest.raises(TransportError):
         await add(gateway, overwrite=False)
     assert gateway.actions == [LOOK, ADD, ADD]  # nothing has arrived, so repeating harms nobody
+
+
+async def test_a_gateway_that_cuts_every_connection_may_have_done_what_was_asked() -> None:
+    gateway = PaperGateway()
+    done_but(gateway, *[CUT] * 50)
+    assert await add(gateway) == GRANTED
+    assert gateway.actions == [*[ADD] * 6, LOOK]
+
+
+async def test_a_gateway_that_cuts_every_connection_and_cannot_tell_is_reported() -> None:
+    gateway = PaperGateway(lambda call: CUT if call.action == ADD else fault(401))
+    with pytest.raises(TransportError):
+        await add(gateway)
+
+
+async def test_a_gateway_that_cuts_a_connection_at_the_deadline_is_not_asked_anything_more() -> None:
+    gateway = PaperGateway(script(AddPortMapping=[CUT]))
+    with pytest.raises(TransportError):
+        await add(gateway, timeout=0)
+    assert gateway.actions == [ADD]
 
 
 # Abandoned

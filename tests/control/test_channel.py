@@ -7,7 +7,7 @@ from contextlib import suppress
 
 import pytest
 
-from aioigd import DeadlineError, InvalidResponseError, RefusedError, UPnPResult
+from aioigd import DeadlineError, IGDError, InvalidResponseError, RefusedError, UPnPResult
 from aioigd.control import channel as channel_module
 from aioigd.control.call import Call
 from aioigd.control.channel import Channel, Memory
@@ -18,10 +18,11 @@ from aioigd.net.interfaces import source_address_for
 from aioigd.testing.igd import ActionCall
 from aioigd.wire import soap
 from aioigd.wire.actions import GET_EXTERNAL_IP_ADDRESS, GET_STATUS_INFO, Action
+from aioigd.wire.url import parse_url
 
 from ..support import CUT, OURS, UNREACHED, PaperGateway, Reaction, answer, fault, never_answered, paper_device
 
-pytestmark = pytest.mark.usefixtures("nothing_is_left")
+pytestmark = [pytest.mark.usefixtures("nothing_is_left"), pytest.mark.one_loop]
 
 ACTION = "GetExternalIPAddress"
 HERE = "http://192.168.1.1:5000/ctl"
@@ -197,6 +198,41 @@ async def test_a_cancelled_request_gives_its_slot_back_and_says_nothing_about_th
     with pytest.raises(asyncio.CancelledError):
         await task
     assert repr(line.memory.limiter) == "<Limiter window=4.0 out=0 waiting=0>"
+
+
+# Documents
+
+
+class Shelf(PaperGateway):
+    """A gateway that serves a document, or what a test has put in front of it."""
+
+    def __init__(self, *reactions: Reaction) -> None:
+        super().__init__()
+        self.left = list(reactions)
+        self.gets = 0
+
+    async def request(self, *_: object, **__: object) -> HttpReply:
+        self.gets += 1
+        reaction = self.left.pop(0) if self.left else HttpReply(200, b"<scpd/>")
+        if isinstance(reaction, Exception):
+            raise reaction
+        return reaction
+
+
+async def test_a_document_is_read_again_if_that_fails_once() -> None:
+    gateway = Shelf(CUT.copy())
+    line = gateway.channel()
+    assert (await line.read(parse_url(THERE), Call(10), OURS)).body == b"<scpd/>"
+    assert gateway.gets == 2
+    assert "out=0" in repr(line.memory.limiter)
+
+
+@pytest.mark.parametrize("loss", [CUT, UNREACHED, LATE], ids=["cut", "unreached", "late"])
+async def test_a_document_that_cannot_be_read_is_an_error(loss: IGDError) -> None:
+    gateway = Shelf(*(loss.copy() for _ in range(9)))
+    with pytest.raises(type(loss)):
+        await gateway.channel().read(parse_url(THERE), Call(10), OURS)
+    assert gateway.gets == 2
 
 
 # Time

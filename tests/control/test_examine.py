@@ -22,7 +22,7 @@ from aioigd.wire.url import parse_url
 
 from ..support import NOTHING, Canary, odd, page
 
-pytestmark = pytest.mark.usefixtures("nothing_is_left")
+pytestmark = [pytest.mark.usefixtures("nothing_is_left"), pytest.mark.one_loop]
 
 
 @pytest.fixture

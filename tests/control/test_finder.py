@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack, ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -25,7 +25,7 @@ from aioigd.testing.ssdp import Datagram, Message, Search
 
 from ..support import NOTHING, Canary, Neighbour, answer, description, odd, page
 
-pytestmark = pytest.mark.usefixtures("nothing_is_left")
+pytestmark = [pytest.mark.usefixtures("nothing_is_left"), pytest.mark.one_loop]
 
 
 @pytest.fixture
@@ -298,15 +298,9 @@ async def test_a_name_that_is_not_known_is_a_socket_error(http: HttpClient, monk
     async def unknown(*_: object, **__: object) -> object:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
-    monkeypatch.setattr(
-        type(asyncio.get_running_loop()), "getaddrinfo", unknown, raising=True
-    ) if not _is_uvloop() else (pytest.skip("methods of uvloop cannot be replaced"))
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", unknown)
     with pytest.raises(TransportError, match="Name or service not known"):
         await find(http, None, location="http://router.example/desc.xml")
-
-
-def _is_uvloop() -> bool:
-    return type(asyncio.get_running_loop()).__module__.startswith("uvloop")
 
 
 async def test_a_name_that_cannot_be_one_is_a_socket_error(http: HttpClient) -> None:
@@ -314,7 +308,6 @@ async def test_a_name_that_cannot_be_one_is_a_socket_error(http: HttpClient) -> 
         await find(http, None, location=f"http://{'a' * 100}/desc.xml")
 
 
-@pytest.mark.one_loop
 async def test_a_name_that_takes_too_long_is_a_deadline(http: HttpClient, monkeypatch: pytest.MonkeyPatch) -> None:
     async def slow(*_: object, **__: object) -> object:
         await asyncio.sleep(60)
@@ -383,9 +376,8 @@ async def test_a_survey_tells_of_each_device_once_it_is_known(http: HttpClient, 
 async def test_a_search_by_udn_passes_over_other_gateways(http: HttpClient) -> None:
     with loopback_address() as here:
         async with EmulatedGateway(address=here), EmulatedGateway(address=here) as wanted:
-            devices = await finder(http, here).survey(0.3, 2, "")
-            udn = next(device.udn for device in devices if device.description_url == wanted.location)
-            device, _ = await finder(http, here).find_gateway(3, udn)
+            known, _ = await finder(http, here, location=wanted.location).find_gateway(3)
+            device, _ = await finder(http, here).find_gateway(3, known.udn)
             assert device.description_url == wanted.location
             with pytest.raises(DiscoveryError):
                 await finder(http, here).find_gateway(0.3, "uuid:of nobody")
@@ -449,8 +441,6 @@ def lan(monkeypatch: pytest.MonkeyPatch) -> Iterator[Lan]:
 
 @contextmanager
 def addresses(number: int) -> Iterator[list[str]]:
-    from contextlib import ExitStack
-
     with ExitStack() as stack:
         yield [stack.enter_context(loopback_address()) for _ in range(number)]
 

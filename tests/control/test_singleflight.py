@@ -398,6 +398,19 @@ async def test_settling_that_is_cancelled_itself_drops_what_it_was_waiting_for()
     assert job.log == ["job begins", "job is cancelled"]
 
 
+async def test_what_is_taken_over_while_everything_is_being_settled_is_not_dropped() -> None:
+    lanes, job = Lanes(), Settling()
+    (first,) = await enter_all(lanes, job)
+    settling = asyncio.create_task(lanes.settle())
+    await settled_loop()
+    await leave(first)
+    second = enter(lanes, "job", Job("another"))
+    await settled_loop()
+    job.may_end.set()
+    await settling
+    assert await second == "job"
+
+
 async def test_several_may_wait_for_the_end_and_cancelling_one_disturbs_nobody() -> None:
     lanes, job = Lanes(), Job()
     (task,) = await enter_all(lanes, job)

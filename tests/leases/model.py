@@ -8,12 +8,13 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 
-from aioigd import Lease, LeaseState, PortMapping, RefusedError, TransportError
+from aioigd import IGDError, Lease, LeaseState, Pinhole, PortMapping, RefusedError, TransportError
 from aioigd.errors import Fate
 from aioigd.leases.claim import Claim, check_claim
-from aioigd.models import MappingKey, MappingRequest
+from aioigd.models import MappingKey, MappingRequest, PinholeRequest
 
 US = "192.168.1.2"
+US6 = "2a01:77::2"
 THEM = "192.168.1.77"
 
 
@@ -32,6 +33,9 @@ class ModelRouter:
     """A router with a table, and with ways to go wrong that tests turn on and off."""
 
     table: dict[MappingKey, Row] = field(default_factory=dict)
+    pinholes: dict[int, tuple[Pinhole, float]] = field(default_factory=dict)
+    pinhole_refusal: IGDError | None = None
+    us6: str = US6
     address: str | None = "11.22.33.44"
     us: str = US
     name: str = "router"
@@ -60,12 +64,18 @@ class ModelRouter:
 
     def restart(self, *, new_place: bool = True) -> None:
         self.table.clear()
+        self.pinholes.clear()
         if new_place:
             self.moved_to = (self.moved_to or self.place) + 1
 
     def owner(self, port: int, proto: str = "TCP") -> str | None:
         row = self._live(MappingKey(port, "TCP" if proto == "TCP" else "UDP"))
         return None if row is None else row.client
+
+    def open_ports(self) -> list[tuple[str, int, str]]:
+        """Where packets come in over IPv6 now."""
+        live = [one for one, expires in self.pinholes.values() if expires > self._now()]
+        return [(one.internal_client, one.internal_port, one.proto) for one in live]
 
     # What leases do
 
@@ -103,6 +113,26 @@ class ModelRouter:
         if self.table.pop(key, None) is None:
             raise RefusedError("there is none", 714)
 
+    async def open_pinhole(self, request: PinholeRequest) -> Pinhole:
+        await self._asked("open")
+        if self.pinhole_refusal is not None:
+            raise self.pinhole_refusal.copy()
+        place = (self.us6, request.internal_port, request.proto)
+        known = (
+            number
+            for number, (one, expires) in self.pinholes.items()
+            if (one.internal_client, one.internal_port, one.proto) == place and expires > self._now()
+        )
+        number = next(known, max(self.pinholes, default=0) + 1)
+        pinhole = Pinhole(number, *place, duration=request.duration)
+        self.pinholes[number] = pinhole, self._now() + request.duration
+        return pinhole
+
+    async def close_pinhole(self, pinhole: Pinhole) -> None:
+        await self._asked("close")
+        if self.pinholes.pop(pinhole.unique_id, None) is None:
+            raise RefusedError("there is none", 704)
+
     async def query_external_address(self) -> IPv4Address:
         await self._asked("address")
         if self.address is None:
@@ -136,6 +166,10 @@ class ModelRouter:
     @property
     def internal_client(self) -> str:
         return self.us
+
+    @property
+    def our_ipv6_address(self) -> str:
+        return self.us6
 
     @property
     def who(self) -> str:

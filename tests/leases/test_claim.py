@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+
+from aioigd import UPnPResult, UsageError
+from aioigd.models import PinholeRequest
+
+from .model import claim
+
+
+@pytest.mark.parametrize(
+    ("port", "ports"),
+    [(8080, (8080,)), ([8080, 8081, 8080], (8080, 8081)), ((65535,), (65535,)), ({1}, (1,))],
+)
+def test_ports_that_are_all_wanted(port: object, ports: tuple[int, ...]) -> None:
+    made = claim(port)
+    assert (made.ports, made.choices) == (ports, ())
+
+
+@pytest.mark.parametrize(("port", "number"), [(range(1, 11), 10), (range(1, 65536), 64), (0, 8)])
+def test_ports_of_which_one_is_wanted(port: object, number: int) -> None:
+    made = claim(port)
+    assert made.ports == ()
+    assert len(set(made.choices)) == len(made.choices) == number
+    assert made.choices == claim(port).choices
+    if port == 0:
+        assert min(made.choices) >= 49152
+        assert made.choices != claim(port, desc="another").choices
+
+
+@pytest.mark.parametrize(
+    ("proto", "protos"), [("tcp", ("TCP",)), (["udp", "TCP"], ("UDP", "TCP")), (("tcp", "TCP"), ("TCP",))]
+)
+def test_protocols(proto: object, protos: tuple[str, ...]) -> None:
+    assert claim(8080, proto=proto).protos == protos
+
+
+@pytest.mark.parametrize(
+    ("said", "result"),
+    [
+        ({"port": -1}, UPnPResult.INVALID_PORT),
+        ({"port": 65536}, UPnPResult.INVALID_PORT),
+        ({"port": "8080"}, UPnPResult.INVALID_PORT),
+        ({"port": True}, UPnPResult.INVALID_PORT),
+        ({"port": None}, UPnPResult.INVALID_PORT),
+        ({"port": []}, UPnPResult.INVALID_PORT),
+        ({"port": [0]}, UPnPResult.INVALID_PORT),
+        ({"port": range(0)}, UPnPResult.INVALID_PORT),
+        ({"port": range(10)}, UPnPResult.INVALID_PORT),
+        ({"port": range(65530, 65540)}, UPnPResult.INVALID_PORT),
+        ({"port": list(range(1, 2000))}, UPnPResult.INVALID_PORT),
+        ({"port": [80, 81], "internal_port": 80}, UPnPResult.INVALID_ARGS),
+        ({"internal_port": -1}, UPnPResult.INVALID_PORT),
+        ({"proto": "ICMP"}, UPnPResult.INVALID_PROTOCOL),
+        ({"proto": []}, UPnPResult.INVALID_PROTOCOL),
+        ({"duration": -1}, UPnPResult.INVALID_DURATION),
+        ({"desc": "a\nb"}, UPnPResult.INVALID_ARGS),
+        ({"on_conflict": "ask"}, UPnPResult.INVALID_ARGS),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_meant_is_refused(said: dict[str, object], result: UPnPResult) -> None:
+    with pytest.raises(UsageError) as caught:
+        claim(**said)
+    assert caught.value.result is result
+
+
+@pytest.mark.parametrize(
+    ("on_conflict", "port", "others"), [("fail", 8080, 0), ("take_over", 8080, 0), ("other_port", 8080, 8)]
+)
+def test_what_may_be_had_instead(on_conflict: str, port: int, others: int) -> None:
+    made = claim(port, on_conflict=on_conflict)
+    (taken,) = made.requests(port)
+    found = list(made.alternatives(taken))
+    assert len(found) == others
+    assert all(one.internal_port == port != one.key.external_port for one in found)
+
+
+def test_of_a_range_the_rest_may_be_had_instead() -> None:
+    made = claim(range(7000, 7004), internal_port=80)
+    (taken,) = made.requests(7001)
+    assert {one.key.external_port for one in made.alternatives(taken)} == {7000, 7002, 7003}
+
+
+@pytest.mark.parametrize(("duration", "seconds"), [(0, 86_400), (60, 60), (604_800, 86_400)])
+def test_pinholes_lead_to_the_internal_port_for_a_day_at_most(duration: int, seconds: int) -> None:
+    made = claim(8081, internal_port=8080, duration=duration, proto=["TCP", "UDP"], ipv6=True)
+    assert made.pinholes(made.requests(8081) * 2) == (
+        PinholeRequest("", 8080, "TCP", "", 0, seconds),
+        PinholeRequest("", 8080, "UDP", "", 0, seconds),
+    )
+    assert claim(8081).pinholes(made.requests(8081)) == ()
+
+
+class TestListening:
+    @pytest.fixture(
+        params=[
+            (socket.AF_INET, socket.SOCK_STREAM, "127.0.0.1", "127.0.0.1", "TCP"),
+            (socket.AF_INET, socket.SOCK_DGRAM, "0.0.0.0", "", "UDP"),
+            (socket.AF_INET6, socket.SOCK_STREAM, "::", "", "TCP"),
+            (socket.AF_INET6, socket.SOCK_STREAM, "::ffff:127.0.0.1", "127.0.0.1", "TCP"),
+        ],
+        ids=lambda param: f"{param[2]} {param[4]}",
+    )
+    def bound(self, request: pytest.FixtureRequest) -> Iterator[tuple[socket.socket, str, str]]:
+        family, kind, address, client, proto = request.param
+        with socket.socket(family, kind) as sock:
+            if family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+            sock.bind((address, 0))
+            yield sock, client, proto
+
+    def test_a_socket_says_port_protocol_and_address(self, bound: tuple[socket.socket, str, str]) -> None:
+        sock, client, proto = bound
+        port = sock.getsockname()[1]
+        made = claim(sock, proto="TCP")
+        assert (made.ports, made.internal_port, made.internal_client, made.protos) == ((port,), port, client, (proto,))
+        assert claim(sock, internal_port=port) == claim(sock)
+        with pytest.raises(UsageError, match="listens on"):
+            claim(sock, internal_port=port - 1)
+
+    @pytest.mark.parametrize("only", [0, 1])
+    def test_one_that_is_not_reached_over_ipv4_is_refused(self, only: int) -> None:
+        with closing(socket.socket(socket.AF_INET6)) as sock:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, only)
+            sock.bind(("::1", 0))
+            with pytest.raises(UsageError, match="IPv4"):
+                claim(sock)
+
+    def test_one_that_does_not_listen_is_refused(self) -> None:
+        with closing(socket.socket()) as sock, pytest.raises(UsageError, match="IPv4"):
+            claim(sock)
