@@ -39,7 +39,7 @@ def tests(session: nox.Session) -> None:
     session.run("coverage", "erase")
     session.run("coverage", "run", "-m", "pytest", *(session.posargs or ["-n", "2"]))
     session.run("coverage", "combine", "-q")
-    session.run("coverage", "report")
+    session.run("coverage", "report", "--fail-under=95")
 
 
 @nox.session
@@ -58,9 +58,9 @@ def docs(session: nox.Session) -> None:
 
 @nox.session
 def package(session: nox.Session) -> None:
-    """Build wheel and sdist, and run the demo from the wheel in an environment that has nothing else."""
+    """Build wheel and sdist, and use the wheel in an environment that has nothing else, then with the extra."""
     session.install("build")
-    dist = os.path.join(session.create_tmp(), "dist")
+    dist = os.path.abspath(os.path.join(session.create_tmp(), "dist"))
     session.run("python", "-m", "build", "--outdir", dist, ".", silent=True)
     (wheel,) = (name for name in os.listdir(dist) if name.endswith(".whl"))
     session.run("python", "-m", "venv", "--clear", os.path.join(dist, "empty"))
@@ -68,7 +68,10 @@ def package(session: nox.Session) -> None:
     python = os.path.join(bin_directory, "python")
     session.run(python, "-m", "pip", "install", "-q", os.path.join(dist, wheel), external=True)
     session.chdir(dist)
-    session.run(python, "-m", "aioigd", "demo", external=True)
+    session.run(python, "-m", "aioigd", "demo", external=True, silent=True)
+    session.run(python, "-m", "aioigd", "list", external=True, success_codes=[2], silent=True)
+    session.run(python, "-m", "pip", "install", "-q", f"{os.path.join(dist, wheel)}[cli]", external=True)
+    session.run(python, "-m", "aioigd", "--help", external=True, silent=True)
 
 
 TYPED_PROGRAM = """

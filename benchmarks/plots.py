@@ -129,7 +129,8 @@ def growth(record: Record, target: Path) -> None:
             ends = [min(one.of[key] for one in first), end.of[key]]
             panel.plot(ends, [end.median * x / end.of[key] for x in ends], ":", color="#aaaaaa", label="proportional")
         panel.set(xscale="log", yscale="log", xlabel=label, ylabel=unit)
-        panel.legend()
+        if panel.lines:
+            panel.legend()
     _save(figure, target)
 
 

@@ -73,8 +73,8 @@ async def gateway() -> AsyncIterator[EmulatedGateway]:
 
 @pytest.fixture
 async def mapper(gateway: EmulatedGateway) -> AsyncIterator[PortMapper]:
-    """A mapper that finds ``gateway``, and nothing else."""
-    async with PortMapper(source_address=gateway.address) as mapper:
+    """A mapper that finds ``gateway``, and nothing else; slow machines get time before a second round of searching."""
+    async with PortMapper(source_address=gateway.address, timeout=30, discovery_timeout=30) as mapper:
         yield mapper
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 
-from ..fake_gateway import fake_gateway
+from ..fake_gateway import FakeGateway, fake_gateway
 from ..peers.registry import OURS
 from ..targets import identical
 from .bench import Bench
@@ -27,7 +28,18 @@ def measure(bench: Bench) -> None:
                     plain = asyncio.run(identical.cancel_plain(callers))
                     bench.record.add("callers: cancelled", OURS, "s", cancelled, callers=callers)
                     bench.record.add("callers: cancelled", PLAIN, "s", plain, callers=callers)
+                    bench.record.add("callers: uncollected", OURS, "s", _uncollected(gateway, callers), callers=callers)
                 elif callers == 1:
                     asyncio.run(identical.call_all(gateway, callers))  # checks that the gateway saw one request
             several = min(identical.MANY, max(bench.plan.callers))
             bench.record.add("callers: cold", OURS, "s", asyncio.run(identical.call_all(gateway, several)), n=several)
+
+
+def _uncollected(gateway: FakeGateway, callers: int) -> float:
+    """Cancel without the garbage collector, which looks at everything ever more often as there is more of it."""
+    gc.disable()
+    try:
+        return asyncio.run(identical.cancel_all(gateway, callers))
+    finally:
+        gc.enable()
+        gc.collect()

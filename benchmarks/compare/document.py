@@ -77,8 +77,8 @@ def _goals(record: Record) -> Iterator[str]:
     yield "## Goals\n"
     rows = []
     for goal in found:
-        bound = "" if goal.limit == float("inf") else f"{'≤' if goal.most else '≥'} {goal.limit:g}"
-        verdict = "" if goal.limit == float("inf") else "reached" if goal.is_reached else "**missed**"
+        bound = f"{'≤' if goal.most else '≥'} {goal.limit:g}"
+        verdict = "reached" if goal.is_reached else "**missed**"
         rows.append((goal.name, bound, spread(goal.values, goal.unit), verdict))
     yield table(("goal", "limit", "measured", ""), rows)
     missed = [goal for goal in found if not goal.is_reached]

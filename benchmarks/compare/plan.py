@@ -27,7 +27,7 @@ class Plan:
     callers: Sequence[int] = (1, 10, 100, 1_000, 10_000, 100_000)
     growth: Sequence[int] = (1, 10, 100, 1_000, 10_000)
     devices: Sequence[int] = (1, 5, 20, 50, 100, 200, 500)
-    leases: Sequence[int] = (1, 16, 256, 4_096, 65_535)
+    leases: Sequence[int] = (1, 16, 256, 4_096, 16_384, 65_535)
     imports: int = 10
     cpu: int = 300
     cpu_runs: int = 12

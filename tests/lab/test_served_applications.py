@@ -100,6 +100,13 @@ def ask(lab: Lab, port: int) -> str:
             connection.close()
 
 
+def holds_nothing(router: Router) -> bool:
+    try:
+        return router.mappings() == []
+    except (ValueError, RuntimeError):  # it changed between the one table and the other
+        return False
+
+
 def wanted(leases: int) -> list[Mapping]:
     return [Mapping("TCP", port, LAN_ADDRESS, port) for port in range(FIRST, FIRST + leases)]
 
@@ -133,7 +140,7 @@ async def test_a_server_that_is_killed_leaves_only_what_will_expire(lab: Lab, ro
         program.wait(PATIENCE)
     assert router.mappings() == wanted(LEASES)
     async with PortMapper() as mapper:
-        left = [mapping async for mapping in (await mapper.get_gateway()).iter_port_mappings()]
+        left = [mapping async for mapping in (await mapper.get_gateway()).list_port_mappings()]
     assert {mapping.external_port for mapping in left} == set(range(FIRST, FIRST + LEASES))
     assert all(0 < mapping.duration <= 3600 for mapping in left)
 
@@ -144,4 +151,4 @@ def test_what_a_killed_server_leaves_does_expire(lab: Lab, router: Router) -> No
         assert router.mappings() == wanted(10)
         program.kill()
         program.wait(PATIENCE)
-    until(lambda: router.mappings() == [])
+    until(lambda: holds_nothing(router))

@@ -62,10 +62,11 @@ def callers(record: Record) -> Iterator[str]:
             cell(record.get("callers", OURS, callers=count)),
             cell(record.get("callers", EMPTY, callers=count)),
             cell(record.get("callers: cancelled", OURS, callers=count)),
+            cell(record.get("callers: uncollected", OURS, callers=count)),
             cell(record.get("callers: cancelled", PLAIN, callers=count)),
         )
         for count in counts
     ]
-    yield table(("callers", "aioigd", EMPTY, "cancelled", PLAIN), rows)
+    yield table(("callers", "aioigd", EMPTY, "cancelled", "without the garbage collector", f"cancelled {PLAIN}"), rows)
     for one in record.find("callers: cold"):
         yield f"With the discovery in it, {one.of['n']:,} identical calls take {cell(one)}.\n"

@@ -1,0 +1,148 @@
+"""The addresses of this machine and its default routes, as the operating system tells of them."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+from types import SimpleNamespace
+
+import ifaddr
+import pytest
+
+from aioigd import TransportError, UPnPResult
+from aioigd.net import interfaces as module
+from aioigd.net.interfaces import Interface, default_next_hops, interfaces, source_address_for
+
+
+@pytest.fixture
+def adapters(monkeypatch: pytest.MonkeyPatch) -> None:
+    def adapter(index: int, *ips: object) -> SimpleNamespace:
+        return SimpleNamespace(index=index, ips=[SimpleNamespace(ip=ip) for ip in ips])
+
+    found = [
+        adapter(1, "127.0.0.1", ("::1", 0, 0)),
+        adapter(2, "192.168.1.5", ("2001:db8::5", 0, 0), ("fe80::5%eth0", 0, 2), ("2001:db8::6", 0, 0)),
+        adapter(3, "10.0.0.5"),
+        adapter(4, ("2001:db8:1::7", 0, 0)),
+    ]
+    monkeypatch.setattr(ifaddr, "get_adapters", lambda: found)
+
+
+pytestmark = pytest.mark.one_loop
+
+
+@pytest.mark.usefixtures("adapters")
+def test_a_search_goes_out_on_every_network_but_loopback() -> None:
+    assert interfaces() == [Interface("192.168.1.5", 2), Interface("10.0.0.5", 3)]
+
+
+@pytest.mark.usefixtures("adapters")
+def test_over_ipv6_each_interface_counts_once_with_its_link_local_address_if_it_has_one() -> None:
+    found = interfaces(ipv6=True)
+    assert {each.index: each.address for each in found} == {2: "fe80::5", 4: "2001:db8:1::7"}
+
+
+@pytest.mark.usefixtures("adapters")
+@pytest.mark.parametrize("address", ["10.0.0.5", "2001:db8::6", "2001:0db8:0::6", "fe80::5", "127.0.0.1", "::1"])
+def test_an_address_chooses_its_interface(address: str) -> None:
+    (found,) = interfaces(source_address=address)
+    assert found.is_ipv6 == (":" in address)
+    assert found.is_loopback == (address in ("127.0.0.1", "::1"))
+
+
+@pytest.mark.usefixtures("adapters")
+def test_every_loopback_address_can_be_used_without_being_listed() -> None:
+    assert interfaces(source_address="127.1.2.3") == [Interface("127.1.2.3", 1)]
+
+
+@pytest.mark.usefixtures("adapters")
+def test_an_address_that_is_not_ours_is_a_socket_error() -> None:
+    with pytest.raises(TransportError, match="no interface of this machine") as caught:
+        interfaces(source_address="192.168.1.6")
+    assert caught.value.result is UPnPResult.SOCKET_ERROR
+
+
+@pytest.mark.parametrize("ipv6", [False, True])
+def test_no_network_is_a_socket_error(monkeypatch: pytest.MonkeyPatch, ipv6: bool) -> None:
+    monkeypatch.setattr(ifaddr, "get_adapters", list)
+    with pytest.raises(TransportError, match=f"no network with IPv{6 if ipv6 else 4}"):
+        interfaces(ipv6=ipv6)
+
+
+def test_this_machine_has_a_loopback_interface() -> None:
+    assert interfaces(source_address="127.0.0.1")[0].is_loopback
+
+
+@pytest.mark.usefixtures("adapters")
+def test_the_network_of_an_ipv4_address_has_an_ipv6_address_of_ours_or_none() -> None:
+    assert module.same_network_ipv6("192.168.1.5") == "fe80::5"
+    assert module.same_network_ipv6("127.0.0.1") == "::1"
+    with pytest.raises(TransportError, match=r"10\.0\.0\.5 has no IPv6"):
+        module.same_network_ipv6("10.0.0.5")
+
+
+def test_an_ipv6_address_is_ours_or_not() -> None:
+    assert module.is_our_address("::1")
+    assert not module.is_our_address("2001:db8::1")
+
+
+@pytest.mark.parametrize("address", ["2001:db8::5", "fe80::5"])
+def test_our_address_on_the_internet_is_no_link_local_one(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    monkeypatch.setattr(module, "source_address_for", lambda _: address)
+    if address.startswith("fe80"):
+        with pytest.raises(TransportError):
+            module.public_ipv6_address()
+    else:
+        assert module.public_ipv6_address() == address
+
+
+ROUTES_V4 = """\
+Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT
+eth0\t00000000\t0101A8C0\t0003\t0\t0\t0\t00000000\t0\t0\t0
+wlan0\t00000000\tFE0AA8C0\t0003\t0\t0\t600\t00000000\t0\t0\t0
+tun0\t00000000\t00000000\t0001\t0\t0\t0\t00000000\t0\t0\t0
+tun0\t00000000\t0100000A\t0003\t0\t0\t0\t00000080\t0\t0\t0
+eth0\t0001A8C0\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0
+"""
+ZERO = "0" * 32
+ROUTES_V6 = f"""\
+{ZERO} 00 {ZERO} 00 fe800000000000000000000000000001 00000400 00000001 00000000 00000003 eth0
+{ZERO} 00 {ZERO} 00 {ZERO} ffffffff 00000001 00000000 00200200 lo
+20010db8000000000000000000000000 40 {ZERO} 00 {ZERO} 00000100 00000001 00000000 00000001 eth0
+"""
+
+
+def test_the_next_hops_of_the_default_routes_are_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name, text in (("_ROUTES_V4", ROUTES_V4), ("_ROUTES_V6", ROUTES_V6)):
+        table = tmp_path / name
+        table.write_text(text, "ascii")
+        monkeypatch.setattr(module, name, table)
+    assert default_next_hops() == {"192.168.1.1", "192.168.10.254"}
+    assert {hop.partition("%")[0] for hop in default_next_hops(ipv6=True)} == {"fe80::1"}
+
+
+@pytest.mark.parametrize("text", [None, "", "garbage", "Iface\nonly two", "a\n" + "x\t" * 9])
+def test_a_system_that_does_not_tell_has_no_next_hops(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str | None
+) -> None:
+    table = tmp_path / "route"
+    if text is not None:
+        table.write_text(text, "ascii")
+    monkeypatch.setattr(module, "_ROUTES_V4", table)
+    monkeypatch.setattr(module, "_ROUTES_V6", table)
+    assert default_next_hops() == default_next_hops(ipv6=True) == frozenset()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_our_address_towards_a_host_is_the_one_its_packets_would_have(host: str) -> None:
+    assert source_address_for(host) == host
+
+
+def test_a_host_to_which_there_is_no_route_is_a_socket_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Unroutable(socket.socket):
+        def connect(self, _: object) -> None:
+            raise OSError(101, "Network is unreachable")
+
+    monkeypatch.setattr(socket, "socket", Unroutable)
+    with pytest.raises(TransportError, match=r"no route to 127\.0\.0\.9: Network is unreachable"):
+        source_address_for("127.0.0.9")
