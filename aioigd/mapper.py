@@ -234,8 +234,9 @@ class PortMapper:
         lease does without (:attr:`Lease.pinhole_error`).
 
         Mappings are renewed at half their granted time, made again when the gateway has restarted, moved or lost
-        them, and deleted in the end, also on errors and cancellation, within a few seconds. Raises IGDError as
-        :meth:`add_port_mapping` does, CONFLICT_WITH_OTHER_MAPPING where the port is taken.
+        them, and deleted in the end, also on errors and cancellation; a gateway that has let go of nothing for five
+        seconds is given up. Raises IGDError as :meth:`add_port_mapping` does, CONFLICT_WITH_OTHER_MAPPING where the
+        port is taken.
         """
         self._check_open()
         poll = _check_seconds(poll_interval, "poll_interval")
