@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
-from dataclasses import asdict, dataclass
-from ipaddress import IPv4Address, IPv6Address
+from dataclasses import asdict
 from typing import Any, TypeVar
 
 import click
 
 from ...control.gateway import Gateway
 from ...errors import IGDError
-from ...models import ConnectionStatus, ConnectionType, FirewallStatus, LinkProperties, NatStatus, TrafficTotals
 from ..exits import Exit
 from ..facts import device_facts
 from ..help import Command
@@ -20,6 +18,7 @@ from ..live import busy
 from ..options import Settings, shared
 from ..running import run
 from ..screens.status import status_screen
+from ..told import Status
 
 __all__ = ["Status", "status"]
 
@@ -38,19 +37,6 @@ JSON, one document; null for what the router does not tell:
                "packets_sent", "packets_received"},
    "firewall": {"enabled", "pinholes_allowed"}}
 """
-
-
-@dataclass(frozen=True)
-class Status:
-    """What a gateway tells; None for what it does not."""
-
-    external_address: IPv4Address | IPv6Address | None
-    connection: ConnectionStatus | None
-    connection_type: ConnectionType | None
-    nat: NatStatus | None
-    link: LinkProperties | None
-    traffic: TrafficTotals | None
-    firewall: FirewallStatus | None
 
 
 @click.command(cls=Command, epilog=_EPILOG, short_help="Show the router, its connection and its line.")

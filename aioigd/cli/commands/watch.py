@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any, Final
@@ -16,7 +14,7 @@ from rich.console import RenderableType
 from ... import PortMapper
 from ...control.gateway import Gateway
 from ...errors import IGDError
-from ...models import ConnectionStatus, MappingKey, PortMapping
+from ...models import PortMapping
 from ..exits import Exit
 from ..facts import device_facts, mapping_facts
 from ..help import Command
@@ -26,11 +24,10 @@ from ..output import error_facts
 from ..running import run
 from ..screens.watched import ending, event_line, watch_screen
 from ..screens.words import name_of, plain_error
-from ..traffic import Traffic
+from ..watched import Event, Watched
 
-__all__ = ["Event", "watch"]
+__all__ = ["watch"]
 
-_RECENT: Final = 12
 _TABLE_EVERY: Final = 5
 """The table is read at every fifth look: it takes a request for each mapping."""
 
@@ -49,16 +46,6 @@ JSON lines:
   {"event": "away", "at", "error": {"message", "result", "error_code"}}
   {"event": "back", "at"}
 """
-
-
-@dataclass(frozen=True)
-class Event:
-    """One thing that happened: its name, when, and what goes with it."""
-
-    name: str
-    at: datetime
-    facts: dict[str, Any]
-    text: str = ""
 
 
 @click.command(cls=Command, epilog=_EPILOG, short_help="Watch address, traffic and ports as they change.")
@@ -98,21 +85,14 @@ async def _watch(settings: Settings, interval: float, count: int | None) -> Exit
             watching.end()
 
 
-class _Watching:
-    """What was seen last, and what that makes of what is seen now."""
+class _Watching(Watched):
+    """Looks again and again, and tells what that makes of what was seen before."""
 
     def __init__(self, settings: Settings, mapper: PortMapper, gateway: Gateway) -> None:
-        self.gateway = gateway
-        self.traffic = Traffic()
-        self.address: IPv4Address | IPv6Address | None = None
-        self.connection: ConnectionStatus | None = None
-        self.mappings: dict[MappingKey, PortMapping] | None = None
-        self.error: IGDError | None = None
-        self.recent: deque[Event] = deque(maxlen=_RECENT)
+        super().__init__(gateway, _now())
         self._output = settings.output
         self._mapper = mapper
         self._looked = False
-        self.began = _now()
 
     def begin(self) -> None:
         """Say what is watched."""

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from ...models import Device
+from ..told import Status
 from .words import address_note, amount, bits, clean, duration, host_of, name_of
-
-if TYPE_CHECKING:
-    from ..commands.status import Status
 
 __all__ = ["status_screen"]
 

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from ..traffic import Traffic
+from ..watched import Event, Watched
 from .traffic import curve
 from .words import address_note, amount, clean, clock, duration, name_of, plain_error, rate
-
-if TYPE_CHECKING:
-    from ..commands.watch import Event, _Watching
 
 __all__ = ["ending", "event_line", "watch_screen"]
 
@@ -22,7 +20,7 @@ _STYLES: Final = {"away": "red", "back": "green", "restarted": "yellow", "addres
 _WIDTH: Final = 20
 
 
-def watch_screen(seen: _Watching) -> RenderableType:
+def watch_screen(seen: Watched) -> RenderableType:
     """Return the whole screen."""
     title = Text.assemble("Watching ", (name_of(seen.gateway.device), "bold"))
     if seen.error is not None:
@@ -33,7 +31,7 @@ def watch_screen(seen: _Watching) -> RenderableType:
     return Group(*parts, Text(), Text("Ctrl-C ends it.", style="dim"))
 
 
-def _facts(seen: _Watching) -> Table:
+def _facts(seen: Watched) -> Table:
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(style="dim", no_wrap=True, width=16)
     table.add_column()
@@ -52,7 +50,7 @@ def _facts(seen: _Watching) -> Table:
     return table
 
 
-def _traffic(seen: _Watching) -> RenderableType:
+def _traffic(seen: Watched) -> RenderableType:
     traffic = seen.traffic
     if not traffic.is_counted:
         return Text("This router does not count its traffic.", style="dim")
