@@ -36,6 +36,7 @@ def types(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Run the tests and measure branch coverage; with root and miniupnpd also against the real router."""
     session.install("-e", ".[cli]", *groups("test"))
+    session.run("pytest", "-q", "--benchmark-disable", "benchmarks/test_codecs.py")
     session.run("coverage", "erase")
     session.run("coverage", "run", "-m", "pytest", *(session.posargs or ["-n", "2"]))
     session.run("coverage", "combine", "-q")

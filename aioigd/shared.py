@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from ipaddress import IPv4Address, IPv6Address
 from weakref import WeakKeyDictionary
 
+from .errors import UsageError
 from .mapper import PortMapper
 from .models import Device, PortMapping
 
@@ -98,8 +99,10 @@ async def discover(
 @asynccontextmanager
 async def _mapper(source_address: str | None, location: str | None) -> AsyncIterator[PortMapper]:
     """Lend the running loop's mapper; the last to give it back waits until nothing of it is left open."""
-    ways = _of_loop.setdefault(asyncio.get_running_loop(), {})
     way = (source_address, location)
+    if not all(part is None or isinstance(part, str) for part in way):
+        raise UsageError(f"source_address and location must be of type str, not {way!r}")
+    ways = _of_loop.setdefault(asyncio.get_running_loop(), {})
     shared = ways.get(way)
     if shared is None:
         shared = ways[way] = _Shared(way)

@@ -173,3 +173,12 @@ async def test_nothing_foreign_escapes_from_a_mapper_that_breaks(
     monkeypatch.setattr("aioigd.control.channel.soap.parse_reply", broken)
     with pytest.raises(IGDError, match="unexpected ZeroDivisionError"):
         await aioigd.add_port_mapping(8080, source_address=gateway.address)
+
+
+@pytest.mark.one_loop
+@pytest.mark.parametrize("nonsense", [[], 127, b"127.0.0.1", {}])
+async def test_what_is_no_text_is_a_mistake_of_the_callers(nonsense: object) -> None:
+    with pytest.raises(UsageError):
+        await aioigd.add_port_mapping(8080, source_address=nonsense)  # type: ignore[arg-type]
+    with pytest.raises(UsageError):
+        await aioigd.query_external_address(location=nonsense)  # type: ignore[arg-type]
