@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from aioigd import PortMapper
 from aioigd.testing import EmulatedGateway, loopback_address
@@ -22,6 +23,9 @@ from .support import Canary, settled_loop, sockets
 
 _ON_BOTH_LOOPS = ("control", "leases", "net", "test_mapper", "test_shared", "test_cancellation")
 _HERE = Path(__file__).parent
+
+settings.register_profile("quick", max_examples=100, deadline=None)
+settings.register_profile("long", max_examples=10_000, deadline=None)
 
 
 def _loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
@@ -41,7 +45,18 @@ def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, Callable[[]
     return {"asyncio": asyncio.new_event_loop}
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what takes minutes, unless it is asked for: ``-m long``."""
+    if "long" not in config.getoption("markexpr"):
+        too_long = [item for item in items if item.get_closest_marker("long") is not None]
+        config.hook.pytest_deselected(items=too_long)
+        items[:] = [item for item in items if item not in too_long]
+
+
 def pytest_configure(config: pytest.Config) -> None:
+    if not config.getoption("--hypothesis-profile", None):
+        settings.load_profile("quick")
     config.addinivalue_line("markers", "one_loop: says nothing about event loops, so one of them is enough")
 
 

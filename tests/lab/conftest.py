@@ -27,19 +27,10 @@ _COMMANDS = (
 )
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "lab: needs root and a real miniupnpd in network namespaces")
-    config.addinivalue_line("markers", "long: takes minutes, and runs only where -m names it")
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if _HERE in item.path.parents:
             item.add_marker(pytest.mark.lab)
-    if "long" not in config.getoption("markexpr"):
-        too_long = [item for item in items if item.get_closest_marker("long") is not None]
-        config.hook.pytest_deselected(items=too_long)
-        items[:] = [item for item in items if item not in too_long]
 
 
 def _missing() -> str | None:
