@@ -1,6 +1,7 @@
 """Everything that is checked before a change lands; ``nox`` runs it all, ``nox -s NAME`` one part of it."""
 
 import os
+import shutil
 
 import nox
 
@@ -29,7 +30,7 @@ def types(session: nox.Session) -> None:
     session.install("-e", ".[cli]", *groups("types", "test"))
     session.run("mypy")
     session.chdir(session.create_tmp())
-    session.run("mypy", "--strict", "--no-incremental", "-c", TYPED_PROGRAM)
+    session.run("mypy", f"--config-file={os.devnull}", "--strict", "--no-incremental", "-c", TYPED_PROGRAM)
 
 
 @nox.session
@@ -48,6 +49,17 @@ def long(session: nox.Session) -> None:
     """Run the tests that take minutes: long fuzzing, many restarts, heavy packet loss."""
     session.install("-e", ".[cli]", *groups("test"))
     session.run("pytest", "-m", "long", "--hypothesis-profile=long", *session.posargs)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Measure aioigd beside its peers, and write docs/benchmarks.md; ``-- --quick`` writes nothing."""
+    session.install("-e", ".", *groups("bench"))
+    if hasattr(os, "geteuid") and os.geteuid() == 0 and shutil.which("apt-get"):
+        packages = ["godot3-server", "miniupnpc", "miniupnpd-iptables", "iptables", "nftables", "iproute2"]
+        install = ["apt-get", "install", "-qq", "-y", "--no-install-recommends", *packages]
+        session.run(*install, env={"DEBIAN_FRONTEND": "noninteractive"}, external=True)
+    session.run("python", "-m", "benchmarks.compare", *(session.posargs or ["--docs", "docs"]))
 
 
 @nox.session

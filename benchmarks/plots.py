@@ -87,6 +87,7 @@ def batches(record: Record, target: Path) -> None:
             _line(panel, found, "delay", name, style, scale=1e3)
         panel.set(yscale="log", title=title, xlabel="time the gateway takes for each action, ms")
         panel.set_xscale("symlog", linthresh=5)
+        panel.set_xlim(-0.5, 130)
         panel.set_xticks([0, 5, 20, 100], ["0", "5", "20", "100"])
         panel.title.set_fontsize(9.5)
     axes[0].set_ylabel("seconds for 1,000 mappings")

@@ -33,7 +33,8 @@ SCENARIOS: Final[dict[str, Callable[[Bench], None]]] = {
     "one-at-a-time": batches.one_at_a_time,
     "mappings": growth.mappings,
     "hot-path": hotpath.measure,
-    "batches": batches.delays,
+    "batches": batches.closed,
+    "batches-kept": batches.kept,
 }
 
 
@@ -57,12 +58,15 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a smoke test: little of everything")
     parser.add_argument("--only", nargs="+", choices=SCENARIOS, metavar="NAME", help=f"of {', '.join(SCENARIOS)}")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where all values go")
+    parser.add_argument("--rest", type=Path, metavar="FILE", help="take what is not measured from an earlier --json")
     parser.add_argument("--docs", type=Path, metavar="DIRECTORY", help="write benchmarks.md and its plots there")
     options = parser.parse_args()
     plan = quick() if options.quick else Plan()
     record = Record()
     record.environment = {**environment(), "quick": options.quick}
     measure(plan, options.only or list(SCENARIOS), record)
+    if options.rest:
+        record.fill(Record.from_json(json.loads(options.rest.read_text())), options.only or [])
     if options.json:
         options.json.write_text(json.dumps(record.as_json(), indent=1) + "\n")
     if options.docs:

@@ -12,18 +12,16 @@ from .bench import Bench
 CROWDED_DELAY = 0.005
 
 
-def delays(bench: Bench) -> None:
+def closed(bench: Bench) -> None:
     """Map at once and one after another, for each delay of the gateway."""
-    with bench.site.gateway() as gateway:
-        for kept, several in ((False, bench.plan.delays), (True, bench.plan.kept_delays)):
-            for delay in several:
-                gateway.counts(delay=delay, keep_alive=kept)
-                for name in bench.turns(_batching(bench, kept=kept)):
-                    if not kept:
-                        _sequence(bench, gateway, name, delay)
-                    for count in bench.plan.counts:
-                        _together(bench, gateway, name, count, delay, kept=kept)
-                bench.say(f"  {delay * 1000:g} ms, {'kept' if kept else 'closed'} connections")
+    for delay in bench.plan.delays:
+        _delay(bench, delay, kept=False)
+
+
+def kept(bench: Bench) -> None:
+    """Map at once on a gateway that keeps connections open."""
+    for delay in bench.plan.kept_delays:
+        _delay(bench, delay, kept=True)
 
 
 def one_at_a_time(bench: Bench) -> None:
@@ -40,6 +38,18 @@ def one_at_a_time(bench: Bench) -> None:
             bench.record.add("crowded: lost", name, "", count - done["made"], **of)
             bench.record.add("crowded: resets", name, "", counted.get("resets", 0), **of)
             bench.record.add("crowded: time", name, "s", done["seconds"], **of)
+
+
+def _delay(bench: Bench, delay: float, *, kept: bool) -> None:
+    # A gateway for each, at a port of its own: who closes a connection cannot use its pair of ports for a minute, and
+    # after tens of thousands there is none left.
+    with bench.site.gateway("--delay", str(delay), *(["--keep-alive"] if kept else [])) as gateway:
+        for name in bench.turns(_batching(bench, kept=kept)):
+            if not kept:
+                _sequence(bench, gateway, name, delay)
+            for count in bench.plan.counts:
+                _together(bench, gateway, name, count, delay, kept=kept)
+    bench.say(f"  {delay * 1000:g} ms, {'kept' if kept else 'closed'} connections")
 
 
 def _batching(bench: Bench, *, kept: bool) -> list[str]:

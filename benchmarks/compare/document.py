@@ -63,6 +63,8 @@ def _introduction(record: Record) -> Iterator[str]:
         f"Measured on {known['date']}: {known['processor']}, {known['system']}, {known['python']}; {versions}; "
         f"Debian's {debian}. {PLACES[known['place']]}\n"
     )
+    if known.get("again"):
+        yield f"Measured again after the run, and put in the place of what it had: {', '.join(known['again'])}.\n"
     yield (
         "A figure is the median of its runs, with the least and the greatest in brackets. The peers take turns within "
         "each run, each in a process that has been started before, and a ratio is taken within a run before the median "

@@ -132,8 +132,8 @@ _STALL: Final = (
 _CALLERS: Final = "Each caller has its arguments checked, and joins the request under way with a future of its own."
 _CANCEL: Final = (
     "What grows more than the number is the garbage collector, which looks at all tasks again and again: cancelling "
-    "plain tasks, which do nothing, grows in the same way, and without the collector it is linear (both in the table "
-    "of identical callers)."
+    "plain tasks, which do nothing, grows by more than the tenfold too, and without the collector the library's is "
+    "linear (both in the table of identical callers)."
 )
 _IMPORT: Final = (
     "The rest is aioigd's own modules; models.py, whose dataclasses are made at import, takes longest of them."

@@ -38,7 +38,7 @@ def measure(bench: Bench) -> None:
 
 
 def _attack(bench: Bench, name: str, attack: str, location: str) -> bool:
-    """Return whether the peer reached a limit."""
+    """Return whether the peer reached a limit, or came near that of memory."""
     limit = bench.plan.hostile_limit
     note, stall = "", None
     with bench.site.inside("lan"), worker(name, "127.0.0.1", memory=ADDRESS_SPACE) as running:
@@ -53,7 +53,7 @@ def _attack(bench: Bench, name: str, attack: str, location: str) -> bool:
             seconds, note = limit, "ended by an error of its own"
         growth = (running.peak_memory() - before) / _MEBIBYTE
     if growth * _MEBIBYTE > ADDRESS_SPACE / 2 and not note:
-        note = "stopped by the memory limit"
+        note = "took over half of the memory it may have"
     bench.record.add("hostile: time", name, "s", seconds, note=note, attack=attack)
     bench.record.add("hostile: memory", name, "MiB", growth, note=note, attack=attack)
     if stall is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -66,6 +66,12 @@ class Record:
     def get(self, figure: str, who: str, **of: object) -> Series | None:
         """Return the first of them, if any."""
         return next(self.find(figure, who, **of), None)
+
+    def fill(self, earlier: Self, again: Sequence[str]) -> None:
+        """Take from an earlier run what was not measured ``again``, and its environment."""
+        taken = {key: one for key, one in earlier.series.items() if key not in self.series}
+        self.series = {**taken, **self.series}
+        self.environment = {**earlier.environment, "again": [*again]}
 
     def as_json(self) -> dict[str, Any]:
         """Return everything, to be written to a file."""

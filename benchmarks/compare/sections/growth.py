@@ -31,8 +31,8 @@ def growth(record: Record) -> Iterator[str]:
     ]
     yield table(("aioigd", "time", "for each"), rows)
     yield (
-        "Leases are measured without a network, on a clock that jumps. Their memory and the timers that are pending at "
-        "once:\n"
+        "Leases are measured without a network, on a clock that jumps. Their memory (one run, as it is the same each "
+        "time) and the timers that are pending at once:\n"
     )
     rows = [
         (

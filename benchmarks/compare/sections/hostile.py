@@ -19,8 +19,8 @@ def hostile(record: Record) -> Iterator[str]:
     yield (
         "Any device on a network can play the router. Each peer reads the description of one that attacks, in a new "
         "process with a time limit and 3 GiB of address space. Time, growth of memory, and where there is an event "
-        "loop its longest stall. ⏱: stopped by the time limit (what it held by then is what is shown). Those who "
-        "reached it were not tried again.\n"
+        "loop its longest stall. ⏱: stopped by the time limit at least once (what it held by then is what is shown). "
+        "Those who reached it, or took over half of the memory, were not tried again: their figures are of one run.\n"
     )
     names = present(record, "hostile: time", (OURS, ASYNC_UPNP, MINI, UPNP_CLIENT))
     rows = []
@@ -33,7 +33,7 @@ def hostile(record: Record) -> Iterator[str]:
             if seconds is None or memory is None:
                 row.append("")
                 continue
-            parts = [f"{'⏱ ' if seconds.note else ''}{quantity(seconds.median, 's')}"]
+            parts = [f"{'⏱ ' if 'time limit' in seconds.note else ''}{quantity(seconds.median, 's')}"]
             parts.append(f"{number(max(memory.median, 0.0))} MiB")
             if stall:
                 parts.append(f"stall {quantity(stall.median / 1e3, 's')}")
