@@ -52,9 +52,15 @@ class CallbackServer:
 
     async def open(self) -> None:
         """Begin to listen. Raises OSError where that is not possible."""
+        # In two steps: cancelled between listening and returning, start_server() would leave its socket behind.
         self._server = await asyncio.start_server(
-            self._accept, self._our_address, 0, limit=gena.MAX_HEAD, backlog=_MOST_CONNECTIONS
+            self._accept, self._our_address, 0, limit=gena.MAX_HEAD, backlog=_MOST_CONNECTIONS, start_serving=False
         )
+        try:
+            await self._server.start_serving()
+        except BaseException:
+            await self.close()
+            raise
 
     async def close(self) -> None:
         """Stop listening, and cut off who is still sending."""

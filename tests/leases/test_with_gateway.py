@@ -67,12 +67,16 @@ async def test_it_ends_with_an_error_too(mapper: PortMapper, gateway: EmulatedGa
 
 
 async def test_it_ends_when_its_task_is_cancelled(mapper: PortMapper, gateway: EmulatedGateway) -> None:
+    held = asyncio.Event()
+
     async def serve() -> None:
         async with mapper.lease([8080, 8081], proto=["TCP", "UDP"]):
+            held.set()
             await asyncio.get_running_loop().create_future()
 
     task = asyncio.ensure_future(serve())
-    await until(lambda: len(gateway.mappings) == 4)
+    await held.wait()
+    assert len(gateway.mappings) == 4
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
