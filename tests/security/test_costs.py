@@ -21,7 +21,7 @@ from .attacks import ATTACKS, Attack, victim
 from .cost import MEBIBYTE, Cost
 
 MOST_MEMORY = 24 * MEBIBYTE
-LONGEST_STALL = 2.0
+LONGEST_STALL = 0.35
 OVERTIME = 0.5
 """Seconds after its deadline at which every call has ended."""
 
