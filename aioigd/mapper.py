@@ -24,7 +24,7 @@ from .leases.keeper import Keeper
 from .leases.lease import Lease
 from .models import Device, PortMapping, check_key, check_port, check_request
 from .net.http import HttpClient
-from .wire.url import parse_url
+from .upnp.wire.url import parse_url
 
 __all__ = ["PortMapper"]
 

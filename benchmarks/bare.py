@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import aiohttp
 
 from aioigd.models import check_request
-from aioigd.wire import actions, soap
+from aioigd.upnp.wire import soap, wan_ip_connection
 
 from .gateway_server import SERVICE
 
@@ -23,7 +23,7 @@ def bodies(client: str, ports: Iterable[int]) -> list[bytes]:
     found = []
     for port in ports:
         request = check_request(port, 0, "benchmark", "TCP", 0, None, "")
-        action = actions.add_port_mapping(request, client, request.terms)
+        action = wan_ip_connection.add_port_mapping(request, client, request.terms)
         found.append(soap.build_request(SERVICE, action.name, action.arguments))
     return found
 

@@ -22,12 +22,12 @@ from contextlib import suppress
 from pathlib import Path
 
 from aioigd.errors import IGDError
-from aioigd.wire import ssdp
-from aioigd.wire.description import parse_description
-from aioigd.wire.soap import parse_reply
-from aioigd.wire.url import parse_url
-from aioigd.wire.xml import MAX_DOCUMENT, is_whole
-from tests.wire.hostile import FAMILIES, random_document
+from aioigd.upnp.wire import ssdp
+from aioigd.upnp.wire.description import parse_description
+from aioigd.upnp.wire.soap import parse_reply
+from aioigd.upnp.wire.url import parse_url
+from aioigd.upnp.wire.xml import MAX_DOCUMENT, is_whole
+from tests.upnp.wire.hostile import FAMILIES, random_document
 
 URL = parse_url("http://192.0.2.1:5000/rootDesc.xml")
 MEBIBYTE = 1024 * 1024

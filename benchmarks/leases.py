@@ -22,7 +22,7 @@ from unittest.mock import patch
 
 from aioigd import Device, IGDStatus, LeaseState, PortMapper
 from aioigd.net.http import HttpClient, HttpReply
-from aioigd.wire.url import HttpUrl
+from aioigd.upnp.wire.url import HttpUrl
 from tests.leases.virtual import VirtualLoop
 
 ADDRESS: Final = "127.0.0.1"

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from aioigd.models import check_request
-from aioigd.wire import actions, soap, ssdp, xml
-from aioigd.wire.description import parse_description
-from aioigd.wire.url import parse_url
+from aioigd.upnp.wire import soap, ssdp, wan_ip_connection, xml
+from aioigd.upnp.wire.description import parse_description
+from aioigd.upnp.wire.url import parse_url
 
 from .gateway_server import DESCRIPTION, DEVICE, SERVICE, Gateway, Settings
 
@@ -31,7 +31,7 @@ DATAGRAM = (
 ).encode()
 URL = parse_url("http://192.0.2.1:5000/rootDesc.xml")
 REQUEST = check_request(8080, 0, "benchmark", "TCP", 3600, None, "")
-ACTION = actions.add_port_mapping(REQUEST, "192.0.2.2", REQUEST.terms)
+ACTION = wan_ip_connection.add_port_mapping(REQUEST, "192.0.2.2", REQUEST.terms)
 
 
 def test_check_request(benchmark: Any) -> None:

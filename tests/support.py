@@ -20,7 +20,7 @@ from aioigd.testing.hooks import Proceed
 from aioigd.testing.http import Admission, End, HttpRequest, HttpServer, Response, Transmission
 from aioigd.testing.igd import ActionCall, MappingTable, Outputs, WanConnection
 from aioigd.testing.soap import build_answer, build_fault, parse_call
-from aioigd.wire.url import HttpUrl
+from aioigd.upnp.wire.url import HttpUrl
 
 SERVICE = "urn:schemas-upnp-org:service:WANIPConnection:1"
 OURS = "192.168.1.2"

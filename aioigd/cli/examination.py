@@ -25,8 +25,8 @@ from ..net.discovery import Sighting, SsdpSearch
 from ..net.http import HttpClient
 from ..net.interfaces import default_next_hops, interfaces, source_address_for
 from ..results import UPnPResult
-from ..wire import ssdp
-from ..wire.url import parse_url, same_address
+from ..upnp.wire import ssdp
+from ..upnp.wire.url import parse_url, same_address
 from .diagnosis import Findings, Link, LinkKind, Trial
 from .exits import ABSENT
 from .options import Settings, all_interfaces, interface_name

@@ -15,7 +15,7 @@ from async_timeout import timeout
 from ..errors import DeadlineError, Fate, IGDError, InvalidResponseError, RefusedError, TransportError
 from ..models import MappingKey, MappingRequest, PortMapping
 from ..results import UPnPResult
-from ..wire import actions, soap
+from ..upnp.wire import soap, wan_ip_connection
 from .call import Call
 from .channel import NOT_THERE, Channel, answer_of
 from .entries import find_entry
@@ -56,7 +56,7 @@ async def add(channel: Channel, request: MappingRequest, call: Call, *, overwrit
 
 async def delete(channel: Channel, key: MappingKey, call: Call) -> None:
     """Delete a mapping. Raises RefusedError with NO_SUCH_ENTRY_IN_ARRAY where there is none."""
-    action = actions.delete_port_mapping(key)
+    action = wan_ip_connection.delete_port_mapping(key)
     channel.memory.made.pop(key, None)  # whatever becomes of it: nobody wants it any more
     status, reply = await channel.send(action, call)
     if isinstance(reply, soap.Fault):
@@ -197,14 +197,14 @@ class _Addition:
                 return 200, soap.Answer({})  # it had arrived
             await asyncio.sleep(min(_FIRST_PAUSE * 4**losses, _LONGEST_PAUSE))  # the look may have been too much
 
-    def _latest(self) -> actions.Action:
+    def _latest(self) -> wan_ip_connection.Action:
         """Return what to send now. Others may have learned the gateway's habits while this call was waiting."""
         if not self._failures:
             self._habits, self._terms = next(variants(self._request, self._memory.habits))
         return self._action()
 
-    def _action(self) -> actions.Action:
-        return actions.add_port_mapping(self._request, self._client, self._terms)
+    def _action(self) -> wan_ip_connection.Action:
+        return wan_ip_connection.add_port_mapping(self._request, self._client, self._terms)
 
     async def _read_back(self, *, doubtful: bool) -> PortMapping | None:
         try:
@@ -251,7 +251,7 @@ class _Addition:
                     self._is_older = True
                     return False
         try:
-            await self._channel.ask(actions.delete_port_mapping(self._request.key), self._call)
+            await self._channel.ask(wan_ip_connection.delete_port_mapping(self._request.key), self._call)
         except (RefusedError, InvalidResponseError) as error:
             # Somebody else's, or gone by itself. Only a conflict tells that another try may make sense.
             return refusal.error_code == _CONFLICT and error.error_code != _NOT_AUTHORIZED

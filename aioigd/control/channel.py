@@ -16,10 +16,10 @@ from ..models import Device, MappingKey, PortMapping
 from ..net.http import HttpClient, HttpReply
 from ..net.interfaces import default_next_hops, source_address_for
 from ..results import UPnPResult, result_of_error_code
-from ..wire import soap
-from ..wire.actions import Action
-from ..wire.description import Service
-from ..wire.url import HttpUrl, parse_url
+from ..upnp.wire import soap
+from ..upnp.wire.description import Service
+from ..upnp.wire.url import HttpUrl, parse_url
+from ..upnp.wire.wan_ip_connection import Action
 from .call import Call
 from .fallback import Habits
 from .limiter import Limiter, Slot

@@ -15,7 +15,7 @@ from async_timeout import timeout
 from ..errors import DeadlineError, Fate, IGDError, InvalidResponseError, RefusedError, TransportError
 from ..models import MappingRequest, PortMapping, Terms
 from ..results import UPnPResult
-from ..wire import actions
+from ..upnp.wire import wan_ip_connection
 from .adding import undo
 from .call import Call
 from .channel import NOT_THERE, Channel, answer_of
@@ -95,12 +95,12 @@ class _Choice:
 
     async def _try(self, terms: Terms) -> int:
         """Ask once on these terms, and return the port. Raises RefusedError for a no."""
-        action = actions.add_any_port_mapping(self._request, self._client, terms)
+        action = wan_ip_connection.add_any_port_mapping(self._request, self._client, terms)
         losses = 0
         while True:
             try:
                 reply = await self._channel.send(action, self._call, commits=True, repeatable=False)
-                return actions.read_reserved_port(answer_of(reply, action)[1])
+                return wan_ip_connection.read_reserved_port(answer_of(reply, action)[1])
             except InvalidResponseError as error:
                 if error.status in NOT_THERE:
                     raise

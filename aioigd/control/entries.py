@@ -6,7 +6,7 @@ from typing import Final
 
 from ..errors import InvalidResponseError, RefusedError
 from ..models import MappingKey, PortMapping
-from ..wire import actions
+from ..upnp.wire import wan_ip_connection
 from .call import Call
 from .channel import Channel
 from .table import Row, Table
@@ -25,8 +25,8 @@ async def find_entry(channel: Channel, key: MappingKey, call: Call) -> PortMappi
     InvalidResponseError where the gateway cannot be made to tell.
     """
     try:
-        values = await channel.ask(actions.get_specific_entry(key), call)
-        return actions.read_entry(key, values)
+        values = await channel.ask(wan_ip_connection.get_specific_entry(key), call)
+        return wan_ip_connection.read_entry(key, values)
     except RefusedError as error:
         if error.error_code in _ABSENT:
             return None
@@ -38,7 +38,7 @@ async def find_entry(channel: Channel, key: MappingKey, call: Call) -> PortMappi
 async def read_row(channel: Channel, index: int, call: Call) -> Row:
     """Return what the gateway says of one row of its table; a refusal and a blank row are results, too."""
     try:
-        return actions.read_generic_entry(await channel.ask(actions.get_generic_entry(index), call))
+        return wan_ip_connection.read_generic_entry(await channel.ask(wan_ip_connection.get_generic_entry(index), call))
     except (RefusedError, InvalidResponseError) as error:
         return error
 

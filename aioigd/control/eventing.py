@@ -17,8 +17,8 @@ from ..errors import IGDError, InvalidResponseError
 from ..models import Device
 from ..net.callbacks import CallbackServer
 from ..net.http import HttpClient
-from ..wire import gena
-from ..wire.url import HttpUrl, parse_url
+from ..upnp.wire import gena
+from ..upnp.wire.url import HttpUrl, parse_url
 
 __all__ = ["Events"]
 

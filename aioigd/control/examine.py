@@ -15,9 +15,9 @@ from ..errors import DeadlineError, IGDError, InvalidResponseError, TransportErr
 from ..models import Device
 from ..net.http import HttpClient, HttpReply
 from ..results import IGDStatus
-from ..wire import actions
-from ..wire.description import Description, Service, parse_description
-from ..wire.url import HttpUrl
+from ..upnp.wire import wan_ip_connection
+from ..upnp.wire.description import Description, Service, parse_description
+from ..upnp.wire.url import HttpUrl
 from .call import Call
 from .channel import Channel, Memory
 
@@ -128,7 +128,7 @@ async def _score(http: HttpClient, choice: Device, deadline: float) -> int:
     channel = Channel(http, choice, Memory())
     call = Call(max(0.0, min(_STATUS_TIME, deadline - loop.time())))
     try:
-        up = actions.read_connection_status(await channel.ask(actions.GET_STATUS_INFO, call))
+        up = wan_ip_connection.read_connection_status(await channel.ask(wan_ip_connection.GET_STATUS_INFO, call))
     except (TransportError, DeadlineError):
         return _SILENT
     except IGDError:
@@ -136,7 +136,9 @@ async def _score(http: HttpClient, choice: Device, deadline: float) -> int:
     if up is False:
         return _DISCONNECTED
     try:
-        address = actions.read_external_address(await channel.ask(actions.GET_EXTERNAL_IP_ADDRESS, call))
+        address = wan_ip_connection.read_external_address(
+            await channel.ask(wan_ip_connection.GET_EXTERNAL_IP_ADDRESS, call)
+        )
     except IGDError:
         return _UNKNOWN + bool(up)
     return _UNKNOWN + bool(up) + address.is_global

@@ -14,8 +14,8 @@ from ..net.http import HttpClient
 from ..net.interfaces import interfaces, source_address_for
 from ..net.notices import NoticeListener
 from ..results import UPnPResult
-from ..wire import ssdp
-from ..wire.url import parse_url, same_address
+from ..upnp.wire import ssdp
+from ..upnp.wire.url import parse_url, same_address
 from .current import CurrentGateway
 from .eventing import Events
 from .search import SearchOptions

@@ -12,8 +12,8 @@ from typing import Final, Protocol, TypeVar, get_args
 
 from ..errors import IGDError, InvalidResponseError, RefusedError
 from ..models import MappingKey, PortMapping, Proto
-from ..wire import actions
-from ..wire.portlist import read_port_listing
+from ..upnp.wire import wan_ip_connection
+from ..upnp.wire.portlist import read_port_listing
 from .call import Call
 from .channel import Channel
 from .entries import read_row
@@ -88,7 +88,7 @@ async def _list_of(channel: Channel, proto: Proto, call: Call) -> Sequence[PortM
     if channel.service_version < 2:
         return None
     try:
-        return read_port_listing(await channel.ask(actions.get_list(proto), call))
+        return read_port_listing(await channel.ask(wan_ip_connection.get_list(proto), call))
     except RefusedError as error:
         return () if error.error_code in _NONE else None
     except InvalidResponseError:

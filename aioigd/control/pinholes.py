@@ -15,8 +15,8 @@ from dataclasses import replace
 from ..errors import IGDError, RefusedError
 from ..models import FirewallStatus, Pinhole, PinholeRequest
 from ..results import UPnPResult
-from ..wire import firewall
-from ..wire.actions import Action
+from ..upnp.wire import wan_ipv6_firewall
+from ..upnp.wire.wan_ip_connection import Action
 from .call import Call
 from .channel import Channel
 from .services import our_ipv6_address, with_firewall
@@ -34,9 +34,9 @@ async def add(channel: Channel, request: PinholeRequest, call: Call) -> Pinhole:
     two of it forgets the first when its time is over, a day later at most.
     """
     client = request.internal_client or our_ipv6_address(channel)
-    values = await _ask(channel, client, firewall.add_pinhole(request, client), call, commits=True)
+    values = await _ask(channel, client, wan_ipv6_firewall.add_pinhole(request, client), call, commits=True)
     pinhole = Pinhole(
-        unique_id=firewall.read_unique_id(values),
+        unique_id=wan_ipv6_firewall.read_unique_id(values),
         internal_client=client,
         internal_port=request.internal_port,
         proto=request.proto,
@@ -58,7 +58,7 @@ async def add(channel: Channel, request: PinholeRequest, call: Call) -> Pinhole:
 
 async def update(channel: Channel, pinhole: Pinhole, duration: int, call: Call) -> Pinhole:
     """Let a pinhole last so many seconds from now on; NO_SUCH_ENTRY_IN_ARRAY where it is gone."""
-    await _ask(channel, pinhole.internal_client, firewall.update_pinhole(pinhole.unique_id, duration), call)
+    await _ask(channel, pinhole.internal_client, wan_ipv6_firewall.update_pinhole(pinhole.unique_id, duration), call)
     return replace(pinhole, duration=duration)
 
 
@@ -66,7 +66,7 @@ async def delete(channel: Channel, pinhole: Pinhole, call: Call) -> None:
     """Close a pinhole; NO_SUCH_ENTRY_IN_ARRAY where it is gone already."""
     channel.memory.pinholes.discard(pinhole.unique_id)
     try:
-        await _ask(channel, pinhole.internal_client, firewall.delete_pinhole(pinhole.unique_id), call)
+        await _ask(channel, pinhole.internal_client, wan_ipv6_firewall.delete_pinhole(pinhole.unique_id), call)
     except RefusedError as error:
         if error.error_code != _NO_SUCH_ENTRY or not call.lost:
             raise  # otherwise a repeated request, and the first one had arrived
@@ -80,26 +80,26 @@ async def undo(channel: Channel, pinhole: Pinhole, call: Call) -> None:
 
 async def packets(channel: Channel, pinhole: Pinhole, call: Call) -> int:
     """Return how many packets came through a pinhole."""
-    action = firewall.get_pinhole_packets(pinhole.unique_id)
-    return firewall.read_pinhole_packets(await _ask(channel, pinhole.internal_client, action, call))
+    action = wan_ipv6_firewall.get_pinhole_packets(pinhole.unique_id)
+    return wan_ipv6_firewall.read_pinhole_packets(await _ask(channel, pinhole.internal_client, action, call))
 
 
 async def is_working(channel: Channel, pinhole: Pinhole, call: Call) -> bool:
     """Return whether packets that came for a pinhole were let through; error code 709 where none came yet."""
-    action = firewall.check_pinhole_working(pinhole.unique_id)
-    return firewall.read_is_working(await _ask(channel, pinhole.internal_client, action, call))
+    action = wan_ipv6_firewall.check_pinhole_working(pinhole.unique_id)
+    return wan_ipv6_firewall.read_is_working(await _ask(channel, pinhole.internal_client, action, call))
 
 
 async def firewall_status(channel: Channel, call: Call) -> FirewallStatus:
     """Return what the firewall does."""
-    return firewall.read_firewall_status(await _ask(channel, "", firewall.GET_FIREWALL_STATUS, call))
+    return wan_ipv6_firewall.read_firewall_status(await _ask(channel, "", wan_ipv6_firewall.GET_FIREWALL_STATUS, call))
 
 
 async def outbound_timeout(channel: Channel, request: PinholeRequest, call: Call) -> int:
     """Return after how many seconds of silence the firewall forgets what this machine sent out; see ``add``."""
     client = request.internal_client or our_ipv6_address(channel)
-    action = firewall.get_outbound_pinhole_timeout(request, client)
-    return firewall.read_outbound_pinhole_timeout(await _ask(channel, client, action, call))
+    action = wan_ipv6_firewall.get_outbound_pinhole_timeout(request, client)
+    return wan_ipv6_firewall.read_outbound_pinhole_timeout(await _ask(channel, client, action, call))
 
 
 async def _ask(
@@ -110,9 +110,9 @@ async def _ask(
         return await line.ask(action, call)
 
     try:
-        return await with_firewall(channel, firewall.SERVICE, source, use, call)
+        return await with_firewall(channel, wan_ipv6_firewall.SERVICE, source, use, call)
     except RefusedError as error:
-        error.result = firewall.RESULT_OF_ERROR_CODE.get(error.error_code or 0, error.result)
+        error.result = wan_ipv6_firewall.RESULT_OF_ERROR_CODE.get(error.error_code or 0, error.result)
         call.committed = False
         raise
     except IGDError as error:

@@ -8,7 +8,7 @@ from typing import Final
 from ..errors import IGDError, InvalidResponseError, RefusedError
 from ..models import Proto
 from ..results import UPnPResult
-from ..wire import actions
+from ..upnp.wire import wan_ip_connection
 from . import adding
 from .call import Call
 from .channel import NOT_THERE, Channel
@@ -32,7 +32,7 @@ async def delete_range(channel: Channel, first: int, last: int, proto: Proto, ca
     doubtful = False
     if channel.service_version >= 2:
         try:
-            await channel.ask(actions.delete_port_mapping_range(first, last, proto), call)
+            await channel.ask(wan_ip_connection.delete_port_mapping_range(first, last, proto), call)
         except RefusedError as error:
             if error.error_code in _ABSENT and call.lost:
                 return  # a repeated request: the first one had arrived

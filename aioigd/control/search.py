@@ -24,8 +24,8 @@ from ..net.discovery import Sighting, SsdpSearch
 from ..net.http import HttpClient
 from ..net.interfaces import default_next_hops, interfaces, source_address_for
 from ..results import IGDStatus, UPnPResult
-from ..wire import ssdp
-from ..wire.url import HttpUrl, parse_location, parse_url, same_address
+from ..upnp.wire import ssdp
+from ..upnp.wire.url import HttpUrl, parse_location, parse_url, same_address
 from .examine import Examined, examine
 
 __all__ = ["MAX_DEVICES", "Found", "Rank", "Search", "SearchOptions"]

@@ -16,8 +16,8 @@ from typing import Final, TypeVar
 from ..errors import Fate, IGDError, InvalidResponseError, RefusedError, TransportError
 from ..net.interfaces import is_our_address, public_ipv6_address, same_network_ipv6, source_address_for
 from ..results import UPnPResult
-from ..wire.description import Service, parse_description
-from ..wire.url import HttpUrl, parse_url
+from ..upnp.wire.description import Service, parse_description
+from ..upnp.wire.url import HttpUrl, parse_url
 from .call import Call
 from .channel import NOT_THERE, Channel
 from .finder import Finder

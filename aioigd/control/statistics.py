@@ -7,8 +7,8 @@ from contextlib import suppress
 
 from ..errors import InvalidResponseError, RefusedError
 from ..models import ConnectionStatus, ConnectionType, LinkProperties, NatStatus, TrafficTotals
-from ..wire import actions, interface
-from ..wire.actions import Action
+from ..upnp.wire import wan_common_interface, wan_ip_connection
+from ..upnp.wire.wan_ip_connection import Action
 from .call import Call
 from .channel import Channel
 from .services import with_service
@@ -18,26 +18,28 @@ __all__ = ["connection_type", "link_properties", "nat_status", "status", "traffi
 
 async def status(channel: Channel, call: Call) -> ConnectionStatus:
     """GetStatusInfo (WANIPConnection:1 section 2.4.9)."""
-    return actions.read_status_info(await channel.ask(actions.GET_STATUS_INFO, call))
+    return wan_ip_connection.read_status_info(await channel.ask(wan_ip_connection.GET_STATUS_INFO, call))
 
 
 async def connection_type(channel: Channel, call: Call) -> ConnectionType:
     """GetConnectionTypeInfo (WANIPConnection:1 section 2.4.2)."""
-    return actions.read_connection_type(await channel.ask(actions.GET_CONNECTION_TYPE_INFO, call))
+    return wan_ip_connection.read_connection_type(await channel.ask(wan_ip_connection.GET_CONNECTION_TYPE_INFO, call))
 
 
 async def nat_status(channel: Channel, call: Call) -> NatStatus:
     """GetNATRSIPStatus (WANIPConnection:1 section 2.4.13)."""
-    return actions.read_nat_status(await channel.ask(actions.GET_NAT_RSIP_STATUS, call))
+    return wan_ip_connection.read_nat_status(await channel.ask(wan_ip_connection.GET_NAT_RSIP_STATUS, call))
 
 
 async def link_properties(channel: Channel, call: Call) -> LinkProperties:
     """GetCommonLinkProperties (WANCommonInterfaceConfig:1 section 2.4.3)."""
 
     async def use(line: Channel) -> LinkProperties:
-        return interface.read_link_properties(await line.ask(interface.GET_COMMON_LINK_PROPERTIES, call))
+        return wan_common_interface.read_link_properties(
+            await line.ask(wan_common_interface.GET_COMMON_LINK_PROPERTIES, call)
+        )
 
-    return await with_service(channel, interface.SERVICE, use, call)
+    return await with_service(channel, wan_common_interface.SERVICE, use, call)
 
 
 async def traffic(channel: Channel, call: Call) -> TrafficTotals:
@@ -45,7 +47,7 @@ async def traffic(channel: Channel, call: Call) -> TrafficTotals:
 
     async def use(line: Channel) -> TrafficTotals:
         async def total(action: Action) -> int:
-            return interface.read_total(action, await line.ask(action, call))
+            return wan_common_interface.read_total(action, await line.ask(action, call))
 
         async def total_or_none(action: Action) -> int | None:
             with suppress(RefusedError, InvalidResponseError):
@@ -56,12 +58,13 @@ async def traffic(channel: Channel, call: Call) -> TrafficTotals:
         before = loop.time()
         # Two at a time: weak routers are not to be flooded for statistics.
         sent, received = await asyncio.gather(
-            total(interface.GET_TOTAL_BYTES_SENT), total(interface.GET_TOTAL_BYTES_RECEIVED)
+            total(wan_common_interface.GET_TOTAL_BYTES_SENT), total(wan_common_interface.GET_TOTAL_BYTES_RECEIVED)
         )
         at = (before + loop.time()) / 2
         packets = await asyncio.gather(
-            total_or_none(interface.GET_TOTAL_PACKETS_SENT), total_or_none(interface.GET_TOTAL_PACKETS_RECEIVED)
+            total_or_none(wan_common_interface.GET_TOTAL_PACKETS_SENT),
+            total_or_none(wan_common_interface.GET_TOTAL_PACKETS_RECEIVED),
         )
         return TrafficTotals(sent, received, *packets, at=at)
 
-    return await with_service(channel, interface.SERVICE, use, call)
+    return await with_service(channel, wan_common_interface.SERVICE, use, call)

@@ -12,7 +12,7 @@ from typing import Protocol, TypeVar
 
 from ..errors import IGDError
 from ..models import MappingKey, MappingRequest, Pinhole, PinholeRequest, PortMapping
-from ..wire import actions
+from ..upnp.wire import wan_ip_connection
 from . import adding, choosing, pinholes
 from .call import Call
 from .channel import Channel
@@ -176,4 +176,4 @@ def _lane_of(place: Pinhole | PinholeRequest) -> Hashable:
 
 
 async def _external_address(channel: Channel, call: Call) -> IPv4Address | IPv6Address:
-    return actions.read_external_address(await channel.ask(actions.GET_EXTERNAL_IP_ADDRESS, call))
+    return wan_ip_connection.read_external_address(await channel.ask(wan_ip_connection.GET_EXTERNAL_IP_ADDRESS, call))

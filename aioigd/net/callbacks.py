@@ -16,8 +16,8 @@ from typing import Final
 from async_timeout import timeout
 
 from ..errors import InvalidResponseError
-from ..wire import gena
-from ..wire.url import HttpUrl, same_address
+from ..upnp.wire import gena
+from ..upnp.wire.url import HttpUrl, same_address
 
 __all__ = ["CallbackServer"]
 

@@ -14,7 +14,7 @@ from typing import Any, Final, cast
 
 from ..errors import Fate, TransportError
 from ..tap import tap
-from ..wire import ssdp
+from ..upnp.wire import ssdp
 from .interfaces import Interface
 
 __all__ = ["Sighting", "SsdpSearch"]

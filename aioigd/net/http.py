@@ -25,8 +25,8 @@ from yarl import URL
 
 from ..errors import DeadlineError, Fate, InvalidResponseError, TransportError
 from ..tap import Exchange, Tap, tap
-from ..wire.url import HttpUrl
-from ..wire.xml import MAX_DOCUMENT, is_whole
+from ..upnp.wire.url import HttpUrl
+from ..upnp.wire.xml import MAX_DOCUMENT, is_whole
 from . import tolerant
 from .tolerant import MAX_LOOKS, HttpReply
 

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from ..wire import ssdp
+from ..upnp.wire import ssdp
 from .interfaces import Interface
 
 __all__ = ["NoticeListener"]

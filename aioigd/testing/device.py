@@ -12,7 +12,7 @@ from typing import Final, Self
 from urllib.parse import urljoin, urlsplit
 from uuid import NAMESPACE_URL, uuid5
 
-from ..wire.xml import escape
+from ..upnp.wire.xml import escape
 from .services import ServiceSpec
 
 __all__ = ["Device", "Service", "Site", "describe_device", "describe_service", "gateway_device"]

@@ -11,7 +11,7 @@ from typing import Final
 from urllib.parse import urlsplit
 from uuid import uuid4
 
-from ..wire.xml import escape
+from ..upnp.wire.xml import escape
 from . import network
 from .device import Service
 from .http import HttpRequest, Response

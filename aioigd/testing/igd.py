@@ -15,7 +15,7 @@ from itertools import count, islice
 from typing import Final, cast
 
 from ..models import MappingKey, PortMapping, Proto
-from ..wire.xml import escape
+from ..upnp.wire.xml import escape
 from .errors import UPnPError
 
 __all__ = ["ActionCall", "Entry", "MappingTable", "Outputs", "WanConnection"]

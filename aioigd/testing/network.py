@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from ipaddress import ip_address
 from typing import Final
 
-from ..wire.ssdp import MULTICAST_V4, PORT
+from ..upnp.wire.ssdp import MULTICAST_V4, PORT
 
 __all__ = ["GROUP_V6", "group_of", "http_socket", "loopback_address", "search_socket", "server_socket", "spare_socket"]
 

@@ -9,7 +9,7 @@ from typing import Final
 
 from lxml import etree
 
-from ..wire.xml import escape
+from ..upnp.wire.xml import escape
 from .errors import UPnPError
 from .igd import Outputs
 

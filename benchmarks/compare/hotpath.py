@@ -20,7 +20,7 @@ from typing import Final
 
 from aioigd import PortMapper
 from aioigd.models import check_request
-from aioigd.wire import actions, soap, xml
+from aioigd.upnp.wire import soap, wan_ip_connection, xml
 
 from .. import bare
 from ..fake_gateway import FakeGateway, fake_gateway
@@ -92,12 +92,14 @@ def measure(bench: Bench) -> None:
 def _steps() -> dict[str, Callable[[], object]]:
     ports = itertools.cycle(range(1, 65_536))
     request = check_request(8080, 0, "benchmark", "TCP", 0, None, "")
-    action = actions.add_port_mapping(request, "192.0.2.2", request.terms)
+    action = wan_ip_connection.add_port_mapping(request, "192.0.2.2", request.terms)
     reply = Gateway(Settings()).reply("AddPortMapping").partition(b"\r\n\r\n")[2]
     long = reply + b" " * 4096  # over the size that is remembered, by blanks that mean nothing
     return {
         "check the arguments": lambda: check_request(next(ports), 0, "benchmark", "TCP", 0, None, ""),
-        "choose the arguments of the action": lambda: actions.add_port_mapping(request, "192.0.2.2", request.terms),
+        "choose the arguments of the action": lambda: wan_ip_connection.add_port_mapping(
+            request, "192.0.2.2", request.terms
+        ),
         "write the request": lambda: soap.build_request(SERVICE, action.name, action.arguments),
         "see that the reply is whole": lambda: xml.is_whole(reply),
         "read a reply like the last one": lambda: soap.parse_reply(reply, "AddPortMapping"),

@@ -17,8 +17,8 @@ from aioigd.testing.device import Site, describe_device, gateway_device
 from aioigd.testing.errors import UPnPError
 from aioigd.testing.igd import ActionCall, WanConnection
 from aioigd.testing.soap import build_answer, build_fault, parse_call
-from aioigd.wire.ssdp import Announcement
-from aioigd.wire.url import HttpUrl
+from aioigd.upnp.wire.ssdp import Announcement
+from aioigd.upnp.wire.url import HttpUrl
 
 __all__ = ["ADDRESS", "HONEST", "HastyLoop", "Liar", "Lie", "Reaction"]
 

@@ -16,9 +16,9 @@ from aioigd.models import Device
 from aioigd.net.http import HttpReply
 from aioigd.net.interfaces import source_address_for
 from aioigd.testing.igd import ActionCall
-from aioigd.wire import soap
-from aioigd.wire.actions import GET_EXTERNAL_IP_ADDRESS, GET_STATUS_INFO, Action
-from aioigd.wire.url import parse_url
+from aioigd.upnp.wire import soap
+from aioigd.upnp.wire.url import parse_url
+from aioigd.upnp.wire.wan_ip_connection import GET_EXTERNAL_IP_ADDRESS, GET_STATUS_INFO, Action
 
 from ..support import CUT, OURS, UNREACHED, PaperGateway, Reaction, answer, fault, never_answered, paper_device
 

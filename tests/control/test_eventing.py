@@ -12,7 +12,7 @@ from aioigd.control import eventing
 from aioigd.control.eventing import Events
 from aioigd.errors import Fate
 from aioigd.net.http import HttpClient, HttpReply
-from aioigd.wire.url import HttpUrl
+from aioigd.upnp.wire.url import HttpUrl
 
 from ..leases.virtual import run
 

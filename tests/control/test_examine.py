@@ -18,7 +18,7 @@ from aioigd.testing.device import Service, Site
 from aioigd.testing.hooks import Exchange, Proceed
 from aioigd.testing.http import End, Response
 from aioigd.testing.igd import ActionCall, Outputs
-from aioigd.wire.url import parse_url
+from aioigd.upnp.wire.url import parse_url
 
 from ..support import NOTHING, Canary, odd, page
 

@@ -7,7 +7,7 @@ from typing import Self
 
 from aioigd.testing import network
 from aioigd.testing.http import Admission, End, HttpRequest, HttpServer, Transmission
-from aioigd.wire.url import HttpUrl
+from aioigd.upnp.wire.url import HttpUrl
 
 DOCUMENT = b"<root><device>x</device></root>"
 

@@ -18,8 +18,8 @@ from aioigd.net.http import HttpClient, HttpReply
 from aioigd.net.tolerant import ask, dechunked
 from aioigd.testing import loopback_address
 from aioigd.testing.http import End, Transmission
-from aioigd.wire.url import HttpUrl
-from aioigd.wire.xml import MAX_DOCUMENT
+from aioigd.upnp.wire.url import HttpUrl
+from aioigd.upnp.wire.xml import MAX_DOCUMENT
 
 from ..support import Canary, settled_loop, sockets
 from .server import DOCUMENT, Server, good, raw

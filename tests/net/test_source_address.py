@@ -8,7 +8,7 @@ import pytest
 
 from aioigd.net.http import HttpClient
 from aioigd.testing import EmulatedGateway, loopback_address
-from aioigd.wire.url import parse_url
+from aioigd.upnp.wire.url import parse_url
 
 pytestmark = pytest.mark.usefixtures("nothing_is_left")
 

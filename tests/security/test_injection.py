@@ -14,7 +14,7 @@ import pytest
 from aioigd import IGDError, PortMapper, UPnPResult
 from aioigd.testing import EmulatedGateway, Quirk, quirks
 from aioigd.testing.device import Service
-from aioigd.wire.xml import escape
+from aioigd.upnp.wire.xml import escape
 
 from ..support import odd
 from .attacks import victim

@@ -11,8 +11,8 @@ from typing import Any
 
 from aioigd.testing import EmulatedGateway
 from aioigd.testing.network import group_of
-from aioigd.wire.soap import Answer, Fault, Gibberish, build_request, parse_reply, soap_action
-from aioigd.wire.ssdp import build_search
+from aioigd.upnp.wire.soap import Answer, Fault, Gibberish, build_request, parse_reply, soap_action
+from aioigd.upnp.wire.ssdp import build_search
 
 WAN_IP_1 = "urn:schemas-upnp-org:service:WANIPConnection:1"
 WAN_IP_2 = "urn:schemas-upnp-org:service:WANIPConnection:2"

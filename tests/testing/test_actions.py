@@ -6,7 +6,7 @@ import pytest
 
 from aioigd.models import PortMapping
 from aioigd.testing import EmulatedGateway
-from aioigd.wire.soap import Answer, Fault
+from aioigd.upnp.wire.soap import Answer, Fault
 
 from .client import WAN_IP_2, call, key, listing, mapping, outcome, values
 

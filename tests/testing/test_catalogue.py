@@ -12,8 +12,8 @@ from aioigd.testing import EmulatedGateway, Hooks, Quirk, quirk, quirks
 from aioigd.testing.hooks import Exchange
 from aioigd.testing.http import Response
 from aioigd.testing.quirks import CATALOGUE
-from aioigd.wire.soap import Answer
-from aioigd.wire.ssdp import parse_datagram
+from aioigd.upnp.wire.soap import Answer
+from aioigd.upnp.wire.ssdp import parse_datagram
 
 from . import (
     test_quirks_description,

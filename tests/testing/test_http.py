@@ -8,7 +8,7 @@ import pytest
 
 from aioigd.testing import EmulatedGateway
 from aioigd.testing.http import End, Response, parse_request
-from aioigd.wire.soap import Fault, build_request, parse_reply
+from aioigd.upnp.wire.soap import Fault, build_request, parse_reply
 
 from .client import WAN_IP_1, WAN_IP_2, call, get, mapping, post, send
 

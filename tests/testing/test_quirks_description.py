@@ -7,9 +7,9 @@ import re
 import pytest
 
 from aioigd.testing import EmulatedGateway
-from aioigd.wire.description import Description, parse_description
-from aioigd.wire.soap import Answer, Fault
-from aioigd.wire.url import parse_url
+from aioigd.upnp.wire.description import Description, parse_description
+from aioigd.upnp.wire.soap import Answer, Fault
+from aioigd.upnp.wire.url import parse_url
 
 from .client import IGD_1, WAN_IP_1, WAN_PPP_1, call, get, mapping, search, send, values
 from .proofs import Proofs

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from aioigd.testing import EmulatedGateway, quirks
-from aioigd.wire.ssdp import parse_datagram
+from aioigd.upnp.wire.ssdp import parse_datagram
 
 from .client import IGD_1, WAN_IP_1, get, search, send
 from .proofs import Proofs

@@ -10,7 +10,7 @@ from aioigd.errors import InvalidResponseError
 from aioigd.testing import EmulatedGateway, Quirk, quirks
 from aioigd.testing.device import Site
 from aioigd.testing.quirks.hostile import CANARY
-from aioigd.wire import xml
+from aioigd.upnp.wire import xml
 
 from .client import IGD_1, get, post, search, send
 from .proofs import Proofs

@@ -8,7 +8,7 @@ from itertools import pairwise
 import pytest
 
 from aioigd.testing import EmulatedGateway, quirks
-from aioigd.wire.soap import Answer, Fault, parse_reply
+from aioigd.upnp.wire.soap import Answer, Fault, parse_reply
 
 from .client import Reply, get, key, mapping, outcome, post, send
 from .proofs import Proofs

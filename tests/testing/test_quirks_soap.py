@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from aioigd.testing import EmulatedGateway, Quirk, quirks
-from aioigd.wire.soap import Answer, Fault
+from aioigd.upnp.wire.soap import Answer, Fault
 
 from .client import call, get, key, listing, mapping, outcome, post, send, values
 from .proofs import Proofs

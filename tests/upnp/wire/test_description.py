@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aioigd.errors import InvalidResponseError
-from aioigd.wire.description import MAX_SERVICES, Description, parse_description
-from aioigd.wire.url import HttpUrl
+from aioigd.upnp.wire.description import MAX_SERVICES, Description, parse_description
+from aioigd.upnp.wire.url import HttpUrl
 
 URL = HttpUrl("192.0.2.1", 5000, "/igd/rootDesc.xml")
 WANIP = "urn:schemas-upnp-org:service:WANIPConnection:1"

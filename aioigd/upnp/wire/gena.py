@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Final
 
-from ..errors import InvalidResponseError
+from ...errors import InvalidResponseError
 from . import xml
 
 __all__ = ["MAX_BODY", "MAX_HEAD", "EventHead", "parse_event", "parse_head", "read_grant", "renewal", "subscription"]

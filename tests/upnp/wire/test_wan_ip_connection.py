@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from aioigd.errors import InvalidResponseError
 from aioigd.models import MAX_DURATION, MappingKey, PortMapping, Terms, check_request
-from aioigd.wire import actions
+from aioigd.upnp.wire import wan_ip_connection
 
 KEY = MappingKey(8080, "TCP")
 ENTRY = {
@@ -26,7 +26,7 @@ NAMES = ("newprotocol", "newexternalport", "newexternalipaddress", "newconnectio
 class TestArguments:
     def test_an_added_mapping_has_all_eight_in_the_order_of_the_standard(self) -> None:
         request = check_request(8080, 80, "asked for", "UDP", 3600, None, "198.51.100.7")
-        action = actions.add_port_mapping(request, "192.0.2.5", Terms("granted", 0))
+        action = wan_ip_connection.add_port_mapping(request, "192.0.2.5", Terms("granted", 0))
         assert action.name == "AddPortMapping"
         assert list(action.arguments.items()) == [
             ("NewRemoteHost", "198.51.100.7"),
@@ -42,11 +42,11 @@ class TestArguments:
     @pytest.mark.parametrize(
         ("make", "name"),
         [
-            (actions.delete_port_mapping, "DeletePortMapping"),
-            (actions.get_specific_entry, "GetSpecificPortMappingEntry"),
+            (wan_ip_connection.delete_port_mapping, "DeletePortMapping"),
+            (wan_ip_connection.get_specific_entry, "GetSpecificPortMappingEntry"),
         ],
     )
-    def test_a_mapping_is_named_by_its_key(self, make: type[actions.Action], name: str) -> None:
+    def test_a_mapping_is_named_by_its_key(self, make: type[wan_ip_connection.Action], name: str) -> None:
         action = make(KEY)  # type: ignore[call-arg, arg-type]
         assert action.name == name
         assert list(action.arguments.items()) == [
@@ -56,28 +56,39 @@ class TestArguments:
         ]
 
     def test_an_entry_of_the_list_is_named_by_its_number(self) -> None:
-        assert actions.get_generic_entry(32).arguments == {"NewPortMappingIndex": "32"}
+        assert wan_ip_connection.get_generic_entry(32).arguments == {"NewPortMappingIndex": "32"}
 
     def test_an_action_is_hashable(self) -> None:
-        assert len({actions.GET_STATUS_INFO, actions.GET_EXTERNAL_IP_ADDRESS, actions.GET_STATUS_INFO}) == 2
+        assert (
+            len(
+                {
+                    wan_ip_connection.GET_STATUS_INFO,
+                    wan_ip_connection.GET_EXTERNAL_IP_ADDRESS,
+                    wan_ip_connection.GET_STATUS_INFO,
+                }
+            )
+            == 2
+        )
 
 
 class TestEntries:
     def test_an_entry_is_a_mapping(self) -> None:
         expected = PortMapping(8080, 80, "192.0.2.5", "TCP", "my server", 3600)
-        assert actions.read_entry(KEY, ENTRY) == expected
+        assert wan_ip_connection.read_entry(KEY, ENTRY) == expected
         listed = {**ENTRY, "newexternalport": "8080", "newprotocol": "tcp", "newremotehost": ""}
-        assert actions.read_generic_entry(listed) == expected
+        assert wan_ip_connection.read_generic_entry(listed) == expected
 
     @pytest.mark.parametrize("duration", ["", "-1", "forever", "4294967296", "1" * 30, "1.5"])
     def test_a_lease_that_is_no_number_is_none(self, duration: str) -> None:
-        assert actions.read_entry(KEY, {**ENTRY, "newleaseduration": duration}).duration == 0
+        assert wan_ip_connection.read_entry(KEY, {**ENTRY, "newleaseduration": duration}).duration == 0
 
     def test_the_longest_lease_is_read(self) -> None:
-        assert actions.read_entry(KEY, {**ENTRY, "newleaseduration": str(MAX_DURATION)}).duration == MAX_DURATION
+        assert (
+            wan_ip_connection.read_entry(KEY, {**ENTRY, "newleaseduration": str(MAX_DURATION)}).duration == MAX_DURATION
+        )
 
     def test_an_entry_needs_neither_lease_nor_description(self) -> None:
-        mapping = actions.read_entry(KEY, {"newinternalport": "80", "newinternalclient": "192.0.2.5"})
+        mapping = wan_ip_connection.read_entry(KEY, {"newinternalport": "80", "newinternalclient": "192.0.2.5"})
         assert (mapping.desc, mapping.duration) == ("", 0)
 
     @pytest.mark.parametrize(
@@ -94,18 +105,22 @@ class TestEntries:
     )
     def test_a_blank_or_impossible_entry_is_an_error(self, wrong: dict[str, str]) -> None:
         with pytest.raises(InvalidResponseError):
-            actions.read_entry(KEY, {**ENTRY, **wrong})
+            wan_ip_connection.read_entry(KEY, {**ENTRY, **wrong})
 
     @pytest.mark.parametrize(
         "wrong", [{"newprotocol": "SCTP"}, {"newprotocol": ""}, {"newexternalport": ""}, {"newexternalport": "70000"}]
     )
     def test_a_listed_entry_without_a_key_is_an_error(self, wrong: dict[str, str]) -> None:
         with pytest.raises(InvalidResponseError):
-            actions.read_generic_entry({**ENTRY, "newexternalport": "8080", "newprotocol": "TCP", **wrong})
+            wan_ip_connection.read_generic_entry({**ENTRY, "newexternalport": "8080", "newprotocol": "TCP", **wrong})
 
     @given(st.dictionaries(st.sampled_from(NAMES), st.text(max_size=20) | st.sampled_from(["TCP", "80", "192.0.2.5"])))
     def test_any_values_are_read_or_an_error(self, values: dict[str, str]) -> None:
-        for read in (actions.read_generic_entry, actions.read_external_address, actions.read_connection_status):
+        for read in (
+            wan_ip_connection.read_generic_entry,
+            wan_ip_connection.read_external_address,
+            wan_ip_connection.read_connection_status,
+        ):
             try:
                 read(values)
             except InvalidResponseError:
@@ -117,11 +132,11 @@ class TestExternalAddress:
         "text", ["198.51.100.7", "8.8.8.8", "192.168.1.2", "10.0.0.1", "100.64.0.1", "169.254.1.1", "2001:db8::1"]
     )
     def test_an_address_is_given_back_as_it_is_also_when_private(self, text: str) -> None:
-        assert actions.read_external_address({"newexternalipaddress": text}) == ip_address(text)
+        assert wan_ip_connection.read_external_address({"newexternalipaddress": text}) == ip_address(text)
 
     def test_a_mapped_address_is_the_one_inside(self) -> None:
         mapped = {"newexternalipaddress": "::ffff:198.51.100.7"}
-        assert actions.read_external_address(mapped) == ip_address("198.51.100.7")
+        assert wan_ip_connection.read_external_address(mapped) == ip_address("198.51.100.7")
 
     @pytest.mark.parametrize(
         "text",
@@ -133,12 +148,12 @@ class TestExternalAddress:
     )
     def test_what_cannot_be_anybodys_address_is_an_error(self, text: str) -> None:
         with pytest.raises(InvalidResponseError) as caught:
-            actions.read_external_address({"newexternalipaddress": text})
+            wan_ip_connection.read_external_address({"newexternalipaddress": text})
         assert len(str(caught.value)) < 200
 
     def test_no_address_at_all_is_an_error(self) -> None:
         with pytest.raises(InvalidResponseError):
-            actions.read_external_address({})
+            wan_ip_connection.read_external_address({})
 
 
 @pytest.mark.parametrize(
@@ -153,5 +168,5 @@ class TestExternalAddress:
     ],
 )
 def test_a_connection_is_up_down_or_silent(status: str, connected: bool | None) -> None:
-    assert actions.read_connection_status({"newconnectionstatus": status}) is connected
-    assert actions.read_connection_status({}) is None
+    assert wan_ip_connection.read_connection_status({"newconnectionstatus": status}) is connected
+    assert wan_ip_connection.read_connection_status({}) is None

@@ -9,9 +9,9 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-from ..errors import InvalidResponseError
-from ..models import LinkProperties
-from .actions import Action, read_number, read_words
+from ...errors import InvalidResponseError
+from ...models import LinkProperties
+from .wan_ip_connection import Action, read_number, read_words
 
 __all__ = [
     "GET_COMMON_LINK_PROPERTIES",

@@ -13,7 +13,7 @@ from typing import Final
 
 from lxml import etree
 
-from ..errors import InvalidResponseError
+from ...errors import InvalidResponseError
 from . import xml
 from .url import HttpUrl, candidates
 

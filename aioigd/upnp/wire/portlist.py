@@ -11,10 +11,10 @@ from typing import Final
 
 from lxml import etree
 
-from ..errors import InvalidResponseError
-from ..models import PortMapping
+from ...errors import InvalidResponseError
+from ...models import PortMapping
 from . import xml
-from .actions import read_generic_entry
+from .wan_ip_connection import read_generic_entry
 
 __all__ = ["read_port_listing"]
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from aioigd.errors import UsageError
 from aioigd.models import check_desc, check_request
-from aioigd.wire import actions, soap
-from aioigd.wire.soap import Answer, Fault, Gibberish, build_request, parse_reply, soap_action
+from aioigd.upnp.wire import soap, wan_ip_connection
+from aioigd.upnp.wire.soap import Answer, Fault, Gibberish, build_request, parse_reply, soap_action
 
 WANIP = "urn:schemas-upnp-org:service:WANIPConnection:1"
 ACTION = "GetSpecificPortMappingEntry"
@@ -46,7 +46,7 @@ VALUES = {"newinternalport": "80", "newinternalclient": "192.0.2.5"}
 class TestRequests:
     def test_add_port_mapping_is_written_as_most_routers_want_it(self) -> None:
         request = check_request(8080, 0, 'a <b> & "c"', "tcp", 3600, None, None)
-        action = actions.add_port_mapping(request, "192.0.2.5", request.terms)
+        action = wan_ip_connection.add_port_mapping(request, "192.0.2.5", request.terms)
         assert build_request(WANIP, action.name, action.arguments) == (
             b'<?xml version="1.0"?>'
             b'<s:Envelope xmlns:s="http://schemas.xmlsoap.org/soap/envelope/"'

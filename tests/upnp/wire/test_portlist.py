@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from aioigd.errors import InvalidResponseError
 from aioigd.models import PortMapping
-from aioigd.wire.portlist import read_port_listing
-from aioigd.wire.soap import Answer, parse_reply
+from aioigd.upnp.wire.portlist import read_port_listing
+from aioigd.upnp.wire.soap import Answer, parse_reply
 
 ROW = (
     "<p:PortMappingEntry><p:NewRemoteHost></p:NewRemoteHost><p:NewExternalPort>8080</p:NewExternalPort>"

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aioigd import InvalidResponseError
-from aioigd.wire import gena
+from aioigd.upnp.wire import gena
 
 HEAD = (
     b"NOTIFY /path HTTP/1.1\r\nHOST: 127.0.0.1:5000\r\nContent-Length: 12\r\nNT: upnp:event\r\n"

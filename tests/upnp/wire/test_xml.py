@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from lxml import etree
 
 from aioigd.errors import InvalidResponseError
-from aioigd.wire import xml
+from aioigd.upnp.wire import xml
 
 
 def value(document: bytes | str, name: str = "friendlyname") -> str:

@@ -21,7 +21,7 @@ from typing import Final
 
 from lxml import etree
 
-from ..errors import InvalidResponseError
+from ...errors import InvalidResponseError
 
 __all__ = [
     "MAX_DOCUMENT",

@@ -12,9 +12,9 @@ from contextlib import suppress
 import pytest
 
 from aioigd.errors import IGDError
-from aioigd.wire import soap, ssdp, xml
-from aioigd.wire.description import parse_description
-from aioigd.wire.url import parse_url
+from aioigd.upnp.wire import soap, ssdp, xml
+from aioigd.upnp.wire.description import parse_description
+from aioigd.upnp.wire.url import parse_url
 
 from .hostile import FAMILIES, random_document
 

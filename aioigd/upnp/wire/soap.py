@@ -17,7 +17,7 @@ from typing import Final
 
 from lxml import etree
 
-from ..errors import InvalidResponseError
+from ...errors import InvalidResponseError
 from . import xml
 
 __all__ = ["Answer", "Fault", "Gibberish", "Reply", "build_request", "parse_reply", "soap_action"]

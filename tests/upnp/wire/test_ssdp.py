@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aioigd.wire.ssdp import (
+from aioigd.upnp.wire.ssdp import (
     ALL_TARGET,
     LIKELY_TARGETS,
     MAX_DATAGRAM,

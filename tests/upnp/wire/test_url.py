@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from aioigd.wire.url import HttpUrl, candidates, parse_url, same_address
+from aioigd.upnp.wire.url import HttpUrl, candidates, parse_url, same_address
 
 DOCUMENT = HttpUrl("192.0.2.1", 5000, "/igd/rootDesc.xml")
 CLEAN = re.compile(r"/[!-~]*")

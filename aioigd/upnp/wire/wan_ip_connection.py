@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
-from ..errors import InvalidResponseError
-from ..models import (
+from ...errors import InvalidResponseError
+from ...models import (
     MAX_DURATION,
     ConnectionStatus,
     ConnectionType,

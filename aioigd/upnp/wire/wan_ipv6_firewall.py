@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from ..models import FirewallStatus, PinholeRequest
-from ..results import UPnPResult
-from .actions import Action, read_flag, read_number
+from ...models import FirewallStatus, PinholeRequest
+from ...results import UPnPResult
+from .wan_ip_connection import Action, read_flag, read_number
 
 __all__ = [
     "GET_FIREWALL_STATUS",
