@@ -23,7 +23,7 @@ from .leases.claim import OnConflict, PortLike, check_claim
 from .leases.keeper import Keeper
 from .leases.lease import Lease
 from .models import Device, PortMapping, check_key, check_port, check_request
-from .net.http import HttpClient
+from .upnp.net.http import HttpClient
 from .upnp.wire.url import parse_url
 
 __all__ = ["PortMapper"]

@@ -13,13 +13,13 @@ from typing import Any, Self
 from aioigd import Device, IGDError, IGDStatus, PortMapper
 from aioigd.control.channel import Channel, Memory
 from aioigd.errors import Fate, TransportError
-from aioigd.net.http import HttpClient, HttpReply
 from aioigd.testing import EmulatedGateway, Hooks, Quirk, UPnPError, network, quirk
 from aioigd.testing.device import Site, describe_device, gateway_device
 from aioigd.testing.hooks import Proceed
 from aioigd.testing.http import Admission, End, HttpRequest, HttpServer, Response, Transmission
 from aioigd.testing.igd import ActionCall, MappingTable, Outputs, WanConnection
 from aioigd.testing.soap import build_answer, build_fault, parse_call
+from aioigd.upnp.net.http import HttpClient, HttpReply
 from aioigd.upnp.wire.url import HttpUrl
 
 SERVICE = "urn:schemas-upnp-org:service:WANIPConnection:1"

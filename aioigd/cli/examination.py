@@ -21,10 +21,10 @@ from ..control.gateway import Gateway
 from ..control.search import SearchOptions
 from ..errors import IGDError, TransportError
 from ..models import Device
-from ..net.discovery import Sighting, SsdpSearch
-from ..net.http import HttpClient
 from ..net.interfaces import default_next_hops, interfaces, source_address_for
 from ..results import UPnPResult
+from ..upnp.net.http import HttpClient
+from ..upnp.net.ssdp_search import Sighting, SsdpSearch
 from ..upnp.wire import ssdp
 from ..upnp.wire.url import parse_url, same_address
 from .diagnosis import Findings, Link, LinkKind, Trial

@@ -13,9 +13,9 @@ from typing import Final
 
 from ..errors import Attempt, DeadlineError, Fate, IGDError, InvalidResponseError, RefusedError, TransportError
 from ..models import Device, MappingKey, PortMapping
-from ..net.http import HttpClient, HttpReply
 from ..net.interfaces import default_next_hops, source_address_for
 from ..results import UPnPResult, result_of_error_code
+from ..upnp.net.http import HttpClient, HttpReply
 from ..upnp.wire import soap
 from ..upnp.wire.description import Service
 from ..upnp.wire.url import HttpUrl, parse_url

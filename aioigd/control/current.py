@@ -9,8 +9,8 @@ from async_timeout import timeout_at
 
 from ..errors import DeadlineError, Fate, IGDError, InvalidResponseError, TransportError
 from ..models import Device
-from ..net.http import HttpClient
 from ..results import UPnPResult
+from ..upnp.net.http import HttpClient
 from .call import Call
 from .channel import NOT_THERE, Channel, Memory
 from .finder import Finder

@@ -15,8 +15,8 @@ from async_timeout import timeout
 
 from ..errors import IGDError, InvalidResponseError
 from ..models import Device
-from ..net.callbacks import CallbackServer
-from ..net.http import HttpClient
+from ..upnp.net.event_server import CallbackServer
+from ..upnp.net.http import HttpClient
 from ..upnp.wire import gena
 from ..upnp.wire.url import HttpUrl, parse_url
 

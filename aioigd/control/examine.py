@@ -13,8 +13,8 @@ from typing import Final
 
 from ..errors import DeadlineError, IGDError, InvalidResponseError, TransportError
 from ..models import Device
-from ..net.http import HttpClient, HttpReply
 from ..results import IGDStatus
+from ..upnp.net.http import HttpClient, HttpReply
 from ..upnp.wire import wan_ip_connection
 from ..upnp.wire.description import Description, Service, parse_description
 from ..upnp.wire.url import HttpUrl

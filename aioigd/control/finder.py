@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 from ..models import Device
-from ..net.http import HttpClient
+from ..upnp.net.http import HttpClient
 from .examine import Examined
 from .search import Found, Rank, Search, SearchOptions
 

@@ -10,10 +10,10 @@ from typing import Final
 
 from ..errors import Fate, IGDError, InvalidResponseError, RefusedError, TransportError
 from ..models import Device, MappingKey, MappingRequest, Pinhole, PinholeRequest, PortMapping
-from ..net.http import HttpClient
 from ..net.interfaces import interfaces, source_address_for
-from ..net.notices import NoticeListener
 from ..results import UPnPResult
+from ..upnp.net.http import HttpClient
+from ..upnp.net.ssdp_listener import NoticeListener
 from ..upnp.wire import ssdp
 from ..upnp.wire.url import parse_url, same_address
 from .current import CurrentGateway

@@ -20,10 +20,10 @@ from typing import Final
 from async_timeout import timeout_at
 
 from ..errors import DeadlineError, DiscoveryError, Fate, IGDError, InvalidResponseError, TransportError
-from ..net.discovery import Sighting, SsdpSearch
-from ..net.http import HttpClient
 from ..net.interfaces import default_next_hops, interfaces, source_address_for
 from ..results import IGDStatus, UPnPResult
+from ..upnp.net.http import HttpClient
+from ..upnp.net.ssdp_search import Sighting, SsdpSearch
 from ..upnp.wire import ssdp
 from ..upnp.wire.url import HttpUrl, parse_location, parse_url, same_address
 from .examine import Examined, examine

@@ -21,7 +21,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final, Literal
 
-from ..tap import Exchange, tap
+from ..net.trace import Exchange, tap
 from .conversation import Conversation, DatagramEvent, HttpEvent, written
 from .scrubbing import Scrubber
 

@@ -10,13 +10,13 @@ from enum import Enum
 from typing import Any, Final, cast
 
 from aioigd.errors import DeadlineError, Fate, InvalidResponseError, TransportError
-from aioigd.net.discovery import Sighting
-from aioigd.net.http import HttpReply
 from aioigd.net.interfaces import Interface
 from aioigd.testing.device import Site, describe_device, gateway_device
 from aioigd.testing.errors import UPnPError
 from aioigd.testing.igd import ActionCall, WanConnection
 from aioigd.testing.soap import build_answer, build_fault, parse_call
+from aioigd.upnp.net.http import HttpReply
+from aioigd.upnp.net.ssdp_search import Sighting
 from aioigd.upnp.wire.ssdp import Announcement
 from aioigd.upnp.wire.url import HttpUrl
 

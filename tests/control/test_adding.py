@@ -14,8 +14,8 @@ from aioigd.control.channel import Memory
 from aioigd.control.fallback import HOUR, WEEK, Habits, Lease
 from aioigd.errors import TransportError
 from aioigd.models import MappingKey, MappingRequest, Terms
-from aioigd.net.http import HttpReply
 from aioigd.testing.igd import ActionCall
+from aioigd.upnp.net.http import HttpReply
 
 from ..support import CUT, OURS, THEIRS, UNREACHED, PaperGateway, Reaction, Respond, answer, fault, never_answered
 

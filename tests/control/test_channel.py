@@ -13,9 +13,9 @@ from aioigd.control.call import Call
 from aioigd.control.channel import Channel, Memory
 from aioigd.errors import Fate, TransportError
 from aioigd.models import Device
-from aioigd.net.http import HttpReply
 from aioigd.net.interfaces import source_address_for
 from aioigd.testing.igd import ActionCall
+from aioigd.upnp.net.http import HttpReply
 from aioigd.upnp.wire import soap
 from aioigd.upnp.wire.url import parse_url
 from aioigd.upnp.wire.wan_ip_connection import GET_EXTERNAL_IP_ADDRESS, GET_STATUS_INFO, Action

@@ -12,8 +12,8 @@ from aioigd.control.call import Call
 from aioigd.control.channel import Memory
 from aioigd.errors import TransportError
 from aioigd.models import MappingKey, MappingRequest, Terms
-from aioigd.net.http import HttpReply
 from aioigd.testing.igd import ActionCall
+from aioigd.upnp.net.http import HttpReply
 
 from ..support import CUT, OURS, THEIRS, UNREACHED, PaperGateway, Reaction, answer, fault
 

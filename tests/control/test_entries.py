@@ -8,8 +8,8 @@ from aioigd import InvalidResponseError, PortMapping, RefusedError
 from aioigd.control.call import Call
 from aioigd.control.entries import find_entry
 from aioigd.models import MappingKey
-from aioigd.net.http import HttpReply
 from aioigd.testing.igd import ActionCall
+from aioigd.upnp.net.http import HttpReply
 
 from ..support import OURS, PaperGateway, Reaction, Respond, answer, fault
 

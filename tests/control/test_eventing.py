@@ -11,7 +11,7 @@ from aioigd import Device, TransportError
 from aioigd.control import eventing
 from aioigd.control.eventing import Events
 from aioigd.errors import Fate
-from aioigd.net.http import HttpClient, HttpReply
+from aioigd.upnp.net.http import HttpClient, HttpReply
 from aioigd.upnp.wire.url import HttpUrl
 
 from ..leases.virtual import run

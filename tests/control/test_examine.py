@@ -11,13 +11,13 @@ import pytest
 
 from aioigd import DeadlineError, Device, IGDStatus, InvalidResponseError, TransportError
 from aioigd.control.examine import Examined, examine
-from aioigd.net.http import HttpClient
 from aioigd.testing import EmulatedGateway, Quirk, UPnPError
 from aioigd.testing.device import Device as Tree
 from aioigd.testing.device import Service, Site
 from aioigd.testing.hooks import Exchange, Proceed
 from aioigd.testing.http import End, Response
 from aioigd.testing.igd import ActionCall, Outputs
+from aioigd.upnp.net.http import HttpClient
 from aioigd.upnp.wire.url import parse_url
 
 from ..support import NOTHING, Canary, odd, page

@@ -15,13 +15,13 @@ from aioigd import DeadlineError, Device, DiscoveryError, IGDError, IGDStatus, T
 from aioigd.control import search as search_module
 from aioigd.control.finder import Finder
 from aioigd.control.search import MAX_DEVICES, SearchOptions
-from aioigd.net.http import HttpClient
 from aioigd.net.interfaces import Interface
 from aioigd.testing import EmulatedGateway, Quirk, loopback_address
 from aioigd.testing.device import Device as Tree
 from aioigd.testing.device import Site
 from aioigd.testing.http import HttpRequest, Response
 from aioigd.testing.ssdp import Datagram, Message, Search
+from aioigd.upnp.net.http import HttpClient
 
 from ..support import NOTHING, Canary, Neighbour, answer, description, odd, page
 

@@ -8,9 +8,9 @@ from aioigd import DeadlineError, Gateway, IGDError, PortMapper, PortMapping, Re
 from aioigd.control import listing
 from aioigd.control.call import Call
 from aioigd.errors import InvalidResponseError, TransportError
-from aioigd.net.http import HttpReply
 from aioigd.testing import EmulatedGateway, Quirk, quirks
 from aioigd.testing.igd import ActionCall
+from aioigd.upnp.net.http import HttpReply
 
 from ..support import CUT, OURS, THEIRS, PaperGateway, Reaction, answer, fault, refuses
 

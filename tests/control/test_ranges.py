@@ -10,10 +10,10 @@ from aioigd import DeadlineError, IGDError, PortMapper, PortMapping, RefusedErro
 from aioigd.control import ranges
 from aioigd.control.call import Call
 from aioigd.control.channel import Memory
-from aioigd.net.http import HttpReply
 from aioigd.testing import EmulatedGateway
 from aioigd.testing.http import End, Transmission
 from aioigd.testing.igd import ActionCall
+from aioigd.upnp.net.http import HttpReply
 
 from ..support import CUT, THEIRS, PaperGateway, Reaction, fault, odd
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from aioigd import DeadlineError, IGDError, PortMapper, PortMapping
-from aioigd.tap import tap
+from aioigd.net.trace import tap
 from aioigd.testing import EmulatedGateway, ReplayedGateway, quirks, record
 from aioigd.testing.conversation import Conversation, read, written
 from aioigd.testing.scrubbing import Scrubber

@@ -11,7 +11,7 @@ from rich.text import Text
 from ...control.finder import Finder
 from ...control.search import SearchOptions
 from ...models import Device
-from ...net.http import HttpClient
+from ...upnp.net.http import HttpClient
 from ..exits import Exit
 from ..facts import device_facts
 from ..help import Command

@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
-from ..errors import Fate, TransportError
-from ..tap import tap
-from ..upnp.wire import ssdp
-from .interfaces import Interface
+from ...errors import Fate, TransportError
+from ...net.interfaces import Interface
+from ...net.trace import tap
+from ..wire import ssdp
 
 __all__ = ["Sighting", "SsdpSearch"]
 

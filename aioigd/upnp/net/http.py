@@ -23,12 +23,12 @@ from aiohttp import http_exceptions
 from async_timeout import timeout_at
 from yarl import URL
 
-from ..errors import DeadlineError, Fate, InvalidResponseError, TransportError
-from ..tap import Exchange, Tap, tap
-from ..upnp.wire.url import HttpUrl
-from ..upnp.wire.xml import MAX_DOCUMENT, is_whole
-from . import tolerant
-from .tolerant import MAX_LOOKS, HttpReply
+from ...errors import DeadlineError, Fate, InvalidResponseError, TransportError
+from ...net.trace import Exchange, Tap, tap
+from ..wire.url import HttpUrl
+from ..wire.xml import MAX_DOCUMENT, is_whole
+from . import lenient_http
+from .lenient_http import MAX_LOOKS, HttpReply
 
 __all__ = ["HttpClient", "HttpReply"]
 
@@ -97,7 +97,7 @@ class HttpClient:
                     if reply is not None or not repeatable:
                         return self._noted(method, url, reply or HttpReply(0, b""))
                     self._remember_sloppy(origin)
-                reply = await tolerant.ask(method, url, source, complete, body)
+                reply = await lenient_http.ask(method, url, source, complete, body)
                 return self._noted(method, url, reply)
         except TimeoutError as error:
             raise DeadlineError(f"no answer from {url} in time") from error
@@ -161,7 +161,7 @@ class HttpClient:
                     response.close()
                 elif not ended_well or document.lstrip().startswith(b"<"):
                     return None
-                return HttpReply(response.status, tolerant.dechunked(document), response.headers)
+                return HttpReply(response.status, lenient_http.dechunked(document), response.headers)
         except (aiohttp.ClientResponseError, http_exceptions.HttpProcessingError):
             return None
         finally:

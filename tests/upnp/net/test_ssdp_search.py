@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from aioigd import TransportError
-from aioigd.net import discovery
-from aioigd.net.discovery import Sighting, SsdpSearch
 from aioigd.net.interfaces import Interface
 from aioigd.testing import loopback_address
+from aioigd.upnp.net import ssdp_search
+from aioigd.upnp.net.ssdp_search import Sighting, SsdpSearch
 
-from ..support import settled_loop, sockets
+from ...support import settled_loop, sockets
 
 pytestmark = pytest.mark.usefixtures("nothing_is_left")
 
@@ -216,5 +216,5 @@ async def test_an_opening_that_is_cancelled_leaves_no_socket(address: str) -> No
 def test_a_socket_that_cannot_be_prepared_is_closed() -> None:
     before = sockets()
     with pytest.raises(OSError, match="assign"):
-        discovery._multicast_socket(Interface("192.0.2.77", 1), 2, 0)
+        ssdp_search._multicast_socket(Interface("192.0.2.77", 1), 2, 0)
     assert sockets() == before

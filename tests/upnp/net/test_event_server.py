@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Mapping
 
 import pytest
 
-from aioigd.net.callbacks import CallbackServer
+from aioigd.upnp.net.event_server import CallbackServer
 from aioigd.upnp.wire.url import parse_url
 
 pytestmark = pytest.mark.usefixtures("nothing_is_left")

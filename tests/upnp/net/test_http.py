@@ -13,15 +13,15 @@ import pytest
 
 from aioigd import DeadlineError, InvalidResponseError, TransportError
 from aioigd.errors import Fate
-from aioigd.net import http as http_module
-from aioigd.net.http import HttpClient, HttpReply
-from aioigd.net.tolerant import ask, dechunked
 from aioigd.testing import loopback_address
 from aioigd.testing.http import End, Transmission
+from aioigd.upnp.net import http as http_module
+from aioigd.upnp.net.http import HttpClient, HttpReply
+from aioigd.upnp.net.lenient_http import ask, dechunked
 from aioigd.upnp.wire.url import HttpUrl
 from aioigd.upnp.wire.xml import MAX_DOCUMENT
 
-from ..support import Canary, settled_loop, sockets
+from ...support import Canary, settled_loop, sockets
 from .server import DOCUMENT, Server, good, raw
 
 pytestmark = pytest.mark.usefixtures("nothing_is_left")

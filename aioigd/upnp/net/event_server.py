@@ -15,9 +15,9 @@ from typing import Final
 
 from async_timeout import timeout
 
-from ..errors import InvalidResponseError
-from ..upnp.wire import gena
-from ..upnp.wire.url import HttpUrl, same_address
+from ...errors import InvalidResponseError
+from ..wire import gena
+from ..wire.url import HttpUrl, same_address
 
 __all__ = ["CallbackServer"]
 

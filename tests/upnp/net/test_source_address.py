@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from aioigd.net.http import HttpClient
 from aioigd.testing import EmulatedGateway, loopback_address
+from aioigd.upnp.net.http import HttpClient
 from aioigd.upnp.wire.url import parse_url
 
 pytestmark = pytest.mark.usefixtures("nothing_is_left")

@@ -13,9 +13,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
-from ..errors import Fate, InvalidResponseError, TransportError
-from ..upnp.wire.url import HttpUrl
-from ..upnp.wire.xml import MAX_DOCUMENT, is_whole
+from ...errors import Fate, InvalidResponseError, TransportError
+from ..wire.url import HttpUrl
+from ..wire.xml import MAX_DOCUMENT, is_whole
 
 __all__ = ["HttpReply", "ask", "dechunked"]
 

@@ -10,8 +10,8 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from ..upnp.wire import ssdp
-from .interfaces import Interface
+from ...net.interfaces import Interface
+from ..wire import ssdp
 
 __all__ = ["NoticeListener"]
 

@@ -1,0 +1,1 @@
+"""UPnP on the network: each module does one thing once, without cache, retry or policy."""
