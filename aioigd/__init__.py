@@ -7,8 +7,6 @@
         print(await mapper.query_external_address(), mapping.external_port)
 """
 
-from .control.gateway import Gateway
-from .control.meter import TrafficMeter
 from .errors import (
     Attempt,
     DeadlineError,
@@ -19,6 +17,7 @@ from .errors import (
     TransportError,
     UsageError,
 )
+from .gateway import Gateway
 from .leases import Change, ChangeKind, Lease, LeaseState
 from .mapper import PortMapper
 from .models import (
@@ -35,6 +34,7 @@ from .models import (
 )
 from .results import IGDStatus, UPnPResult
 from .shared import add_port_mapping, delete_port_mapping, discover, query_external_address
+from .traffic_meter import TrafficMeter
 
 __all__ = [
     "Attempt",

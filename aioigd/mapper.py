@@ -10,20 +10,20 @@ from math import isfinite
 from typing import Self
 from weakref import ref
 
-from .control.call import Call
-from .control.current import CurrentGateway
-from .control.finder import Finder
-from .control.gateway import Gateway
-from .control.keeping import KeepableGateway
-from .control.search import SearchOptions
-from .control.singleflight import Lanes
-from .control.verbs import Verbs
+from .core.call_queue import Lanes
+from .core.calls import Call
+from .core.dispatcher import Verbs
+from .core.finder import Finder
+from .core.gateway_cache import CurrentGateway
 from .errors import UsageError
+from .gateway import Gateway
 from .leases.claim import OnConflict, PortLike, check_claim
 from .leases.keeper import Keeper
 from .leases.lease import Lease
 from .models import Device, PortMapping, check_key, check_port, check_request
+from .upnp.driver import KeepableGateway
 from .upnp.net.http import HttpClient
+from .upnp.search import SearchOptions
 from .upnp.wire.url import parse_url
 
 __all__ = ["PortMapper"]

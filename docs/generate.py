@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from aioigd.control.fallback import Failure, Habits, next_terms
 from aioigd.models import MappingKey, MappingRequest, Terms
+from aioigd.upnp.fallback import Failure, Habits, next_terms
 
 __all__ = ["fallback_table", "write_all"]
 

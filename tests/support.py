@@ -11,7 +11,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from aioigd import Device, IGDError, IGDStatus, PortMapper
-from aioigd.control.channel import Channel, Memory
 from aioigd.errors import Fate, TransportError
 from aioigd.testing import EmulatedGateway, Hooks, Quirk, UPnPError, network, quirk
 from aioigd.testing.device import Site, describe_device, gateway_device
@@ -20,6 +19,7 @@ from aioigd.testing.http import Admission, End, HttpRequest, HttpServer, Respons
 from aioigd.testing.igd import ActionCall, MappingTable, Outputs, WanConnection
 from aioigd.testing.soap import build_answer, build_fault, parse_call
 from aioigd.upnp.net.http import HttpClient, HttpReply
+from aioigd.upnp.soap_client import Channel, Memory
 from aioigd.upnp.wire.url import HttpUrl
 
 SERVICE = "urn:schemas-upnp-org:service:WANIPConnection:1"

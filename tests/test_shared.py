@@ -170,7 +170,7 @@ async def test_nothing_foreign_escapes_from_a_mapper_that_breaks(
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("a defect")
 
-    monkeypatch.setattr("aioigd.control.channel.soap.parse_reply", broken)
+    monkeypatch.setattr("aioigd.upnp.soap_client.soap.parse_reply", broken)
     with pytest.raises(IGDError, match="unexpected ZeroDivisionError"):
         await aioigd.add_port_mapping(8080, source_address=gateway.address)
 

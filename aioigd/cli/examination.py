@@ -16,15 +16,15 @@ from pathlib import Path
 from typing import Final
 
 from .. import PortMapper
-from ..control.finder import Finder
-from ..control.gateway import Gateway
-from ..control.search import SearchOptions
+from ..core.finder import Finder
 from ..errors import IGDError, TransportError
+from ..gateway import Gateway
 from ..models import Device
 from ..net.interfaces import default_next_hops, interfaces, source_address_for
 from ..results import UPnPResult
 from ..upnp.net.http import HttpClient
 from ..upnp.net.ssdp_search import Sighting, SsdpSearch
+from ..upnp.search import SearchOptions
 from ..upnp.wire import ssdp
 from ..upnp.wire.url import parse_url, same_address
 from .diagnosis import Findings, Link, LinkKind, Trial

@@ -7,10 +7,10 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from ..control.gateway import Gateway
-from ..control.meter import TrafficMeter
 from ..errors import IGDError
+from ..gateway import Gateway
 from ..models import TrafficRates, TrafficTotals
+from ..traffic_meter import TrafficMeter
 
 __all__ = ["Traffic"]
 

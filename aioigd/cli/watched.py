@@ -8,8 +8,8 @@ from datetime import datetime
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any, Final
 
-from ..control.gateway import Gateway
 from ..errors import IGDError
+from ..gateway import Gateway
 from ..models import ConnectionStatus, MappingKey, PortMapping
 from .traffic import Traffic
 

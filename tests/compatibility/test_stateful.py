@@ -51,7 +51,7 @@ class Router(RuleBasedStateMachine):
         self.liar = Liar(self.loop)
         self.patches: list[Any] = [
             mock.patch("aioigd.mapper.HttpClient", return_value=self.liar),
-            mock.patch("aioigd.control.search.SsdpSearch", self.liar.search),
+            mock.patch("aioigd.upnp.search.SsdpSearch", self.liar.search),
         ]
         for patch in self.patches:
             patch.start()

@@ -7,7 +7,7 @@ from ipaddress import ip_address
 import pytest
 
 from aioigd import IGDError, PortMapper, PortMapping, UPnPResult
-from aioigd.control.fallback import WEEK
+from aioigd.upnp.fallback import WEEK
 
 from .network import (
     EXTERNAL_ADDRESS,

@@ -9,8 +9,8 @@ from contextlib import ExitStack
 import pytest
 
 from aioigd import IGDError, PortMapper
-from aioigd.control.search import MAX_DEVICES
 from aioigd.testing import EmulatedGateway, loopback_address, quirks
+from aioigd.upnp.search import MAX_DEVICES
 
 from .cost import MEBIBYTE, Cost
 from .flood import FLOODS, Flood

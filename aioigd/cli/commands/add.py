@@ -12,8 +12,8 @@ import click
 from rich.console import RenderableType
 
 from ... import PortMapper
-from ...control.gateway import Gateway
 from ...errors import IGDError, UsageError
+from ...gateway import Gateway
 from ...models import PortMapping, Proto
 from ...results import UPnPResult
 from ..exits import Exit

@@ -7,8 +7,8 @@ import asyncio
 import click
 from rich.text import Text
 
-from ...control.gateway import Gateway
 from ...errors import IGDError, UsageError
+from ...gateway import Gateway
 from ...models import MappingKey, Proto
 from ..exits import ABSENT, Exit
 from ..facts import device_facts

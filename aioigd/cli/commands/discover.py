@@ -8,10 +8,10 @@ import click
 from rich.console import RenderableType
 from rich.text import Text
 
-from ...control.finder import Finder
-from ...control.search import SearchOptions
+from ...core.finder import Finder
 from ...models import Device
 from ...upnp.net.http import HttpClient
+from ...upnp.search import SearchOptions
 from ..exits import Exit
 from ..facts import device_facts
 from ..help import Command

@@ -11,8 +11,8 @@ from async_timeout import timeout
 from rich.console import RenderableType
 
 from ... import Change, Lease, PortMapper
-from ...control.gateway import Gateway
 from ...errors import IGDError
+from ...gateway import Gateway
 from ...models import PortMapping, Proto
 from ..exits import ABSENT, Exit
 from ..facts import device_facts, mapping_facts

@@ -9,8 +9,8 @@ from typing import Any
 import click
 from rich.text import Text
 
-from ...control.gateway import Gateway
 from ...errors import IGDError
+from ...gateway import Gateway
 from ...models import Pinhole, Proto, check_address6
 from ..exits import Exit
 from ..facts import device_facts

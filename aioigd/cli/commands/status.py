@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 
 import click
 
-from ...control.gateway import Gateway
 from ...errors import IGDError
+from ...gateway import Gateway
 from ..exits import Exit
 from ..facts import device_facts
 from ..help import Command

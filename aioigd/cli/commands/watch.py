@@ -12,8 +12,8 @@ import click
 from rich.console import RenderableType
 
 from ... import PortMapper
-from ...control.gateway import Gateway
 from ...errors import IGDError
+from ...gateway import Gateway
 from ...models import PortMapping
 from ..exits import Exit
 from ..facts import device_facts, mapping_facts

@@ -1,1 +1,0 @@
-"""Policy: what to do with what came back."""

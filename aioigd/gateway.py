@@ -1,0 +1,279 @@
+"""One usable gateway, with the verbs of the model; none of them ever replaces what is already there."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from ipaddress import IPv4Address, IPv6Address
+from typing import TypeVar
+
+from .core.call_queue import Lanes
+from .core.calls import Call
+from .core.dispatcher import Verbs
+from .errors import IGDError
+from .models import (
+    ConnectionStatus,
+    ConnectionType,
+    Device,
+    FirewallStatus,
+    LinkProperties,
+    NatStatus,
+    Pinhole,
+    PortMapping,
+    TrafficTotals,
+    check_key,
+    check_pinhole,
+    check_pinhole_duration,
+    check_pinhole_request,
+    check_port_range,
+    check_request,
+)
+from .results import UPnPResult
+from .upnp import delete_mapping, pinholes, wan_status
+from .upnp.list_mappings import all_mappings
+from .upnp.soap_client import Channel
+
+__all__ = ["Gateway"]
+
+T = TypeVar("T")
+
+
+class Gateway:
+    """A gateway that was found, for callers who want to talk to this one and no other.
+
+    It is handed out by :meth:`PortMapper.get_gateway` and lives as long as that mapper. Unlike the mapper's, its
+    :meth:`add_port_mapping` never replaces a mapping, and it does not look for another gateway when this one has
+    gone.
+    """
+
+    def __init__(self, channel: Channel, lanes: Lanes, timeout: float, check_open: Callable[[], None]) -> None:
+        self.channel = channel
+        self._verbs = Verbs(_OneLine(channel, check_open), lanes, timeout)
+
+    def __repr__(self) -> str:
+        device = self.device
+        return f"<Gateway {device.friendly_name or device.model_name or 'unnamed'!r} at {device.igd_control_url}>"
+
+    @property
+    def device(self) -> Device:
+        """What its examination said, by the names of Godot's ``UPNPDevice``."""
+        return self.channel.device
+
+    async def add_port_mapping(
+        self,
+        port: int,
+        internal_port: int = 0,
+        desc: str = "",
+        proto: str = "UDP",
+        duration: int = 0,
+        *,
+        internal_client: str | IPv4Address | None = None,
+        remote_host: str | IPv4Address = "",
+        verify: bool = False,
+    ) -> PortMapping:
+        """Forward a port, unless it is forwarded already (AddPortMapping, WANIPConnection:2 section 2.5.16).
+
+        The arguments are those of :meth:`PortMapper.add_port_mapping`. The gateway is asked first what it holds: the
+        same mapping of this machine is refreshed, any other is left as it is, and the call raises IGDError with
+        CONFLICT_WITH_OTHER_MAPPING. This is the best that the protocol allows, and no more: a mapping that another
+        host makes between the question and the request is replaced by gateways that replace silently.
+        """
+        request = check_request(port, internal_port, desc, proto, duration, internal_client, remote_host)
+        return await self._verbs.add(request, overwrite=False, verify=bool(verify))
+
+    async def delete_port_mapping(self, port: int, proto: str = "UDP", *, remote_host: str | IPv4Address = "") -> None:
+        """Delete a mapping (DeletePortMapping, WANIPConnection:2 section 2.5.17).
+
+        The arguments and errors are those of :meth:`PortMapper.delete_port_mapping`.
+        """
+        await self._verbs.delete(check_key(port, proto, remote_host))
+
+    async def query_external_address(self) -> IPv4Address | IPv6Address:
+        """Return the gateway's address on the internet (GetExternalIPAddress, WANIPConnection:2 section 2.5.20).
+
+        Private addresses and those of 100.64.0.0/10 are returned as they are: they tell of double NAT and of
+        carrier-grade NAT. Raises IGDError: INVALID_RESPONSE for what cannot be anybody's address.
+        """
+        return await self._verbs.query_external_address()
+
+    # The table
+
+    def list_port_mappings(self) -> AsyncIterator[PortMapping]:
+        """Iterate over all mappings that the gateway shows: ``async for mapping in gateway.list_port_mappings():``.
+
+        Each is given once, in the gateway's order; ``duration`` is what remains of its lease, as far as the gateway
+        tells. An IGD:2 is asked for the list (GetListOfPortMappings, WANIPConnection:2 section 2.5.21), any other,
+        and one that gives none, for entry after entry (GetGenericPortMappingEntry, WANIPConnection:1 section 2.4.14).
+        Some show this machine's mappings only. Each request is a call of its own: the time limit is not one for the
+        whole list. Raises IGDError: INVALID_RESPONSE for a list without an end, after 4096 mappings.
+        """
+        return all_mappings(self._verbs.once)
+
+    async def get_port_mapping(self, port: int, proto: str = "UDP", remote_host: str | IPv4Address = "") -> PortMapping:
+        """Return what the gateway holds for a port (GetSpecificPortMappingEntry, WANIPConnection:1 section 2.4.15).
+
+        A gateway that cannot tell is asked for its whole table. Raises IGDError: NO_SUCH_ENTRY_IN_ARRAY where there
+        is no such mapping.
+        """
+        key = check_key(port, proto, remote_host)
+        mapping = await self._verbs.find(key)
+        if mapping is None:
+            raise IGDError(f"the gateway holds no mapping of {key}", UPnPResult.NO_SUCH_ENTRY_IN_ARRAY)
+        return mapping
+
+    async def add_any_port_mapping(
+        self,
+        port: int,
+        internal_port: int = 0,
+        desc: str = "",
+        proto: str = "UDP",
+        duration: int = 0,
+        *,
+        internal_client: str | IPv4Address | None = None,
+        remote_host: str | IPv4Address = "",
+    ) -> PortMapping:
+        """Forward a port, or any other where it is taken (AddAnyPortMapping, WANIPConnection:2 section 2.5.20).
+
+        The arguments are those of :meth:`PortMapper.add_port_mapping`; the ``external_port`` of the result is the one
+        that the gateway chose. Raises IGDError with INVALID_GATEWAY where it cannot choose, as an IGD:1 cannot.
+        """
+        return await self._verbs.add_any(
+            check_request(port, internal_port, desc, proto, duration, internal_client, remote_host)
+        )
+
+    async def delete_port_mapping_range(self, start: int, end: int, proto: str = "UDP") -> None:
+        """Delete all mappings on the external ports from ``start`` to ``end``, both included.
+
+        Not only those of this machine: all that the gateway lets it delete. They go with one request
+        (DeletePortMappingRange, WANIPConnection:2 section 2.5.18), or one by one where the gateway has no such action.
+        Raises IGDError: PORT_MAPPING_NOT_FOUND where there is none (or NO_SUCH_ENTRY_IN_ARRAY, as its code says).
+        """
+        first, last, protocol = check_port_range(start, end, proto)
+        await self._verbs.once(lambda channel, call: delete_mapping.delete_range(channel, first, last, protocol, call))
+
+    # The connection and the line
+
+    async def query_status(self) -> ConnectionStatus:
+        """Return how it stands with the connection (GetStatusInfo, WANIPConnection:1 section 2.4.9)."""
+        return await self._verbs.do(wan_status.status, (self, "status"))
+
+    async def query_connection_type(self) -> ConnectionType:
+        """Return what kind of connection it is (GetConnectionTypeInfo, WANIPConnection:1 section 2.4.2)."""
+        return await self._verbs.do(wan_status.connection_type, (self, "connection type"))
+
+    async def query_nat_status(self) -> NatStatus:
+        """Return whether addresses are translated (GetNATRSIPStatus, WANIPConnection:1 section 2.4.13)."""
+        return await self._verbs.do(wan_status.nat_status, (self, "NAT"))
+
+    async def query_link_properties(self) -> LinkProperties:
+        """Return what the line can do (GetCommonLinkProperties, WANCommonInterfaceConfig:1 section 2.4.3).
+
+        Raises IGDError: INVALID_GATEWAY where the gateway has no such service.
+        """
+        return await self._verbs.do(wan_status.link_properties, (self, "link"))
+
+    async def query_traffic(self) -> TrafficTotals:
+        """Return what went over the line (GetTotalBytesSent and its like, WANCommonInterfaceConfig:1 section 2.4.6).
+
+        A :class:`TrafficMeter` makes rates of it. Raises IGDError: INVALID_GATEWAY where the gateway has no such
+        service.
+        """
+        return await self._verbs.do(wan_status.traffic, (self, "traffic"))
+
+    # The IPv6 firewall
+
+    async def add_pinhole(
+        self,
+        internal_client: str | IPv6Address | None,
+        internal_port: int,
+        proto: str = "UDP",
+        *,
+        remote_host: str | IPv6Address = "",
+        remote_port: int = 0,
+        duration: int = 3600,
+    ) -> Pinhole:
+        """Let packets from the internet in over IPv6 (AddPinhole, WANIPv6FirewallControl:1 section 2.6.3).
+
+        ``internal_client``: the IPv6 address that they are for; None for this machine's own. ``internal_port``: the
+        port, 1 to 65535; nothing is translated, so it is the same on the internet. ``remote_host`` and ``remote_port``:
+        where they may come from, "" and 0 for anywhere. ``duration``: seconds, 1 to 86400. The same pinhole again is
+        prolonged, and keeps its ``unique_id``.
+
+        The gateway is asked over IPv6, from ``internal_client`` if that is an address of this machine: others get
+        NOT_AUTHORIZED from most gateways. One that was found over IPv4 is searched for over IPv6 first, for at most
+        three seconds; where it is is kept in mind.
+
+        Raises IGDError: INVALID_GATEWAY where the gateway has no such service; NO_DEVICES or NO_GATEWAY where it does
+        not answer over IPv6; SOCKET_ERROR where this machine has no IPv6. The gateway's codes become
+        NO_PORT_MAPS_AVAILABLE (701), NOT_AUTHORIZED (606, 703), INVALID_PROTOCOL (705), INT_PORT_WILDCARD_NOT_PERMITTED
+        (706), SRC_IP_WILDCARD_NOT_PERMITTED (708) and, where it is switched off (702), UNKNOWN_ERROR.
+        """
+        request = check_pinhole_request(internal_client, internal_port, proto, remote_host, remote_port, duration)
+        return await self._verbs.add_pinhole(request)
+
+    async def update_pinhole(self, pinhole: Pinhole, duration: int = 3600) -> Pinhole:
+        """Let a pinhole last so many seconds from now on (UpdatePinhole, WANIPv6FirewallControl:1 section 2.6.4).
+
+        Raises IGDError: NO_SUCH_ENTRY_IN_ARRAY (704) where it is gone; otherwise as :meth:`add_pinhole`.
+        """
+        hole, seconds = check_pinhole(pinhole), check_pinhole_duration(duration)
+        return await self._verbs.do(
+            lambda channel, call: pinholes.update(channel, hole, seconds, call), (self, hole), ("update", seconds)
+        )
+
+    async def delete_pinhole(self, pinhole: Pinhole) -> None:
+        """Close a pinhole (DeletePinhole, WANIPv6FirewallControl:1 section 2.6.5).
+
+        Raises IGDError: NO_SUCH_ENTRY_IN_ARRAY (704) where it is gone; otherwise as :meth:`add_pinhole`.
+        """
+        await self._verbs.delete_pinhole(check_pinhole(pinhole))
+
+    async def get_pinhole_packets(self, pinhole: Pinhole) -> int:
+        """Return how many packets came through it (GetPinholePackets, WANIPv6FirewallControl:1 section 2.6.6)."""
+        hole = check_pinhole(pinhole)
+        return await self._verbs.do(
+            lambda channel, call: pinholes.packets(channel, hole, call), (self, "packets", hole)
+        )
+
+    async def check_pinhole_working(self, pinhole: Pinhole) -> bool:
+        """Return whether a pinhole lets packets through (CheckPinholeWorking, WANIPv6FirewallControl:1 section 2.6.7).
+
+        Nobody knows before one has come: raises IGDError with UNKNOWN_ERROR and the error code 709 until then.
+        """
+        hole = check_pinhole(pinhole)
+        return await self._verbs.do(
+            lambda channel, call: pinholes.is_working(channel, hole, call), (self, "working", hole)
+        )
+
+    async def get_firewall_status(self) -> FirewallStatus:
+        """Return what the IPv6 firewall does (GetFirewallStatus, WANIPv6FirewallControl:1 section 2.6.1)."""
+        return await self._verbs.do(pinholes.firewall_status, (self, "firewall"))
+
+    async def get_outbound_pinhole_timeout(
+        self,
+        internal_client: str | IPv6Address | None,
+        internal_port: int,
+        proto: str = "UDP",
+        *,
+        remote_host: str | IPv6Address = "",
+        remote_port: int = 0,
+    ) -> int:
+        """Return after how many seconds of silence the firewall forgets packets that were sent out.
+
+        GetOutboundPinholeTimeout, WANIPv6FirewallControl:1 section 2.6.2; the arguments are those of
+        :meth:`add_pinhole`. Many gateways have the action and answer ACTION_FAILED.
+        """
+        request = check_pinhole_request(internal_client, internal_port, proto, remote_host, remote_port, 1)
+        return await self._verbs.do(
+            lambda channel, call: pinholes.outbound_timeout(channel, request, call), (self, "outbound", request)
+        )
+
+
+class _OneLine:
+    """The line to this gateway, and no other."""
+
+    def __init__(self, channel: Channel, check_open: Callable[[], None]) -> None:
+        self._channel = channel
+        self.check_open = check_open
+
+    async def run(self, operation: Callable[[Channel], Awaitable[T]], call: Call) -> T:
+        return await operation(self._channel)

@@ -1,0 +1,458 @@
+"""Work that is shared: joining and leaving it, its end, and the order in which different work is done."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import time
+import traceback
+from collections.abc import Awaitable, Callable
+from types import FrameType
+
+import pytest
+
+from aioigd import IGDError, RefusedError, UPnPResult
+from aioigd.core import call_queue
+from aioigd.core.call_queue import Flight, Lanes
+from aioigd.core.calls import Call
+
+from ..support import settled_loop
+
+pytestmark = pytest.mark.usefixtures("nothing_is_left")
+
+Work = Callable[[Call], Awaitable[str]]
+
+
+class Job:
+    """Work that ends when it is told to, and remembers what happened to it."""
+
+    def __init__(self, name: str = "job", log: list[str] | None = None) -> None:
+        self.name = name
+        self.log: list[str] = [] if log is None else log
+        self.may_end = asyncio.Event()
+        self.failure: BaseException | None = None
+
+    async def __call__(self, call: Call) -> str:
+        self.log.append(f"{self.name} begins")
+        try:
+            await self.may_end.wait()
+        except asyncio.CancelledError:
+            self.log.append(f"{self.name} is cancelled")
+            raise
+        if self.failure is not None:
+            raise self.failure
+        self.log.append(f"{self.name} ends")
+        return self.name
+
+
+class Settling(Job):
+    """Work that has sent something: what it does when it may end is up to whether anybody waits for it."""
+
+    async def __call__(self, call: Call) -> str:
+        call.committed = True
+        name = await super().__call__(call)
+        if call.abandoned:
+            call.closing = True
+            self.log.append(f"{self.name} is undone")
+            raise asyncio.CancelledError
+        call.committed = False
+        return name
+
+
+def enter(
+    lanes: Lanes, key: str, work: Work, *, lane: str = "lane", orphaned: Callable[[Call], None] | None = None
+) -> asyncio.Task[str]:
+    """Come as a caller does: enter, and wait for the result."""
+
+    async def caller() -> str:
+        return await lanes.enter(lane, key, Call(10), work, orphaned).join()
+
+    return asyncio.create_task(caller())
+
+
+async def enter_all(lanes: Lanes, *jobs: Job) -> list[asyncio.Task[str]]:
+    """One caller for each job, in this order."""
+    tasks = [enter(lanes, job.name, job) for job in jobs]
+    await settled_loop()
+    return tasks
+
+
+async def leave(*tasks: asyncio.Task[str]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+
+
+# Sharing
+
+
+async def test_identical_calls_share_one_piece_of_work() -> None:
+    lanes, job = Lanes(), Job()
+    tasks = [enter(lanes, "same", job) for _ in range(5)]
+    await settled_loop()
+    assert len(lanes) == 1
+    job.may_end.set()
+    assert await asyncio.gather(*tasks) == ["job"] * 5
+    assert job.log == ["job begins", "job ends"]
+    assert len(lanes) == 0
+
+
+async def test_who_comes_after_the_end_begins_anew() -> None:
+    lanes, job = Lanes(), Job()
+    job.may_end.set()
+    await enter(lanes, "same", job)
+    await enter(lanes, "same", job)
+    assert job.log == ["job begins", "job ends"] * 2
+
+
+async def test_a_failure_reaches_everyone_as_an_error_of_its_own_and_is_not_kept() -> None:
+    lanes, job = Lanes(), Job()
+    job.failure = RefusedError("no", 718)
+    job.may_end.set()
+    tasks = [enter(lanes, "same", job) for _ in range(3)]
+    errors = await asyncio.gather(*tasks, return_exceptions=True)
+    assert len({id(error) for error in errors}) == 3
+    for error in errors:
+        assert isinstance(error, RefusedError)
+        assert (str(error), error.result, error.error_code) == (
+            "no [CONFLICT_WITH_OTHER_MAPPING, UPnP error 718]",
+            UPnPResult.CONFLICT_WITH_OTHER_MAPPING,
+            718,
+        )
+        assert error is not job.failure
+        assert "caller" in [frame.f_code.co_name for frame in frames(error)]
+    job.failure = None
+    assert await enter(lanes, "same", job) == "job"
+
+
+def frames(error: BaseException) -> list[FrameType]:
+    return [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+
+
+async def test_each_copy_of_an_error_has_its_own_traceback() -> None:
+    lanes, job = Lanes(), Job()
+    job.failure = RefusedError("no", 718)
+    job.may_end.set()
+    tasks = [enter(lanes, "same", job) for _ in range(50)]
+    errors = [error for error in await asyncio.gather(*tasks, return_exceptions=True) if isinstance(error, Exception)]
+    assert len(errors) == 50
+    assert {len(frames(error)) for error in errors} == {len(frames(errors[0]))}
+
+
+async def test_a_foreign_exception_becomes_an_error_of_the_package() -> None:
+    lanes, job = Lanes(), Job()
+    job.failure = ZeroDivisionError("oops")
+    job.may_end.set()
+    with pytest.raises(IGDError, match="unexpected ZeroDivisionError: oops") as caught:
+        await enter(lanes, "same", job)
+    assert caught.value.result is UPnPResult.UNKNOWN_ERROR
+    assert caught.value.__cause__ is job.failure
+
+
+# Leaving
+
+
+async def test_who_leaves_disturbs_nobody() -> None:
+    lanes, job = Lanes(), Job()
+    tasks = [enter(lanes, "same", job) for _ in range(4)]
+    await settled_loop()
+    await leave(tasks[0], tasks[2])
+    job.may_end.set()
+    assert list(await asyncio.gather(tasks[1], tasks[3])) == ["job", "job"]
+
+
+async def test_the_last_one_to_leave_cancels_the_work() -> None:
+    lanes, job = Lanes(), Job()
+    tasks = [enter(lanes, "same", job) for _ in range(3)]
+    await settled_loop()
+    await leave(*tasks)
+    await settled_loop()
+    assert job.log == ["job begins", "job is cancelled"]
+    assert len(lanes) == 0
+
+
+async def test_work_that_is_being_cancelled_is_not_joined() -> None:
+    lanes, job, other = Lanes(), Job("old"), Job("new")
+    (first,) = await enter_all(lanes, job)
+    first.cancel()
+    await asyncio.sleep(0)
+    other.may_end.set()
+    assert await enter(lanes, "old", other) == "new"
+
+
+async def test_work_that_has_sent_something_is_given_time_to_settle_it() -> None:
+    lanes, job = Lanes(), Settling()
+    (only,) = await enter_all(lanes, job)
+    await leave(only)
+    await settled_loop()
+    assert job.log == ["job begins"]
+    job.may_end.set()
+    await lanes.settle()
+    assert job.log == ["job begins", "job ends", "job is undone"]
+
+
+async def test_the_time_to_settle_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(call_queue, "SETTLE_TIME", 0.05)
+    lanes, job = Lanes(), Settling()
+    (only,) = await enter_all(lanes, job)
+    await leave(only)
+    await asyncio.wait_for(lanes.settle(), 2)
+    assert job.log == ["job begins", "job is cancelled"]
+
+
+async def test_who_comes_while_it_is_being_settled_takes_it_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(call_queue, "SETTLE_TIME", 0.05)
+    lanes, job = Lanes(), Settling()
+    (first,) = await enter_all(lanes, job)
+    await leave(first)
+    second = enter(lanes, "job", Job("another"))
+    await asyncio.sleep(0.1)  # longer than it would have had
+    job.may_end.set()
+    assert await second == "job"
+    assert job.log == ["job begins", "job ends"]
+
+
+async def test_who_comes_while_it_is_being_undone_begins_anew() -> None:
+    lanes, job, other = Lanes(), Settling("old"), Job("new")
+    (first,) = await enter_all(lanes, job)
+    flight = lanes.enter("lane", "old", Call(10), job)
+    await leave(first)
+    flight.call.closing = True
+    second = enter(lanes, "old", other)
+    other.may_end.set()
+    await settled_loop()
+    assert not second.done()  # it waits until the undoing is over
+    job.may_end.set()
+    assert await second == "new"
+
+
+async def test_a_caller_that_is_cancelled_twice_leaves_once() -> None:
+    lanes, job = Lanes(), Settling()
+    (only,) = await enter_all(lanes, job)
+    only.cancel()
+    only.cancel()
+    await asyncio.wait({only})
+    job.may_end.set()
+    await lanes.settle()
+    assert job.log == ["job begins", "job ends", "job is undone"]
+
+
+# A result that reaches nobody
+
+
+async def orphan(tasks_that_stay: int, tasks_that_leave: int, failure: BaseException | None = None) -> list[Call]:
+    lanes, job = Lanes(), Job()
+    job.failure = failure
+    orphans: list[Call] = []
+    tasks = [enter(lanes, "same", job, orphaned=orphans.append) for _ in range(tasks_that_stay + tasks_that_leave)]
+    await settled_loop()
+    flight = lanes.enter("lane", "same", Call(10), job)
+
+    def cancel_the_rest(_: Flight[str]) -> None:  # results are given out, and nobody has had his yet
+        for task in tasks[tasks_that_stay:]:
+            task.cancel()
+
+    flight.on_end(cancel_the_rest)
+    job.may_end.set()
+    await asyncio.wait(tasks)
+    assert [task.cancelled() for task in tasks] == [False] * tasks_that_stay + [True] * tasks_that_leave
+    return orphans
+
+
+async def test_a_result_whose_callers_were_cancelled_at_the_last_moment_is_reported_once() -> None:
+    assert len(await orphan(0, 3)) == 1
+
+
+async def test_a_result_that_reached_anybody_is_no_orphan() -> None:
+    assert await orphan(1, 3) == []
+
+
+async def test_a_failure_that_reaches_nobody_warns_of_nothing() -> None:
+    assert len(await orphan(0, 2, RefusedError("no", 718))) == 1  # whether there is something to undo, the call knows
+
+
+# Order
+
+
+async def test_different_work_is_done_one_after_another_in_the_order_of_the_calls() -> None:
+    lanes, log = Lanes(), list[str]()
+    jobs = [Job(name, log) for name in "abc"]
+    tasks = await enter_all(lanes, *jobs)
+    assert log == ["a begins"]
+    for job in reversed(jobs):
+        job.may_end.set()
+    await asyncio.gather(*tasks)
+    assert log == ["a begins", "a ends", "b begins", "b ends", "c begins", "c ends"]
+
+
+async def test_lanes_do_not_wait_for_each_other() -> None:
+    lanes, slow, fast = Lanes(), Job("slow"), Job("fast")
+    fast.may_end.set()
+    waiting = enter(lanes, "slow", slow, lane="one")
+    assert await enter(lanes, "fast", fast, lane="two") == "fast"
+    slow.may_end.set()
+    await waiting
+
+
+async def test_only_the_last_call_of_a_lane_is_joined() -> None:
+    lanes, log = Lanes(), list[str]()
+    jobs = [Job(name, log) for name in ("add", "delete", "add")]
+    tasks = [*await enter_all(lanes, *jobs), enter(lanes, "add", Job("nobody", log))]
+    for job in jobs:
+        job.may_end.set()
+    await asyncio.gather(*tasks)
+    assert log == ["add begins", "add ends", "delete begins", "delete ends", "add begins", "add ends"]
+
+
+async def test_a_failure_lets_the_next_one_begin() -> None:
+    lanes, bad, good = Lanes(), Job("bad"), Job("good")
+    bad.failure = RefusedError("no", 718)
+    bad.may_end.set()
+    good.may_end.set()
+    first, second = await enter_all(lanes, bad, good)
+    assert isinstance((await asyncio.gather(first, return_exceptions=True))[0], RefusedError)
+    assert await second == "good"
+
+
+async def test_order_is_kept_where_one_in_the_middle_is_cancelled() -> None:
+    lanes, log = Lanes(), list[str]()
+    jobs = [Job(name, log) for name in "abc"]
+    first, second, third = await enter_all(lanes, *jobs)
+    await leave(second)
+    await settled_loop()
+    assert log == ["a begins"]  # c must not take the turn of b while a is at work
+    jobs[0].may_end.set()
+    jobs[2].may_end.set()
+    await asyncio.gather(first, third)
+    assert log == ["a begins", "a ends", "c begins", "c ends"]
+
+
+async def test_order_is_kept_where_the_last_one_was_cancelled_before_its_turn() -> None:
+    lanes, log = Lanes(), list[str]()
+    jobs = [Job(name, log) for name in "abc"]
+    first, second = await enter_all(lanes, *jobs[:2])
+    await leave(second)
+    await settled_loop()
+    (third,) = await enter_all(lanes, jobs[2])
+    assert log == ["a begins"]
+    jobs[0].may_end.set()
+    jobs[2].may_end.set()
+    await asyncio.gather(first, third)
+    assert log == ["a begins", "a ends", "c begins", "c ends"]
+
+
+async def test_after_a_cancelled_call_the_one_before_it_is_joined_again() -> None:
+    lanes, log = Lanes(), list[str]()
+    jobs = [Job(name, log) for name in "ab"]
+    first, second = await enter_all(lanes, *jobs)
+    await leave(second)
+    await settled_loop()
+    again = enter(lanes, "a", Job("nobody", log))
+    jobs[0].may_end.set()
+    assert list(await asyncio.gather(first, again)) == ["a", "a"]
+    assert log == ["a begins", "a ends"]
+
+
+async def test_a_whole_queue_that_is_cancelled_leaves_nothing() -> None:
+    lanes, log = Lanes(), list[str]()
+    tasks = await enter_all(lanes, *(Job(str(number), log) for number in range(20)))
+    await leave(*tasks)
+    await settled_loop()
+    assert log == ["0 begins", "0 is cancelled"]
+    assert len(lanes) == 0
+    last = Job("last", log)
+    last.may_end.set()
+    assert await enter(lanes, "last", last) == "last"
+
+
+# The end of everything
+
+
+async def test_settling_ends_everything_and_its_callers_are_cancelled() -> None:
+    lanes = Lanes()
+    tasks = await enter_all(lanes, Job("a"), Job("b"), Settling("c"))
+    await lanes.settle()
+    await settled_loop()
+    assert [task.cancelled() for task in tasks] == [True] * 3
+    assert len(lanes) == 0
+
+
+async def test_dropping_ends_even_what_would_have_to_be_settled() -> None:
+    lanes, job = Lanes(), Settling()
+    (task,) = await enter_all(lanes, job)
+    lanes.drop()
+    await asyncio.wait({task})
+    await settled_loop()
+    assert job.log == ["job begins", "job is cancelled"]
+    assert len(lanes) == 0
+
+
+async def test_settling_that_is_cancelled_itself_drops_what_it_was_waiting_for() -> None:
+    lanes, job = Lanes(), Settling()
+    (task,) = await enter_all(lanes, job)
+    settling = asyncio.create_task(lanes.settle())
+    await settled_loop()
+    settling.cancel()
+    await asyncio.wait({settling, task})
+    await settled_loop()
+    assert job.log == ["job begins", "job is cancelled"]
+
+
+async def test_what_is_taken_over_while_everything_is_being_settled_is_not_dropped() -> None:
+    lanes, job = Lanes(), Settling()
+    (first,) = await enter_all(lanes, job)
+    settling = asyncio.create_task(lanes.settle())
+    await settled_loop()
+    await leave(first)
+    second = enter(lanes, "job", Job("another"))
+    await settled_loop()
+    job.may_end.set()
+    await settling
+    assert await second == "job"
+
+
+async def test_several_may_wait_for_the_end_and_cancelling_one_disturbs_nobody() -> None:
+    lanes, job = Lanes(), Job()
+    (task,) = await enter_all(lanes, job)
+    flight: Flight[str] = lanes.enter("lane", "job", Call(10), job)
+    waiting = [asyncio.create_task(flight.settled()) for _ in range(3)]
+    await settled_loop()
+    waiting[0].cancel()
+    job.may_end.set()
+    await asyncio.wait(waiting)
+    assert [each.cancelled() for each in waiting] == [True, False, False]
+    assert await task == "job"
+    await flight.settled()  # over already
+
+
+# The price
+
+
+async def seconds_to_come_and_go(callers: int, *, cancelled: bool) -> float:
+    lanes, job = Lanes(), Job()
+
+    async def caller() -> str:
+        return await lanes.enter("lane", "same", Call(10), job).join()
+
+    tasks = [asyncio.create_task(caller()) for _ in range(callers)]
+    gc.collect()
+    gc.disable()
+    began = time.process_time()
+    await asyncio.sleep(0)
+    if cancelled:
+        for task in tasks:
+            task.cancel()
+    else:
+        job.may_end.set()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    spent = time.process_time() - began
+    gc.enable()
+    return spent
+
+
+@pytest.mark.parametrize("cancelled", [False, True], ids=["served", "cancelled"])
+async def test_ten_times_the_callers_take_about_ten_times_as_long(cancelled: bool) -> None:
+    asyncio.get_running_loop().set_debug(False)
+    few = min([await seconds_to_come_and_go(1_000, cancelled=cancelled) for _ in range(7)])
+    many = min([await seconds_to_come_and_go(10_000, cancelled=cancelled) for _ in range(3)])
+    assert many < 40 * few  # quadratic would be a hundred times

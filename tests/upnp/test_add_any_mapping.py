@@ -1,0 +1,194 @@
+"""A mapping on a port that the gateway chooses: what is made is never made twice, and never left behind."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from aioigd import DeadlineError, IGDError, InvalidResponseError, PortMapping, RefusedError, UPnPResult
+from aioigd.core.calls import Call
+from aioigd.errors import TransportError
+from aioigd.models import MappingKey, MappingRequest, Terms
+from aioigd.testing.igd import ActionCall
+from aioigd.upnp import add_any_mapping
+from aioigd.upnp.net.http import HttpReply
+from aioigd.upnp.soap_client import Memory
+
+from ..support import CUT, OURS, THEIRS, UNREACHED, PaperGateway, Reaction, answer, fault
+
+pytestmark = [pytest.mark.usefixtures("nothing_is_left"), pytest.mark.one_loop]
+
+KEY = MappingKey(8080, "TCP")
+REQUEST = MappingRequest(KEY, 8080, "", Terms("my server", 3600))
+ANY = "AddAnyPortMapping"
+PAGE = HttpReply(200, b"<html><body>Welcome</body></html>")
+
+
+def put(gateway: PaperGateway, client: str, port: int = 8080, desc: str = "old") -> None:
+    gateway.table.put(PortMapping(port, 8080, client, "TCP", desc))
+
+
+def done_but(gateway: PaperGateway, *reactions: Reaction) -> None:
+    """Let the gateway carry the first requests out, and say something else about them."""
+    left = list(reactions)
+
+    def respond(call: ActionCall) -> Reaction | None:
+        if call.action == ANY and left:
+            gateway.carry_out(call)
+            return left.pop(0)
+        return None
+
+    gateway.respond = respond
+
+
+async def add_any(gateway: PaperGateway, call: Call | None = None, memory: Memory | None = None) -> PortMapping:
+    return await add_any_mapping.add_any(gateway.channel(memory=memory), REQUEST, call or Call(10))
+
+
+def paper() -> PaperGateway:
+    return PaperGateway(version=2)
+
+
+async def test_a_free_port_is_had_with_one_request() -> None:
+    gateway = paper()
+    assert await add_any(gateway) == PortMapping(8080, 8080, OURS, "TCP", "my server", 3600)
+    assert gateway.actions == [ANY]
+
+
+async def test_another_port_is_taken_where_it_belongs_to_somebody() -> None:
+    gateway, memory = paper(), Memory()
+    put(gateway, THEIRS)
+    mapping = await add_any(gateway, memory=memory)
+    assert mapping.external_port == 8081
+    again = Call(10)
+    assert await add_any(gateway, again, memory) == mapping
+    assert again.made is None  # it was there before
+
+
+async def test_a_gateway_of_version_1_is_not_even_asked() -> None:
+    gateway = PaperGateway()
+    with pytest.raises(IGDError) as caught:
+        await add_any(gateway)
+    assert (caught.value.result, caught.value.error_code) == (UPnPResult.INVALID_GATEWAY, None)
+    assert gateway.calls == []
+
+
+@pytest.mark.parametrize("code", [401, 602])
+async def test_a_gateway_without_the_action_is_the_wrong_one(code: int) -> None:
+    gateway = paper()
+    gateway.respond = lambda _: fault(code)
+    with pytest.raises(RefusedError) as caught:
+        await add_any(gateway)
+    assert (caught.value.result, caught.value.error_code) == (UPnPResult.INVALID_GATEWAY, code)
+    assert gateway.actions == [ANY]
+
+
+async def test_a_refused_lease_is_done_without() -> None:
+    gateway = paper()
+    gateway.respond = lambda call: fault(725) if call.arguments["NewLeaseDuration"] != "0" else None
+    assert (await add_any(gateway)).duration == 0
+
+
+async def test_a_full_table_is_an_error_at_once() -> None:
+    gateway, call = paper(), Call(10)
+    gateway.respond = lambda _: fault(728)
+    with pytest.raises(RefusedError) as caught:
+        await add_any(gateway, call)
+    assert caught.value.result is UPnPResult.NO_PORT_MAPS_AVAILABLE
+    assert not call.committed
+    assert gateway.actions == [ANY]
+
+
+@pytest.mark.parametrize("lost", [CUT, DeadlineError("late")], ids=["cut", "late"])
+@pytest.mark.parametrize("taken", [False, True], ids=["free", "taken"])
+async def test_a_lost_reply_does_not_make_a_second_mapping(lost: IGDError, taken: bool) -> None:
+    gateway = paper()
+    if taken:
+        put(gateway, THEIRS)
+    done_but(gateway, lost)
+    mapping = await add_any(gateway)
+    assert mapping.external_port == 8080 + taken
+    assert gateway.actions.count(ANY) == 1
+    assert len(gateway.table) == 1 + taken
+
+
+async def test_a_lost_request_is_sent_again_once_the_gateway_has_shown_that_it_holds_nothing() -> None:
+    gateway, left = paper(), [CUT]
+    gateway.respond = lambda call: left.pop() if call.action == ANY and left else None
+    assert (await add_any(gateway)).external_port == 8080
+    assert gateway.actions.count(ANY) == 2
+    assert not any(gateway.repeatable[number] for number, action in enumerate(gateway.actions) if action == ANY)
+
+
+async def test_what_a_call_before_has_made_is_not_taken_for_what_was_lost() -> None:
+    gateway, memory = paper(), Memory()
+    put(gateway, THEIRS)
+    first = await add_any(gateway, memory=memory)
+    gateway.wan.table.put(PortMapping(8082, 1, THEIRS, "TCP"))
+    left = [CUT]
+    gateway.respond = lambda call: left.pop() if call.action == ANY and left else None
+    assert await add_any(gateway, memory=memory) == first
+    assert gateway.actions.count(ANY) == 3
+
+
+@pytest.mark.parametrize("said", [PAGE, answer(ANY, {"NewReservedPort": "0"}), answer(ANY)], ids=["page", "0", "none"])
+async def test_a_doubtful_success_is_settled_by_looking(said: HttpReply) -> None:
+    gateway = paper()
+    done_but(gateway, said)
+    assert (await add_any(gateway)).external_port == 8080
+    assert gateway.actions.count(ANY) == 1
+
+
+async def test_a_doubtful_success_that_is_none_is_an_error() -> None:
+    gateway = paper()
+    gateway.respond = lambda call: PAGE if call.action == ANY else None
+    with pytest.raises(InvalidResponseError, match=ANY):
+        await add_any(gateway)
+    assert gateway.actions.count(ANY) == 1
+
+
+async def test_a_gateway_that_is_not_there_is_not_asked_what_it_holds() -> None:
+    gateway = paper()
+    gateway.respond = lambda _: UNREACHED
+    with pytest.raises(TransportError):
+        await add_any(gateway)
+    assert set(gateway.actions) == {ANY}
+
+
+async def test_a_gateway_that_cannot_tell_is_not_asked_twice_to_choose() -> None:
+    gateway = paper()
+    gateway.respond = lambda call: CUT if call.action == ANY else fault(401)
+    with pytest.raises(TransportError):
+        await add_any(gateway)
+    assert gateway.actions.count(ANY) == 1
+
+
+async def test_an_abandoned_choice_is_taken_back() -> None:
+    gateway, call = paper(), Call(10)
+    call.abandoned = True
+    with pytest.raises(asyncio.CancelledError):
+        await add_any(gateway, call)
+    assert gateway.actions == [ANY, "DeletePortMapping"]
+    assert len(gateway.table) == 0
+
+
+async def test_a_choice_that_is_cancelled_before_its_reply_is_taken_back() -> None:
+    gateway = paper()
+
+    async def hang() -> Reaction:
+        return await asyncio.get_running_loop().create_future()  # type: ignore[no-any-return]
+
+    def respond(call: ActionCall) -> Reaction | object:
+        if call.action == ANY:
+            gateway.carry_out(call)
+            return hang()
+        return None
+
+    gateway.respond = respond  # type: ignore[assignment]
+    task = asyncio.ensure_future(add_any(gateway))
+    await asyncio.sleep(0.01)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert len(gateway.table) == 0

@@ -1,0 +1,754 @@
+"""What becomes of a mapping, for each thing that a gateway may say to it. The gateway is on paper, with no network."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from aioigd import Attempt, DeadlineError, IGDError, InvalidResponseError, PortMapping, RefusedError, UPnPResult
+from aioigd.core.calls import Call
+from aioigd.errors import TransportError
+from aioigd.models import MappingKey, MappingRequest, Terms
+from aioigd.testing.igd import ActionCall
+from aioigd.upnp import add_mapping
+from aioigd.upnp import soap_client as channel_module
+from aioigd.upnp.fallback import HOUR, WEEK, Habits, Lease
+from aioigd.upnp.net.http import HttpReply
+from aioigd.upnp.soap_client import Memory
+
+from ..support import CUT, OURS, THEIRS, UNREACHED, PaperGateway, Reaction, Respond, answer, fault, never_answered
+
+pytestmark = [pytest.mark.usefixtures("nothing_is_left"), pytest.mark.one_loop]
+
+
+@pytest.fixture(autouse=True)
+def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (add_mapping, channel_module):
+        monkeypatch.setattr(module, "_FIRST_PAUSE", 0.0)
+
+
+KEY = MappingKey(8080, "TCP")
+GRANTED = PortMapping(8080, 8080, OURS, "TCP", "my server", 3600)
+ADD, DELETE = "AddPortMapping", "DeletePortMapping"
+LOOK, WALK = "GetSpecificPortMappingEntry", "GetGenericPortMappingEntry"
+
+EMPTY = HttpReply(200, b"")
+PAGE = HttpReply(200, b"<html><body>Welcome</body></html>")
+BROKEN = HttpReply(500, b"")
+LATE = DeadlineError("late")
+
+
+def request(desc: str = "my server", duration: int = 3600, *, client: str = "") -> MappingRequest:
+    return MappingRequest(KEY, 8080, client, Terms(desc, duration))
+
+
+def put(gateway: PaperGateway, client: str, *, desc: str = "old", port: int = 8080) -> PortMapping:
+    mapping = PortMapping(8080, port, client, "TCP", desc)
+    gateway.table.put(mapping)
+    return mapping
+
+
+def held(gateway: PaperGateway) -> PortMapping | None:
+    entry = gateway.table.get(KEY)
+    return None if entry is None else entry.mapping
+
+
+def script(**reactions: list[Reaction | None]) -> Respond:
+    """Give each request for an action the next reaction of its list; when that is used up, the gateway's own."""
+
+    def respond(call: ActionCall) -> Reaction | None:
+        return reactions[call.action].pop(0) if reactions.get(call.action) else None
+
+    return respond
+
+
+def done_but(gateway: PaperGateway, *reactions: Reaction, action: str = ADD) -> None:
+    """Let the gateway carry the first requests out, and say something else about them."""
+    left = list(reactions)
+
+    def respond(call: ActionCall) -> Reaction | None:
+        if call.action == action and left:
+            gateway.carry_out(call)
+            return left.pop(0)
+        return None
+
+    gateway.respond = respond
+
+
+async def add(
+    gateway: PaperGateway,
+    asked: MappingRequest | None = None,
+    *,
+    overwrite: bool = True,
+    verify: bool = False,
+    timeout: float = 10,
+    memory: Memory | None = None,
+    call: Call | None = None,
+) -> PortMapping:
+    channel = gateway.channel(memory=memory)
+    return await add_mapping.add(channel, asked or request(), call or Call(timeout), overwrite=overwrite, verify=verify)
+
+
+async def delete(gateway: PaperGateway, call: Call | None = None) -> None:
+    await add_mapping.delete(gateway.channel(), KEY, call or Call(10))
+
+
+# Granted
+
+
+async def test_what_is_granted_at_once_takes_one_request() -> None:
+    gateway = PaperGateway()
+    assert await add(gateway) == GRANTED
+    assert gateway.actions == [ADD]
+    assert held(gateway) == GRANTED
+
+
+async def test_the_request_has_all_eight_arguments_in_their_order() -> None:
+    gateway = PaperGateway()
+    await add(gateway)
+    assert list(gateway.calls[0].arguments.items()) == [
+        ("NewRemoteHost", ""),
+        ("NewExternalPort", "8080"),
+        ("NewProtocol", "TCP"),
+        ("NewInternalPort", "8080"),
+        ("NewInternalClient", OURS),
+        ("NewEnabled", "1"),
+        ("NewPortMappingDescription", "my server"),
+        ("NewLeaseDuration", "3600"),
+    ]
+
+
+async def test_another_client_is_mapped_to_where_that_is_asked_for() -> None:
+    gateway = PaperGateway()
+    assert (await add(gateway, request(client=THEIRS))).internal_client == THEIRS
+
+
+async def test_an_answer_with_another_status_is_looked_into() -> None:
+    gateway = PaperGateway()
+    done_but(gateway, answer(ADD, status=500))
+    assert await add(gateway) == GRANTED
+    assert gateway.actions == [ADD, LOOK]
+
+
+# Refused
+
+
+@pytest.mark.parametrize("code", [401, 403, 713, 715, 716, 724, 726, 727, 728, 729, 730, 732, 733])
+async def test_a_hopeless_refusal_takes_one_request(code: int) -> None:
+    gateway = PaperGateway(script(AddPortMapping=[fault(code)]))
+    with pytest.raises(RefusedError) as caught:
+        await add(gateway)
+    assert caught.value.error_code == code
+    assert gateway.actions == [ADD]
+
+
+async def test_a_refused_lease_is_given_up_and_that_is_remembered() -> None:
+    gateway = PaperGateway(lambda call: fault(725) if call.arguments.get("NewLeaseDuration", "0") != "0" else None)
+    memory = Memory()
+    assert (await add(gateway, memory=memory)).duration == 0
+    assert gateway.terms() == [("my server", "3600"), ("my server", "0")]
+    assert memory.habits == Habits(lease=Lease.NONE)
+    assert (await add(gateway, request("another"), memory=memory)).duration == 0
+    assert gateway.terms()[2:] == [("another", "0")]
+
+
+@pytest.mark.parametrize("reaction", [fault(402), fault(501), fault(None), BROKEN, PAGE, EMPTY], ids=repr)
+async def test_whatever_is_said_about_a_lease_that_is_not_wanted_it_is_given_up(reaction: HttpReply) -> None:
+    gateway = PaperGateway(
+        lambda call: reaction if call.action == ADD and call.arguments["NewLeaseDuration"] != "0" else None
+    )
+    assert (await add(gateway)).duration == 0
+    assert gateway.terms() == [("my server", "3600"), ("my server", "0")]
+
+
+async def test_what_others_learn_meanwhile_is_heeded_by_those_who_wait() -> None:
+    gateway = PaperGateway(lambda call: fault(725) if call.arguments.get("NewLeaseDuration", "0") != "0" else None)
+    channel = gateway.channel()
+    asked = [request()._replace(key=MappingKey(port, "TCP")) for port in range(1, 101)]
+    await asyncio.gather(*(add_mapping.add(channel, each, Call(10), overwrite=True, verify=False) for each in asked))
+    assert len(gateway.calls) <= 100 + 8
+    assert len(gateway.table) == 100
+
+
+async def test_where_nothing_helps_the_last_refusal_is_raised() -> None:
+    gateway = PaperGateway(lambda call: fault(501) if call.action == ADD else None)
+    with pytest.raises(RefusedError, match="AddPortMapping") as caught:
+        await add(gateway, request("Ä", 3600))
+    assert caught.value.error_code == 501
+    assert len(gateway.terms()) == len(set(gateway.terms())) == 6
+    assert gateway.actions[6:] == [LOOK]  # is something in the way? no
+
+
+async def test_no_control_url_there_is_not_a_matter_of_terms() -> None:
+    gateway = PaperGateway(script(AddPortMapping=[HttpReply(404, b"not found")]))
+    with pytest.raises(InvalidResponseError) as caught:
+        await add(gateway)
+    assert caught.value.status == 404
+    assert gateway.actions == [ADD]
+
+
+# In the way of another
+
+
+async def test_a_conflict_is_overwritten_once() -> None:
+    gateway = PaperGateway()
+    put(gateway, THEIRS)
+    assert await add(gateway) == GRANTED
+    assert gateway.actions == [ADD, DELETE, ADD]
+    assert held(gateway) == GRANTED
+
+
+async def test_a_conflict_that_stays_is_reported() -> None:
+    gateway = PaperGateway(lambda call: fault(718) if call.action == ADD else None)
+    put(gateway, THEIRS)
+    with pytest.raises(RefusedError) as caught:
+        await add(gateway)
+    assert caught.value.result is UPnPResult.CONFLICT_WITH_OTHER_MAPPING
+    assert gateway.actions == [ADD, DELETE, ADD, ADD]
+    assert gateway.terms()[-1] == ("my server TCP 8080", "3600")
+
+
+async def test_a_mapping_that_may_not_be_deleted_stays() -> None:
+    gateway = PaperGateway(script(DeletePortMapping=[fault(606)] * 5))
+    theirs = put(gateway, THEIRS)
+    with pytest.raises(RefusedError) as caught:
+        await add(gateway)
+    assert caught.value.result is UPnPResult.CONFLICT_WITH_OTHER_MAPPING
+    assert gateway.actions.count(DELETE) == 1
+    assert held(gateway) == theirs
+
+
+async def test_a_conflict_that_has_gone_by_itself_is_no_reason_to_give_up() -> None:
+    gateway = PaperGateway(script(AddPortMapping=[fault(718)]))
+    assert await add(gateway) == GRANTED  # deleting it said 714
+    assert gateway.actions == [ADD, DELETE, ADD]
+
+
+async def test_a_conflict_with_a_description_is_settled_by_another_description() -> None:
+    gateway = PaperGateway(
+        lambda call: fault(718) if call.arguments.get("NewPortMappingDescription") == "my server" else None
+    )
+    assert (await add(gateway)).desc == "my server TCP 8080"
+
+
+@pytest.mark.parametrize("code", [402, 501, 606, None])
+async def test_a_vague_refusal_where_another_mapping_is_in_the_way_is_a_conflict(code: int | None) -> None:
+    gateway = PaperGateway()
+    gateway.respond = lambda call: fault(code) if call.action == ADD and held(gateway) else None
+    put(gateway, THEIRS)
+    assert (await add(gateway, request("x", 0))).internal_client == OURS
+    assert gateway.actions.count(DELETE) == 1
+
+
+async def test_not_authorized_with_nothing_in_the_way_is_reported_after_one_look() -> None:
+    gateway = PaperGateway(script(AddPortMapping=[fault(606)]))
+    with pytest.raises(RefusedError) as caught:
+        await add(gateway)
+    assert caught.value.result is UPnPResult.NOT_AUTHORIZED
+    assert gateway.actions == [ADD, LOOK]
+
+
+async def test_our_own_mapping_without_an_end_need_not_be_made_again() -> None:
+    gateway = PaperGateway(lambda call: fault(501) if call.action == ADD else None)
+    ours = put(gateway, OURS)
+    assert await add(gateway) == ours
+    assert held(gateway) == ours
+    assert DELETE not in gateway.actions
+
+
+async def test_our_own_mapping_that_will_end_is_deleted_where_it_cannot_be_prolonged() -> None:
+    gateway = PaperGateway()
+    gateway.respond = lambda call: fault(501) if call.action == ADD and held(gateway) else None
+    gateway.table.put(PortMapping(8080, 8080, OURS, "TCP", "my server", 60))
+    assert await add(gateway) == GRANTED
+    assert gateway.actions.count(DELETE) == 1
+
+
+# Doubtful success
+
+
+@pytest.mark.parametrize("reaction", [EMPTY, PAGE, BROKEN, HttpReply(0, b"OK")], ids=repr)
+async def test_a_doubtful_success_is_read_back(reaction: HttpReply) -> None:
+    gateway = PaperGateway()
+    done_but(gateway, reaction)
+    assert await add(gateway) == GRANTED
+    assert gateway.actions == [ADD, LOOK]
+
+
+async def test_a_gateway_that_never_answers_an_addition_is_asked_what_it_holds() -> None:
+    gateway = PaperGateway()
+    done_but(gateway, *[CUT] * 6)
+    assert await add(gateway) == GRANTED
+    assert gateway.actions == [ADD] * 6 + [LOOK]
+
+
+async def test_a_gateway_that_never_answers_an_addition_and_does_not_hold_it_is_reported() -> None:
+    gateway = PaperGateway(script(AddPortMapping=[CUT] * 6))
+    with pytest.raises(TransportError):
+        await add(gateway)
+    assert gateway.actions == [ADD] * 6 + [LOOK]
+
+
+async def test_a_reply_over_a_cap_is_doubtful_too() -> None:
+    gateway = PaperGateway()
+    done_but(gateway, InvalidResponseError("a reply of over 262144 bytes", status=200))
+    assert await add(gateway) == GRANTED
+    assert gateway.actions == [ADD, LOOK]
+
+
+async def test_a_doubtful_success_of_which_nothing_is_there_is_none() -> None:
+    gateway = PaperGateway(lambda call: PAGE if call.action == ADD else None)
+    with pytest.raises(InvalidResponseError, match="AddPortMapping: a reply without") as caught:
+        await add(gateway, request("x", 0))
+    assert caught.value.result is UPnPResult.INVALID_RESPONSE
+    assert held(gateway) is None
+
+
+async def test_a_doubtful_success_is_none_where_the_gateway_cannot_tell() -> None:
+    gateway = PaperGateway(lambda call: PAGE if call.action == ADD else fault(401))
+    with pytest.raises(InvalidResponseError, match="AddPortMapping"):
+        await add(gateway, request("x", 0))
+    leases = ["0", str(WEEK), str(HOUR)]
+    assert sorted(gateway.terms()) == sorted((desc, lease) for desc in ("x", "") for lease in leases)
+
+
+async def test_a_doubtful_success_with_another_mapping_there_overwrites_it() -> None:
+    gateway = PaperGateway()
+    gateway.respond = lambda call: PAGE if call.action == ADD and held(gateway) else None
+    put(gateway, THEIRS)
+    assert (await add(gateway, request("x", 0))).internal_client == OURS
+    assert gateway.actions.count(DELETE) == 1
+
+
+# Verified
+
+
+async def test_verified_is_what_the_gateway_says_it_holds() -> None:
+    gateway = PaperGateway()
+
+    def rewrite(call: ActionCall) -> Reaction | None:
+        if call.action != ADD:
+            return None
+        arguments = {**call.arguments, "NewLeaseDuration": "86400", "NewPortMappingDescription": "my ser"}
+        return gateway.carry_out(ActionCall(call.service_type, ADD, arguments, OURS))
+
+    gateway.respond = rewrite
+    assert await add(gateway, verify=True) == PortMapping(8080, 8080, OURS, "TCP", "my ser", 86400)
+    assert gateway.actions == [ADD, LOOK]
+
+
+async def test_verified_is_no_false_success() -> None:
+    gateway = PaperGateway(lambda call: answer(ADD) if call.action == ADD else None)
+    with pytest.raises(IGDError) as caught:
+        await add(gateway, request("x", 0), verify=True)
+    assert caught.value.result is UPnPResult.PORT_MAPPING_NOT_FOUND
+
+
+async def test_verified_a_false_success_for_a_lease_is_mended() -> None:
+    gateway = PaperGateway(lambda call: answer(ADD) if call.arguments.get("NewLeaseDuration", "0") != "0" else None)
+    assert await add(gateway, verify=True) == PortMapping(8080, 8080, OURS, "TCP", "my server", 0)
+
+
+async def test_verified_another_hosts_mapping_is_not_taken_for_ours() -> None:
+    gateway = PaperGateway(lambda call: answer(ADD) if call.action == ADD else None)
+    put(gateway, THEIRS)
+    with pytest.raises(IGDError) as caught:
+        await add(gateway, request("x", 0), verify=True)
+    assert caught.value.result is UPnPResult.PORT_MAPPING_NOT_FOUND
+    assert gateway.actions.count(DELETE) == 1
+
+
+async def test_a_gateway_that_cannot_tell_cannot_be_verified() -> None:
+    gateway = PaperGateway(lambda call: fault(401) if call.action in (LOOK, WALK) else None)
+    with pytest.raises(IGDError, match="was mapped, but the gateway cannot tell") as caught:
+        await add(gateway, verify=True)
+    assert caught.value.error_code == 401
+    assert gateway.actions == [ADD, LOOK, WALK]
+
+
+# Without overwriting
+
+
+async def test_without_overwriting_the_gateway_is_asked_first() -> None:
+    gateway = PaperGateway()
+    assert await add(gateway, overwrite=False) == GRANTED
+    assert gateway.actions == [LOOK, ADD]
+
+
+@pytest.mark.parametrize(("client", "port"), [(THEIRS, 8080), (OURS, 9090)])
+async def test_without_overwriting_another_mapping_is_left_alone(client: str, port: int) -> None:
+    gateway = PaperGateway()
+    other = put(gateway, client, port=port)
+    with pytest.raises(IGDError, match=f"is mapped to {client} port {port} already") as caught:
+        await add(gateway, overwrite=False)
+    assert caught.value.result is UPnPResult.CONFLICT_WITH_OTHER_MAPPING
+    assert gateway.actions == [LOOK]
+    assert held(gateway) == other
+
+
+async def test_without_overwriting_our_own_mapping_is_refreshed() -> None:
+    gateway = PaperGateway()
+    put(gateway, OURS, desc="older")
+    assert await add(gateway, overwrite=False) == GRANTED
+    assert held(gateway) == GRANTED
+
+
+async def test_without_overwriting_a_conflict_that_only_the_gateway_sees_is_reported() -> None:
+    gateway = PaperGateway(lambda call: fault(718) if call.action == ADD else None)
+    with pytest.raises(RefusedError) as caught:
+        await add(gateway, overwrite=False)
+    assert caught.value.error_code == 718
+    assert gateway.actions == [LOOK, ADD]
+
+
+async def test_without_overwriting_nothing_is_ever_deleted() -> None:
+    for code in (402, 501, 606, 718, None):
+        gateway = PaperGateway(lambda call, code=code: fault(code) if call.action == ADD else None)  # type: ignore[misc]
+        with pytest.raises(IGDError):
+            await add(gateway, overwrite=False)
+        assert DELETE not in gateway.actions
+
+
+async def test_without_overwriting_a_gateway_that_cannot_tell_is_asked_all_the_same() -> None:
+    gateway = PaperGateway(lambda call: fault(401) if call.action in (LOOK, WALK) else None)
+    assert await add(gateway, overwrite=False) == GRANTED
+    assert gateway.actions == [LOOK, WALK, ADD]
+
+
+@pytest.mark.parametrize("loss", [CUT, LATE], ids=["cut", "late"])
+async def test_without_overwriting_a_lost_request_that_had_arrived_is_not_repeated(loss: Exception) -> None:
+    gateway = PaperGateway()
+    done_but(gateway, loss)
+    assert await add(gateway, overwrite=False) == GRANTED
+    assert gateway.actions == [LOOK, ADD, LOOK]
+    assert gateway.repeatable[1] is False
+
+
+@pytest.mark.parametrize("loss", [CUT, LATE], ids=["cut", "late"])
+async def test_without_overwriting_a_lost_request_is_repeated_on_the_same_terms(loss: Exception) -> None:
+    gateway = PaperGateway(script(AddPortMapping=[loss, loss]))
+    memory = Memory()
+    assert await add(gateway, overwrite=False, memory=memory) == GRANTED
+    assert gateway.actions == [LOOK, ADD, LOOK, ADD, LOOK, ADD]
+    assert memory.habits == Habits()  # a loss is no refusal, and teaches nothing
+
+
+async def test_without_overwriting_a_mapping_that_came_up_meanwhile_is_left_alone() -> None:
+    gateway = PaperGateway()
+
+    def respond(call: ActionCall) -> Reaction | None:
+        if call.action != ADD:
+            return None
+        put(gateway, THEIRS)
+        return CUT
+
+    gateway.respond = respond
+    with pytest.raises(RefusedError) as caught:
+        await add(gateway, overwrite=False)
+    assert caught.value.result is UPnPResult.CONFLICT_WITH_OTHER_MAPPING
+    assert gateway.actions == [LOOK, ADD, LOOK]
+
+
+async def test_without_overwriting_a_lost_refresh_is_repeated() -> None:
+    gateway = PaperGateway(script(AddPortMapping=[CUT]))
+    put(gateway, OURS, desc="older")
+    assert await add(gateway, overwrite=False) == GRANTED
+    assert held(gateway) == GRANTED
+
+
+async def test_without_overwriting_losses_do_not_go_on_for_ever() -> None:
+    gateway = PaperGateway(script(AddPortMapping=[CUT] * 50))
+    with pytest.raises(TransportError):
+        await add(gateway, overwrite=False)
+    assert gateway.actions.count(ADD) == 6
+
+
+async def test_without_overwriting_a_lost_request_is_not_repeated_where_the_gateway_cannot_tell() -> None:
+    gateway = PaperGateway(
+        script(
+            AddPortMapping=[CUT],
+            GetSpecificPortMappingEntry=[fault(401)] * 9,
+            GetGenericPortMappingEntry=[fault(401)] * 9,
+        )
+    )
+    with pytest.raises(TransportError):
+        await add(gateway, overwrite=False)
+    assert gateway.actions == [LOOK, WALK, ADD, LOOK, WALK]
+
+
+async def test_without_overwriting_a_gateway_that_cannot_be_reached_is_reported() -> None:
+    gateway = PaperGateway(script(AddPortMapping=[UNREACHED] * 9))
+    with pytest.raises(TransportError):
+        await add(gateway, overwrite=False)
+    assert gateway.actions == [LOOK, ADD, ADD]  # nothing has arrived, so repeating harms nobody
+
+
+async def test_a_gateway_that_cuts_every_connection_may_have_done_what_was_asked() -> None:
+    gateway = PaperGateway()
+    done_but(gateway, *[CUT] * 50)
+    assert await add(gateway) == GRANTED
+    assert gateway.actions == [*[ADD] * 6, LOOK]
+
+
+async def test_a_gateway_that_cuts_every_connection_and_cannot_tell_is_reported() -> None:
+    gateway = PaperGateway(lambda call: CUT if call.action == ADD else fault(401))
+    with pytest.raises(TransportError):
+        await add(gateway)
+
+
+async def test_a_gateway_that_cuts_a_connection_at_the_deadline_is_not_asked_anything_more() -> None:
+    gateway = PaperGateway(script(AddPortMapping=[CUT]))
+    with pytest.raises(TransportError):
+        await add(gateway, timeout=0)
+    assert gateway.actions == [ADD]
+
+
+# Abandoned
+
+
+async def abandon_during(gateway: PaperGateway, action: str, *, overwrite: bool = True) -> Call:
+    """Add, and leave when the first request of a kind is out; what is under way is finished."""
+    call = Call(10)
+    inner = gateway.respond
+
+    def respond(asked: ActionCall) -> object:
+        reaction = inner(asked)
+        if asked.action == action and not call.abandoned:
+            assert call.committed is (action != LOOK)
+            call.abandoned = True
+        return reaction
+
+    gateway.respond = respond  # type: ignore[assignment]
+    with pytest.raises(asyncio.CancelledError):
+        await add(gateway, overwrite=overwrite, call=call)
+    return call
+
+
+async def test_an_abandoned_mapping_is_taken_back() -> None:
+    gateway = PaperGateway()
+    await abandon_during(gateway, ADD)
+    assert gateway.actions == [ADD, LOOK, DELETE]
+    assert held(gateway) is None
+
+
+async def test_an_abandoned_doubtful_success_is_taken_back() -> None:
+    gateway = PaperGateway()
+    done_but(gateway, PAGE)
+    await abandon_during(gateway, ADD)
+    assert held(gateway) is None
+
+
+async def test_an_abandoned_refusal_leads_to_no_further_try() -> None:
+    gateway = PaperGateway(script(AddPortMapping=[fault(501)]))
+    await abandon_during(gateway, ADD)
+    assert gateway.actions == [ADD, LOOK]
+
+
+async def test_an_abandoned_call_that_gets_lost_is_taken_back_and_not_repeated() -> None:
+    gateway = PaperGateway()
+    done_but(gateway, CUT)
+    await abandon_during(gateway, ADD, overwrite=False)
+    assert held(gateway) is None
+    assert gateway.actions.count(ADD) == 1
+
+
+async def test_a_mapping_of_another_host_is_never_taken_back() -> None:
+    gateway = PaperGateway(script(AddPortMapping=[answer(ADD)]))
+    theirs = put(gateway, THEIRS)
+    await abandon_during(gateway, ADD)
+    assert held(gateway) == theirs
+
+
+async def test_a_mapping_that_this_program_had_made_before_is_not_taken_back() -> None:
+    gateway, memory = PaperGateway(), Memory()
+    await add(gateway, memory=memory)
+    call = Call(10)
+    call.abandoned = True
+    with pytest.raises(asyncio.CancelledError):
+        await add(gateway, memory=memory, call=call)
+    assert held(gateway) == GRANTED
+    assert call.made is None
+
+
+async def test_a_mapping_that_was_ours_before_this_program_began_is_not_taken_back_by_a_refresh() -> None:
+    gateway = PaperGateway()
+    put(gateway, OURS)
+    await abandon_during(gateway, ADD, overwrite=False)
+    assert held(gateway) == GRANTED
+
+
+async def test_only_what_was_not_there_before_counts_as_made() -> None:
+    gateway, memory = PaperGateway(), Memory()
+    first, second, third = Call(10), Call(10), Call(10)
+    await add(gateway, memory=memory, call=first)
+    await add(gateway, memory=memory, call=second)
+    assert (first.made, second.made) == (GRANTED, None)
+    await add_mapping.delete(gateway.channel(memory=memory), KEY, Call(10))
+    await add(gateway, memory=memory, call=third)
+    assert third.made == GRANTED
+
+
+@pytest.mark.parametrize("patience", [0.0, 0.01])
+async def test_taking_back_is_bounded(patience: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(add_mapping, "SETTLE_TIME", patience)
+    gateway = PaperGateway()
+
+    gateway.respond = lambda call: never_answered() if call.action == LOOK else None
+    await asyncio.wait_for(abandon_during(gateway, ADD), 5)
+    assert gateway.actions == [ADD, LOOK] if patience else [ADD]
+
+
+async def test_a_cancelled_task_takes_back_what_it_may_have_made() -> None:
+    gateway = PaperGateway()
+    arrived = asyncio.Event()
+
+    async def hang(call: ActionCall) -> Reaction:
+        gateway.carry_out(call)
+        arrived.set()
+        return await never_answered()
+
+    gateway.respond = lambda call: hang(call) if call.action == ADD else None
+    task = asyncio.create_task(add(gateway))
+    await arrived.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert held(gateway) is None
+    assert gateway.actions == [ADD, LOOK, DELETE]
+
+
+async def test_a_call_that_waits_for_its_turn_has_sent_nothing_to_take_back() -> None:
+    gateway = PaperGateway()
+    memory = Memory()
+    slots = [await memory.limiter.acquire() for _ in range(4)]
+    call = Call(10)
+    task = asyncio.create_task(add(gateway, memory=memory, call=call))
+    await asyncio.sleep(0)
+    assert not call.committed
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert gateway.calls == []
+    for slot in slots:
+        memory.limiter.release(slot)
+
+
+# Deleting
+
+
+async def test_deleting_takes_one_request() -> None:
+    gateway = PaperGateway()
+    put(gateway, OURS)
+    await delete(gateway)
+    assert gateway.actions == [DELETE]
+    assert held(gateway) is None
+
+
+@pytest.mark.parametrize(
+    ("code", "result"), [(714, UPnPResult.NO_SUCH_ENTRY_IN_ARRAY), (730, UPnPResult.PORT_MAPPING_NOT_FOUND)]
+)
+async def test_what_is_not_there_cannot_be_deleted(code: int, result: UPnPResult) -> None:
+    gateway = PaperGateway(script(DeletePortMapping=[fault(code)]))
+    with pytest.raises(RefusedError) as caught:
+        await delete(gateway)
+    assert (caught.value.result, caught.value.error_code) == (result, code)
+    assert gateway.actions == [DELETE]
+
+
+@pytest.mark.parametrize("code", [402, 501, None])
+async def test_a_vague_refusal_to_delete_what_is_not_there_says_so(code: int | None) -> None:
+    gateway = PaperGateway(script(DeletePortMapping=[fault(code)]))
+    with pytest.raises(RefusedError) as caught:
+        await delete(gateway)
+    assert (caught.value.result, caught.value.error_code) == (UPnPResult.NO_SUCH_ENTRY_IN_ARRAY, code)
+
+
+@pytest.mark.parametrize(
+    ("code", "result"),
+    [(402, UPnPResult.INVALID_ARGS), (501, UPnPResult.ACTION_FAILED), (None, UPnPResult.INVALID_RESPONSE)],
+)
+async def test_a_refusal_to_delete_what_is_there_is_what_it_says(code: int | None, result: UPnPResult) -> None:
+    gateway = PaperGateway(script(DeletePortMapping=[fault(code)]))
+    put(gateway, OURS)
+    with pytest.raises(RefusedError) as caught:
+        await delete(gateway)
+    assert caught.value.result is result
+
+
+async def test_a_refusal_to_delete_is_what_it_says_where_the_gateway_cannot_tell() -> None:
+    gateway = PaperGateway(lambda call: fault(501 if call.action == DELETE else 401))
+    with pytest.raises(RefusedError) as caught:
+        await delete(gateway)
+    assert caught.value.result is UPnPResult.ACTION_FAILED
+
+
+async def test_any_other_refusal_to_delete_is_not_looked_into() -> None:
+    gateway = PaperGateway(script(DeletePortMapping=[fault(606)]))
+    with pytest.raises(RefusedError) as caught:
+        await delete(gateway)
+    assert caught.value.result is UPnPResult.NOT_AUTHORIZED
+    assert gateway.actions == [DELETE]
+
+
+@pytest.mark.parametrize("loss", [CUT, LATE], ids=["cut", "late"])
+@pytest.mark.parametrize("code", [714, 730, 402, 501])
+async def test_not_there_after_a_lost_request_is_success(loss: Exception, code: int) -> None:
+    gateway = PaperGateway(script(DeletePortMapping=[loss, fault(code)]))
+    await delete(gateway)
+
+
+async def test_not_there_after_a_request_that_never_arrived_is_what_it_says() -> None:
+    gateway = PaperGateway(script(DeletePortMapping=[UNREACHED]))
+    with pytest.raises(RefusedError) as caught:
+        await delete(gateway)
+    assert caught.value.error_code == 714
+
+
+@pytest.mark.parametrize("reaction", [EMPTY, PAGE, BROKEN, answer(DELETE, status=500)], ids=repr)
+async def test_a_doubtful_deletion_is_looked_into(reaction: HttpReply) -> None:
+    gateway = PaperGateway()
+    put(gateway, OURS)
+    done_but(gateway, reaction, action=DELETE)
+    await delete(gateway)
+    assert gateway.actions == [DELETE, LOOK]
+
+
+async def test_a_doubtful_deletion_that_did_not_happen_is_reported() -> None:
+    gateway = PaperGateway(script(DeletePortMapping=[PAGE]))
+    put(gateway, OURS)
+    with pytest.raises(InvalidResponseError, match="still there"):
+        await delete(gateway)
+
+
+async def test_a_deletion_that_found_no_control_url_is_reported() -> None:
+    gateway = PaperGateway(script(DeletePortMapping=[HttpReply(404, b"")]))
+    with pytest.raises(InvalidResponseError) as caught:
+        await delete(gateway)
+    assert caught.value.status == 404
+
+
+async def test_undoing_says_nothing_of_failures() -> None:
+    gateway = PaperGateway()
+    await add_mapping.undo(gateway.channel(), GRANTED, Call(10))
+    assert gateway.actions == [DELETE]
+
+
+# What is told of it
+
+
+async def test_every_request_is_an_attempt() -> None:
+    gateway = PaperGateway(script(AddPortMapping=[CUT, fault(718), fault(501)]))
+    call = Call(10)
+    await add(gateway, call=call)
+    told = [(attempt.action, attempt.error_code, attempt.result) for attempt in call.attempts]
+    assert told == [
+        (ADD, None, UPnPResult.SOCKET_ERROR),
+        (ADD, 718, UPnPResult.CONFLICT_WITH_OTHER_MAPPING),
+        (DELETE, 714, UPnPResult.NO_SUCH_ENTRY_IN_ARRAY),
+        (ADD, 501, UPnPResult.ACTION_FAILED),
+        (ADD, None, UPnPResult.SUCCESS),
+    ]
+    assert all(isinstance(attempt, Attempt) for attempt in call.attempts)
+    assert call.attempts[0].arguments["NewLeaseDuration"] == "3600"
+    assert call.attempts[-1].arguments["NewLeaseDuration"] == "0"

@@ -1,0 +1,128 @@
+"""A range of ports is deleted in one go, or one by one; what is not in it stays."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from aioigd import DeadlineError, IGDError, PortMapper, PortMapping, RefusedError, UPnPResult
+from aioigd.core.calls import Call
+from aioigd.testing import EmulatedGateway
+from aioigd.testing.http import End, Transmission
+from aioigd.testing.igd import ActionCall
+from aioigd.upnp import delete_mapping
+from aioigd.upnp.net.http import HttpReply
+from aioigd.upnp.soap_client import Memory
+
+from ..support import CUT, THEIRS, PaperGateway, Reaction, fault, odd
+
+pytestmark = [pytest.mark.usefixtures("nothing_is_left"), pytest.mark.one_loop]
+
+RANGE, DELETE = "DeletePortMappingRange", "DeletePortMapping"
+
+
+def paper(version: int, *ports: int) -> PaperGateway:
+    gateway = PaperGateway(version=version)
+    for port in ports:
+        gateway.table.put(PortMapping(port, port, THEIRS, "TCP"))
+    return gateway
+
+
+async def delete(gateway: PaperGateway, memory: Memory | None = None) -> list[int]:
+    """Delete TCP ports 10 to 20, and return those that are left."""
+    await delete_mapping.delete_range(gateway.channel(memory=memory), 10, 20, "TCP", Call(10))
+    return [key.external_port for key in gateway.table.entries()]
+
+
+async def test_a_gateway_of_version_2_does_it_in_one_go() -> None:
+    gateway = paper(2, 9, 10, 15, 20, 21)
+    assert await delete(gateway) == [9, 21]
+    assert gateway.actions == [RANGE]
+
+
+@pytest.mark.parametrize("code", [401, 602])
+async def test_one_by_one_where_the_gateway_cannot(code: int) -> None:
+    gateway = paper(2, 9, 10, 15, 20, 21)
+    gateway.respond = lambda call: fault(code) if call.action == RANGE else None
+    assert await delete(gateway) == [9, 21]
+    assert gateway.actions.count(DELETE) == 3
+
+
+async def test_one_by_one_in_version_1() -> None:
+    gateway = paper(1, 9, 10, 15, 20, 21)
+    gateway.table.put(PortMapping(12, 12, THEIRS, "UDP"))
+    assert await delete(gateway) == [9, 21, 12]
+    assert RANGE not in gateway.actions
+
+
+@pytest.mark.parametrize("version", [1, 2])
+async def test_an_empty_range_is_an_error(version: int) -> None:
+    with pytest.raises(IGDError) as caught:
+        await delete(paper(version, 9, 21))
+    assert caught.value.result is UPnPResult.PORT_MAPPING_NOT_FOUND
+
+
+async def test_a_refusal_is_reported_after_all_were_tried() -> None:
+    gateway = paper(1, 10, 11, 12)
+    stuck = {"NewExternalPort": "11"}
+    gateway.respond = lambda call: (
+        fault(606) if call.action == DELETE and stuck.items() <= dict(call.arguments).items() else None
+    )
+    with pytest.raises(RefusedError) as caught:
+        await delete(gateway)
+    assert caught.value.result is UPnPResult.NOT_AUTHORIZED
+    assert [key.external_port for key in gateway.table.entries()] == [11]
+
+
+async def test_a_refused_range_is_not_deleted_one_by_one() -> None:
+    gateway = paper(2, 10)
+    gateway.respond = lambda _: fault(606)
+    with pytest.raises(RefusedError):
+        await delete(gateway)
+    assert gateway.actions == [RANGE]
+
+
+async def test_a_range_that_was_deleted_before_its_reply_was_lost_is_deleted() -> None:
+    gateway, left = paper(2, 10), [CUT]
+
+    def respond(call: ActionCall) -> Reaction | None:
+        if left:
+            gateway.carry_out(call)
+            return left.pop()
+        return None
+
+    gateway.respond = respond
+    assert await delete(gateway) == []
+    assert gateway.actions == [RANGE, RANGE]
+
+
+async def test_a_doubtful_success_is_made_sure_of() -> None:
+    gateway = paper(2, 10, 11)
+    gateway.respond = lambda call: HttpReply(200, b"") if call.action == RANGE else None
+    assert await delete(gateway) == []
+
+
+async def test_what_is_deleted_is_not_remembered() -> None:
+    memory = Memory()
+    for port in (9, 10):
+        mapping = PortMapping(port, port, THEIRS, "TCP")
+        memory.made[mapping.key] = mapping
+    await delete(paper(2, 10), memory)
+    assert [key.external_port for key in memory.made] == [9]
+
+
+async def test_a_gateway_that_hangs_is_given_up_after_the_calls_own_time() -> None:
+    hangs = odd(intercept=lambda exchange: Transmission((), End.HANG) if exchange.action == DELETE else None)
+    async with (
+        EmulatedGateway(hangs, address=None) as router,
+        PortMapper(location=router.location, timeout=0.5) as mapper,
+    ):
+        for port in range(10, 40):
+            router.add_mapping(port, proto="TCP")
+        gateway = await mapper.get_gateway()
+        loop = asyncio.get_running_loop()
+        before = loop.time()
+        with pytest.raises(DeadlineError):
+            await gateway.delete_port_mapping_range(10, 40, "TCP")
+        assert loop.time() - before < 1.0

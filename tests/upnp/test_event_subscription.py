@@ -1,0 +1,143 @@
+"""A subscription is renewed at half its time, made again where it was forgotten, and cancelled in the end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+import pytest
+
+from aioigd import Device, TransportError
+from aioigd.errors import Fate
+from aioigd.upnp import event_subscription
+from aioigd.upnp.event_subscription import Events
+from aioigd.upnp.net.http import HttpClient, HttpReply
+from aioigd.upnp.wire.url import HttpUrl
+
+from ..leases.virtual import run
+
+DEVICE = Device(event_urls=("http://127.0.0.1:9/evt",), igd_our_addr="127.0.0.1")
+ELSEWHERE = Device(event_urls=("http://127.0.0.1:10/evt",), igd_our_addr="127.0.0.1")
+
+
+class Publisher(HttpClient):
+    """A gateway that grants subscriptions, in the place of the HTTP client; ``said`` is what it was asked."""
+
+    def __init__(self, *statuses: int, seconds: int = 100) -> None:
+        super().__init__()
+        self.statuses = list(statuses)
+        self.seconds = seconds
+        self.said: list[str] = []
+        self.times: list[float] = []
+        self.serial = 0
+
+    async def request(
+        self,
+        method: str,
+        url: HttpUrl,
+        *,
+        deadline: float,
+        source: str = "",
+        headers: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+        repeatable: bool = True,
+    ) -> HttpReply:
+        sid = (headers or {}).get("SID", "")
+        kind = "new" if method == "SUBSCRIBE" and not sid else method
+        self.said.append(" ".join(filter(None, [kind, sid, str(url.port) if url.port != 9 else ""])))
+        self.times.append(asyncio.get_running_loop().time())
+        status = self.statuses.pop(0) if self.statuses else 200
+        if not status:
+            raise TransportError("nobody there", Fate.UNREACHED)
+        self.serial += not sid
+        return HttpReply(
+            status, b"", headers={"SID": sid or f"uuid:{self.serial}", "TIMEOUT": f"Second-{self.seconds}"}
+        )
+
+
+def heard(publisher: Publisher, seconds: float, *then: tuple[Device | None, bool]) -> list[str]:
+    """Follow the device for some seconds, then others, each for a moment; return what the publisher was asked."""
+
+    async def main() -> None:
+        events = Events(publisher, lambda: None)
+        events.follow(DEVICE, anew=False)
+        await asyncio.sleep(seconds)
+        for device, anew in then:
+            events.follow(device, anew=anew)
+            await asyncio.sleep(1.0)
+        await events.close()
+
+    run(main())
+    return publisher.said
+
+
+BYE = "UNSUBSCRIBE uuid:1"
+RENEWAL = "SUBSCRIBE uuid:1"
+
+
+@pytest.mark.parametrize("seconds", [100, 1800, 86_400])
+def test_it_is_renewed_at_half_its_time(seconds: int) -> None:
+    publisher = Publisher(seconds=seconds)
+    assert heard(publisher, 2.1 * seconds) == ["new", *[RENEWAL] * 4, BYE]
+    assert publisher.times[:5] == pytest.approx([number * seconds / 2 for number in range(5)], abs=0.1)
+
+
+@pytest.mark.parametrize("status", [412, 500, 0])
+def test_a_renewal_that_fails_is_a_new_subscription_at_once(status: int) -> None:
+    publisher = Publisher(200, status)
+    heard(publisher, 51.0)
+    assert publisher.said[:3] == ["new", RENEWAL, "new"]
+    assert publisher.said[-1].startswith("UNSUBSCRIBE uuid:")
+
+
+def test_a_gateway_that_once_had_events_is_asked_again_later() -> None:
+    publisher = Publisher(200, 412, 503, 0)
+    heard(publisher, 51.0 + 2 * event_subscription._PAUSE)
+    assert publisher.said[:5] == ["new", RENEWAL, "new", "new", "new"]
+    assert publisher.times[3] - publisher.times[2] == pytest.approx(event_subscription._PAUSE, abs=0.1)
+
+
+@pytest.mark.parametrize("status", [404, 501, 0])
+def test_one_that_never_had_any_is_asked_once(status: int) -> None:
+    assert heard(Publisher(status), 100_000.0) == ["new"]
+
+
+@pytest.mark.parametrize(
+    ("device", "anew", "said"),
+    [
+        (DEVICE, False, ["new", BYE]),
+        (DEVICE, True, ["new", "new", BYE, "UNSUBSCRIBE uuid:2"]),
+        (ELSEWHERE, False, ["new", "new 10", BYE, "UNSUBSCRIBE uuid:2 10"]),
+        (None, False, ["new", BYE]),
+        (Device(), False, ["new", BYE]),
+    ],
+)
+def test_it_follows_the_gateway(device: Device | None, anew: bool, said: list[str]) -> None:
+    assert sorted(heard(Publisher(), 1.0, (device, anew))) == sorted(said)
+
+
+def test_where_it_cannot_listen_it_asks_for_nothing() -> None:
+    async def main() -> None:
+        publisher = Publisher()
+        events = Events(publisher, lambda: None)
+        events.follow(Device(event_urls=DEVICE.event_urls, igd_our_addr="192.0.2.1"), anew=False)
+        await asyncio.sleep(1.0)
+        await events.close()
+        assert publisher.said == []
+
+    run(main())
+
+
+def test_only_what_differs_and_is_of_interest_is_told() -> None:
+    told: list[int] = []
+    hear = event_subscription._Telling(lambda: told.append(1))
+    for values, is_first, number in (
+        ({"externalipaddress": "1.2.3.4", "connectionstatus": "Connected"}, True, 0),
+        ({"externalipaddress": "1.2.3.4"}, False, 0),
+        ({"portmappingnumberofentries": "3"}, False, 0),
+        ({"externalipaddress": "5.6.7.8"}, False, 1),
+        ({"connectionstatus": "Disconnected"}, False, 2),
+        ({"externalipaddress": "9.9.9.9"}, True, 2),
+    ):
+        hear(values, is_first)
+        assert len(told) == number

@@ -1,0 +1,298 @@
+"""The table in the docstring of aioigd.upnp.fallback, row by row, and what must hold for any gateway."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aioigd.models import MAX_DURATION, MappingKey, MappingRequest, Proto, Terms
+from aioigd.upnp.fallback import (
+    HOUR,
+    MAX_PLAIN,
+    WEEK,
+    Desc,
+    Failure,
+    Habits,
+    Lease,
+    next_terms,
+    plain,
+    remember,
+    variants,
+)
+
+NO_HABITS = Habits()
+MONTH = 30 * 86400
+HOPELESS = [401, 403, 606, 713, 714, 715, 716, 724, 726, 727, 728, 729, 730, 732, 733]
+VAGUE = [402, 501, 600, 601, 605, 700, 799, 899, 0, -911, 12345, None]
+
+Gateway = Callable[[Terms], int | bool | None]
+"""What a gateway says to terms: True for yes, or an error code, None for a fault without one."""
+
+
+def request(desc: str = "my server", duration: int = 3600, *, port: int = 8080, proto: Proto = "TCP") -> MappingRequest:
+    return MappingRequest(MappingKey(port, proto), port, "", Terms(desc, duration))
+
+
+def negotiate(
+    asked: MappingRequest, gateway: Gateway, habits: Habits = NO_HABITS
+) -> tuple[list[Terms], Terms | None, Habits]:
+    """Return all terms that were tried, the terms that were granted, and the habits then."""
+    failures: list[Failure] = []
+    while step := next_terms(asked, failures, habits):
+        assert len(failures) < 20, "it does not end"
+        granted, terms = step
+        verdict = gateway(terms)
+        if verdict is True:
+            return [*(failure.terms for failure in failures), terms], terms, remember(habits, granted, asked)
+        failures.append(Failure(terms, verdict))
+    return [failure.terms for failure in failures], None, habits
+
+
+def never(code: int | None) -> Gateway:
+    return lambda _: code
+
+
+def only(good: Callable[[Terms], bool], code: int | None = 402) -> Gateway:
+    return lambda terms: good(terms) or code
+
+
+def test_what_was_asked_for_is_tried_first() -> None:
+    tried, granted, habits = negotiate(request(), never(True))
+    assert tried == [granted] == [Terms("my server", 3600)]
+    assert habits == Habits()
+
+
+# The rows of the table
+
+
+def test_725_leads_to_no_lease() -> None:
+    tried, granted, habits = negotiate(request(), only(lambda terms: terms.duration == 0, 725))
+    assert tried == [Terms("my server", 3600), Terms("my server", 0)]
+    assert granted == Terms("my server", 0)
+    assert habits == Habits(lease=Lease.NONE)
+
+
+def test_after_725_no_lease_is_ever_tried_again() -> None:
+    answers = iter([725])
+    tried, _, _ = negotiate(request("Ä server", MONTH), lambda _: next(answers, 402))
+    assert [terms.duration for terms in tried] == [MONTH, 0, 0, 0]
+    assert [terms.desc for terms in tried] == ["Ä server", "Ä server", "A server", ""]
+
+
+@pytest.mark.parametrize("code", VAGUE)
+def test_a_vague_refusal_leads_to_every_sacrifice_once_the_least_first(code: int | None) -> None:
+    tried, granted, habits = negotiate(request("Ä server", MONTH), never(code))
+    assert granted is None
+    assert habits == Habits()
+    assert tried == [
+        Terms("Ä server", MONTH),
+        Terms("Ä server", 0),
+        Terms("Ä server", WEEK),
+        Terms("A server", MONTH),
+        Terms("", MONTH),
+        Terms("Ä server", HOUR),
+        Terms("A server", 0),
+        Terms("", 0),
+        Terms("A server", WEEK),
+        Terms("", WEEK),
+        Terms("A server", HOUR),
+        Terms("", HOUR),
+    ]
+
+
+@pytest.mark.parametrize("code", VAGUE)
+def test_where_no_lease_was_asked_for_a_week_is_tried(code: int | None) -> None:
+    tried, granted, habits = negotiate(request(duration=0), only(lambda terms: terms.duration > 0, code))
+    assert tried == [Terms("my server", 0), Terms("my server", WEEK)]
+    assert granted == Terms("my server", WEEK)
+    assert habits == Habits(lease=Lease.WEEK)
+
+
+@pytest.mark.parametrize("code", VAGUE)
+def test_an_empty_description_is_replaced_by_a_plain_one(code: int | None) -> None:
+    tried, granted, habits = negotiate(request("", 0), only(lambda terms: terms.desc != "", code))
+    assert granted == Terms("aioigd", 0)
+    assert tried == [Terms("", 0), Terms("", WEEK), Terms("aioigd", 0)]
+    assert habits == Habits(desc=Desc.PLAIN)
+
+
+@pytest.mark.parametrize("code", VAGUE)
+def test_lease_and_description_may_both_have_to_go(code: int | None) -> None:
+    _, granted, habits = negotiate(request(), only(lambda terms: terms == ("", 0), code))
+    assert granted == Terms("", 0)
+    assert habits == Habits(Lease.NONE, Desc.NONE)
+
+
+def test_a_lease_over_a_week_is_cut_to_a_week_where_shorter_ones_are_taken() -> None:
+    _, granted, habits = negotiate(request(duration=MONTH), only(lambda terms: 0 < terms.duration <= WEEK))
+    assert granted == Terms("my server", WEEK)
+    assert habits == Habits(lease=Lease.WEEK)
+
+
+def test_718_leads_to_one_description_that_names_the_port_and_no_further() -> None:
+    tried, granted, _ = negotiate(request(duration=MONTH), never(718))
+    assert granted is None
+    assert tried == [Terms("my server", MONTH), Terms("my server TCP 8080", MONTH)]
+
+
+def test_a_gateway_that_compares_descriptions_only_gets_different_ones() -> None:
+    def gateway(terms: Terms) -> int | bool:
+        return 718 if terms.desc == "my server" else True
+
+    _, granted, habits = negotiate(request(), gateway)
+    assert granted == Terms("my server TCP 8080", 3600)
+    assert habits == Habits(desc=Desc.UNIQUE)
+    tried, granted, _ = negotiate(request(proto="UDP"), gateway, habits)
+    assert tried == [granted] == [Terms("my server UDP 8080", 3600)]
+
+
+def test_718_and_725_are_both_served() -> None:
+    def gateway(terms: Terms) -> int | bool:
+        return 725 if terms.duration else 718 if terms.desc == "my server" else True
+
+    _, granted, _ = negotiate(request(), gateway)
+    assert granted == Terms("my server TCP 8080", 0)
+
+
+def test_718_after_a_description_of_its_own_is_the_end() -> None:
+    tried, _, _ = negotiate(request(), never(718), Habits(desc=Desc.UNIQUE))
+    assert tried == [Terms("my server TCP 8080", 3600)]
+
+
+@pytest.mark.parametrize("code", HOPELESS)
+def test_after_a_code_that_no_other_terms_could_help_nothing_is_tried(code: int) -> None:
+    tried, granted, _ = negotiate(request("Ä", MONTH), never(code))
+    assert (tried, granted) == ([Terms("Ä", MONTH)], None)
+
+
+@pytest.mark.parametrize("code", HOPELESS)
+def test_a_hopeless_code_ends_a_negotiation_that_has_begun(code: int) -> None:
+    answers: list[int | None] = [402, None, code]
+    tried, _, _ = negotiate(request("Ä", MONTH), lambda terms: answers.pop(0))
+    assert len(tried) == 3
+
+
+# What is remembered
+
+
+@pytest.mark.parametrize(
+    ("gateway", "first"),
+    [
+        pytest.param(only(lambda terms: terms.duration == 0, 725), Terms("other", 0), id="no leases"),
+        pytest.param(only(lambda terms: 0 < terms.duration <= WEEK), Terms("other", WEEK), id="leases of a week"),
+        pytest.param(only(lambda terms: 0 < terms.duration <= 86_400), Terms("other", HOUR), id="leases of a day"),
+        pytest.param(only(lambda terms: terms.desc == "", 501), Terms("", MONTH), id="no description"),
+        pytest.param(only(lambda terms: terms == ("", 0), None), Terms("", 0), id="neither"),
+    ],
+)
+def test_the_next_request_begins_with_what_was_learned(gateway: Gateway, first: Terms) -> None:
+    _, granted, habits = negotiate(request("my server", MONTH), gateway)
+    assert granted is not None
+    tried, _, later = negotiate(request("other", MONTH, port=8081), gateway, habits)
+    assert tried == [first]
+    assert later == habits
+
+
+@pytest.mark.parametrize("habit", [Habits(lease=Lease.NONE), Habits(lease=Lease.WEEK), Habits(desc=Desc.PLAIN)])
+def test_a_habit_survives_a_success_that_says_nothing_about_it(habit: Habits) -> None:
+    asked = request("plain", 0 if habit.lease is Lease.NONE else WEEK)
+    tried, granted, habits = negotiate(asked, never(True), habit)
+    assert tried == [granted] == [asked.terms]
+    assert habits == habit
+
+
+def test_a_habit_that_was_a_coincidence_is_given_up() -> None:
+    tried, granted, habits = negotiate(request(), only(lambda terms: terms.duration == 3600), Habits(lease=Lease.NONE))
+    assert tried == [Terms("my server", 0), Terms("my server", 3600)]
+    assert granted == Terms("my server", 3600)
+    assert habits == Habits()
+
+
+def test_giving_up_one_habit_leaves_the_other() -> None:
+    both = Habits(Lease.NONE, Desc.NONE)
+    _, granted, habits = negotiate(request(), only(lambda terms: terms.duration == 0 and terms.desc != ""), both)
+    assert granted == Terms("my server", 0)
+    assert habits == Habits(lease=Lease.NONE)
+
+
+# Descriptions
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("my server", "my server"),
+        ("Crème brûlée", "Creme brulee"),
+        ("a-b_c.d/e", "a b c d e"),
+        ("日本語", "aioigd"),
+        ("", "aioigd"),
+        ("  &<>  ", "aioigd"),
+        ("x" * 100, "x" * MAX_PLAIN),
+        ("x" * 30 + " yyy", "x" * 30),
+    ],
+)
+def test_a_plain_description_has_only_what_every_router_takes(text: str, expected: str) -> None:
+    assert plain(text) == expected
+
+
+@given(st.text(max_size=200))
+def test_any_text_has_a_plain_description(text: str) -> None:
+    short = plain(text)
+    assert 0 < len(short) <= MAX_PLAIN
+    assert all(character.isascii() and (character.isalnum() or character == " ") for character in short)
+    assert short == short.strip()
+    assert plain(short) == short
+
+
+# For any request and any gateway
+
+requests = st.builds(
+    request,
+    st.one_of(st.just(""), st.just("plain"), st.text(max_size=40)),
+    st.one_of(st.sampled_from([0, 1, WEEK - 1, WEEK, WEEK + 1, MAX_DURATION]), st.integers(0, MAX_DURATION)),
+    port=st.integers(1, 65535),
+    proto=st.sampled_from(["TCP", "UDP"]),
+)
+all_habits = st.builds(Habits, st.sampled_from(Lease), st.sampled_from(Desc))
+codes = st.one_of(st.none(), st.sampled_from([*HOPELESS, 402, 501, 718, 725]), st.integers(-2000, 2000))
+
+
+@given(requests, all_habits, st.lists(codes, min_size=30, max_size=30))
+def test_whatever_a_gateway_says_it_ends_and_repeats_nothing(
+    asked: MappingRequest, habits: Habits, said: list[int | None]
+) -> None:
+    answers = iter(said)
+    tried, _, _ = negotiate(asked, lambda _: next(answers), habits)
+    assert 1 <= len(tried) <= 16
+    assert len(set(tried)) == len(tried)
+    assert all(code not in HOPELESS for code in said[: len(tried) - 1])
+    assert all(0 <= terms.duration <= max(asked.terms.duration, WEEK) for terms in tried)
+
+
+@given(requests, all_habits, st.sampled_from(Lease), st.sampled_from(Desc), st.sampled_from([402, 501, None, -911]))
+def test_whatever_a_gateway_insists_on_is_found_and_then_takes_one_request(
+    asked: MappingRequest, habits: Habits, lease: Lease, desc: Desc, code: int | None
+) -> None:
+    # Descriptions with the port in them are only for those that compare descriptions, and say so with 718.
+    choice = Habits(lease, Desc.NONE if desc is Desc.UNIQUE else desc)
+    wanted = next(variants(asked, choice))[1]
+    _, granted, learned = negotiate(asked, lambda terms: terms == wanted or code, habits)
+    assert granted == wanted
+    assert next_terms(asked, (), learned) == (learned, wanted)
+
+
+@given(requests, all_habits)
+def test_a_gateway_that_grants_everything_teaches_nothing(asked: MappingRequest, habits: Habits) -> None:
+    tried, _, learned = negotiate(asked, never(True), habits)
+    assert len(tried) == 1
+    assert learned == habits
+
+
+@given(requests, all_habits)
+def test_the_variants_of_a_request_are_all_different(asked: MappingRequest, habits: Habits) -> None:
+    offered = [terms for _, terms in variants(asked, habits)]
+    assert len(offered) == len(set(offered))
+    assert asked.terms in offered

@@ -1,0 +1,578 @@
+"""The search for a gateway: whom it finds, when it is over, and what it may cost on a network full of liars."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, ExitStack, contextmanager
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from aioigd import DeadlineError, Device, DiscoveryError, IGDError, IGDStatus, TransportError, UPnPResult
+from aioigd.core.finder import Finder
+from aioigd.net.interfaces import Interface
+from aioigd.testing import EmulatedGateway, Quirk, loopback_address
+from aioigd.testing.device import Device as Tree
+from aioigd.testing.device import Site
+from aioigd.testing.http import HttpRequest, Response
+from aioigd.testing.ssdp import Datagram, Message, Search
+from aioigd.upnp import search as search_module
+from aioigd.upnp.net.http import HttpClient
+from aioigd.upnp.search import MAX_DEVICES, SearchOptions
+
+from ..support import NOTHING, Canary, Neighbour, answer, description, odd, page
+
+pytestmark = [pytest.mark.usefixtures("nothing_is_left"), pytest.mark.one_loop]
+
+
+@pytest.fixture
+async def http() -> AsyncIterator[HttpClient]:
+    client = HttpClient()
+    yield client
+    await client.close()
+
+
+def finder(http: HttpClient, source: str | None, **options: Any) -> Finder:
+    return Finder(http, SearchOptions(source_address=source, **options))
+
+
+async def find(http: HttpClient, source: str | None, timeout: float = 5, **options: Any) -> Device:
+    return (await finder(http, source, **options).find_gateway(timeout))[0]
+
+
+def elapsed() -> Any:
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    return lambda: loop.time() - began
+
+
+def announcing(*locations: str) -> Quirk[[]]:
+    """A gateway that says it is elsewhere; ``{port}`` stands for its real port."""
+
+    def replies(_: Search, messages: list[Message], site: Site) -> Iterator[Message]:
+        for message in messages:
+            for location in locations:
+                yield message.having("LOCATION", location.format(port=site.port))
+
+    return odd(replies=replies)
+
+
+def media_server() -> Quirk[[]]:
+    def change(tree: Tree, _: Site) -> Tree:
+        return replace(tree, device_type="urn:schemas-upnp-org:device:MediaServer:1", devices=())
+
+    return odd(device=change)
+
+
+# On a quiet network
+
+
+async def test_a_gateway_is_found_with_one_round_of_searches_and_one_request(
+    http: HttpClient, gateway: EmulatedGateway
+) -> None:
+    device, devices = await finder(http, gateway.address).find_gateway(5)
+    assert devices == [device]
+    assert device.description_url == gateway.location
+    assert device.igd_our_addr == gateway.address
+    assert device.service_type == "urn:schemas-upnp-org:device:InternetGatewayDevice:1"
+    assert device.server
+    assert gateway.search_rounds == 1
+    assert gateway.count("GET") == 1
+    assert gateway.count("POST") == 0
+
+
+async def test_the_search_is_over_as_soon_as_a_gateway_is_certain(http: HttpClient, gateway: EmulatedGateway) -> None:
+    took = elapsed()
+    await find(http, gateway.address, 60)
+    assert took() < 2
+
+
+async def test_a_gateway_that_misses_the_first_searches_is_found_by_a_later_one(http: HttpClient) -> None:
+    heard: list[str] = []
+
+    def hears(search: Search) -> bool:
+        heard.append(search.target)
+        return heard.count("upnp:rootdevice") > 2
+
+    async with EmulatedGateway(odd(hears=hears), address=None) as gateway:
+        assert (await find(http, gateway.address, 5)).is_valid_gateway()
+        assert gateway.search_rounds >= 2
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "urn:schemas-upnp-org:device:InternetGatewayDevice:1",
+        "upnp:rootdevice",
+        "urn:schemas-upnp-org:service:WANIPConnection:1",
+        "ssdp:all",
+    ],
+)
+async def test_a_gateway_that_answers_to_one_target_only_is_found(http: HttpClient, target: str) -> None:
+    async with EmulatedGateway(odd(hears=lambda search: search.target == target), address=None) as gateway:
+        assert (await find(http, gateway.address, 3)).is_valid_gateway()
+
+
+async def test_a_gateway_that_answers_from_another_port_and_late_is_found(http: HttpClient) -> None:
+    def datagrams(_: Search, given: list[Datagram], __: Site) -> list[Datagram]:
+        return [replace(datagram, delay=0.3, other_port=True) for datagram in given]
+
+    async with EmulatedGateway(odd(datagrams=datagrams), address=None) as gateway:
+        assert (await find(http, gateway.address)).is_valid_gateway()
+
+
+async def test_nobody_at_all_is_no_devices(http: HttpClient, address: str) -> None:
+    took = elapsed()
+    with pytest.raises(DiscoveryError) as caught:
+        await find(http, address, 0.3)
+    assert caught.value.result is UPnPResult.NO_DEVICES
+    assert 0.25 < took() < 2
+
+
+async def test_others_but_no_gateway_is_no_gateway_and_says_who_they_were(http: HttpClient) -> None:
+    async with EmulatedGateway(media_server(), address=None, friendly_name="The telly") as telly:
+        with pytest.raises(DiscoveryError, match="The telly: NO_IGD") as caught:
+            await find(http, telly.address, 0.5)
+        assert caught.value.result is UPnPResult.NO_GATEWAY
+
+
+async def test_a_location_that_cannot_be_followed_is_no_gateway(http: HttpClient) -> None:
+    async with EmulatedGateway(announcing("https://192.168.1.1/", "file:///etc/passwd"), address=None) as liar:
+        with pytest.raises(DiscoveryError) as caught:
+            await find(http, liar.address, 0.3)
+        assert caught.value.result is UPnPResult.NO_GATEWAY
+        assert liar.count("GET") == 0
+
+
+async def test_where_nothing_can_be_sent_it_is_a_socket_error(http: HttpClient) -> None:
+    with pytest.raises(TransportError, match=r"no interface of this machine has the address 192\.0\.2\.77") as caught:
+        await find(http, "192.0.2.77")
+    assert caught.value.result is UPnPResult.SOCKET_ERROR
+
+
+async def test_the_search_can_be_sent_from_a_port_of_ones_choice(http: HttpClient, gateway: EmulatedGateway) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
+        free.bind((gateway.address, 0))
+        port = free.getsockname()[1]
+    await find(http, gateway.address, local_port=port)
+    assert {request.sender for request in gateway.requests if request.kind == "M-SEARCH"} == {(gateway.address, port)}
+
+
+async def test_a_port_that_is_taken_is_a_socket_error(http: HttpClient, gateway: EmulatedGateway) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+        taken.bind((gateway.address, 0))
+        with pytest.raises(TransportError, match="no search can be sent from here"):
+            await find(http, gateway.address, local_port=taken.getsockname()[1])
+
+
+# Among others
+
+
+async def test_other_devices_that_answer_first_do_not_matter(http: HttpClient) -> None:
+    with loopback_address() as here:
+        async with AsyncExitStack() as network:
+            for number in range(3):
+                await network.enter_async_context(
+                    EmulatedGateway(media_server(), address=here, friendly_name=f"telly {number}")
+                )
+            dead = await network.enter_async_context(EmulatedGateway(announcing(f"http://{here}:1/"), address=here))
+            late = odd(datagrams=lambda _, given, __: [replace(datagram, delay=0.2) for datagram in given])
+            gateway = await network.enter_async_context(EmulatedGateway(late, address=here))
+            device, devices = await finder(http, here).find_gateway(5)
+            assert device.description_url == gateway.location
+            assert devices[0] == device
+            assert sorted(other.igd_status for other in devices[1:]) == [
+                IGDStatus.HTTP_ERROR,
+                *[IGDStatus.NO_IGD] * 3,
+            ]
+            assert dead.count("GET") == 0
+
+
+async def test_a_device_that_hangs_does_not_hold_up_the_others(http: HttpClient) -> None:
+    with loopback_address() as here:
+        hanging = odd(intercept=lambda _: Response(delay=60))
+        late = odd(datagrams=lambda _, given, __: [replace(datagram, delay=0.2) for datagram in given])
+        async with EmulatedGateway(hanging, address=here), EmulatedGateway(late, address=here) as gateway:
+            took = elapsed()
+            assert (await find(http, here, 20)).description_url == gateway.location
+            assert took() < 5
+
+
+async def test_a_device_whose_description_could_not_be_read_is_read_again_when_it_answers_again(
+    http: HttpClient,
+) -> None:
+    left = [NOTHING] * 2
+    quirk = odd(transmission=lambda _, given: left.pop() if left else given)
+    async with EmulatedGateway(quirk, address=None) as gateway:
+        assert (await find(http, gateway.address)).is_valid_gateway()
+        assert gateway.count("GET") > 2
+
+
+async def test_a_description_that_is_never_served_is_asked_for_three_times(http: HttpClient) -> None:
+    async with EmulatedGateway(odd(transmission=lambda _, __: NOTHING), address=None) as gateway:
+        with pytest.raises(DiscoveryError) as caught:
+            await find(http, gateway.address, 1.2)
+        assert caught.value.result is UPnPResult.NO_GATEWAY
+        assert gateway.count("GET") == 2 * 3  # aiohttp asks once more by itself where a connection just ends
+
+
+# Where a LOCATION leads
+
+
+@pytest.mark.parametrize("host", ["localhost", "[::1]", "169.254.1.1", "gateway.example", "{canary}", "0177.0.0.1"])
+async def test_only_the_host_that_answered_is_asked_whatever_it_says(
+    http: HttpClient, canary: Canary, host: str
+) -> None:
+    named = host.format(canary=canary.address)
+    async with EmulatedGateway(announcing(f"http://{named}:{{port}}/rootDesc.xml"), address=None) as gateway:
+        assert (await find(http, gateway.address)).description_url == gateway.location
+
+
+async def test_a_location_at_a_foreign_port_is_looked_for_at_the_sender(http: HttpClient, canary: Canary) -> None:
+    async with EmulatedGateway(announcing(canary.location), address=None) as liar:
+        with pytest.raises(DiscoveryError):
+            await find(http, liar.address, 0.3)
+        assert not canary.is_touched
+
+
+# A given location
+
+
+async def test_a_given_location_is_read_without_a_search(http: HttpClient, gateway: EmulatedGateway) -> None:
+    device = await find(http, gateway.address, location=gateway.location)
+    assert device.is_valid_gateway()
+    assert [request.kind for request in gateway.requests] == ["GET"]
+
+
+async def test_our_address_towards_a_given_location_is_found_out(http: HttpClient) -> None:
+    async with EmulatedGateway() as gateway:
+        device = await find(http, None, location=gateway.location.replace("127.0.0.1", "localhost"))
+        assert device.igd_our_addr == "127.0.0.1"
+        assert device.description_url == gateway.location
+
+
+async def test_a_survey_of_a_given_location_is_over_when_it_has_been_read(
+    http: HttpClient, gateway: EmulatedGateway
+) -> None:
+    took = elapsed()
+    (device,) = await finder(http, gateway.address, location=gateway.location).survey(30, 2, "")
+    assert device.service_type == "urn:schemas-upnp-org:device:InternetGatewayDevice:1"
+    assert took() < 5
+
+
+async def test_a_given_location_where_nobody_listens_is_a_socket_error(http: HttpClient, address: str) -> None:
+    with pytest.raises(TransportError) as caught:
+        await find(http, address, location=f"http://{address}:9/")
+    assert caught.value.result is UPnPResult.SOCKET_ERROR
+
+
+@pytest.mark.parametrize("timeout", [0.2, 0.5])
+async def test_a_given_location_that_hangs_is_a_deadline(
+    http: HttpClient, gateway: EmulatedGateway, timeout: float
+) -> None:
+    gateway.hang()
+    took = elapsed()
+    with pytest.raises(DeadlineError):
+        await find(http, gateway.address, timeout, location=gateway.location)
+    assert took() < timeout + 1
+
+
+async def test_a_given_location_with_something_else_is_an_invalid_response(http: HttpClient) -> None:
+    async with EmulatedGateway(odd(intercept=lambda _: page("<html/>")), address=None) as gateway:
+        with pytest.raises(IGDError) as caught:
+            await find(http, gateway.address, location=gateway.location)
+        assert caught.value.result is UPnPResult.INVALID_RESPONSE
+
+
+async def test_a_given_location_of_another_device_is_no_gateway(http: HttpClient) -> None:
+    async with EmulatedGateway(media_server(), address=None) as telly:
+        with pytest.raises(DiscoveryError) as caught:
+            await find(http, telly.address, location=telly.location)
+        assert caught.value.result is UPnPResult.NO_GATEWAY
+
+
+async def test_a_name_that_is_not_known_is_a_socket_error(http: HttpClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def unknown(*_: object, **__: object) -> object:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", unknown)
+    with pytest.raises(TransportError, match="Name or service not known"):
+        await find(http, None, location="http://router.example/desc.xml")
+
+
+async def test_a_name_that_cannot_be_one_is_a_socket_error(http: HttpClient) -> None:
+    with pytest.raises(TransportError, match="cannot be resolved"):
+        await find(http, None, location=f"http://{'a' * 100}/desc.xml")
+
+
+async def test_a_name_that_takes_too_long_is_a_deadline(http: HttpClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def slow(*_: object, **__: object) -> object:
+        await asyncio.sleep(60)
+        return []
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", slow)
+    with pytest.raises(DeadlineError):
+        await asyncio.wait_for(find(http, None, 0.1, location="http://router.example/desc.xml"), 5)
+
+
+# Everybody
+
+
+async def test_a_survey_takes_its_whole_time_and_returns_everybody(http: HttpClient) -> None:
+    with loopback_address() as here:
+        hanging = odd(intercept=lambda _: Response(delay=60))
+        async with (
+            EmulatedGateway(media_server(), address=here, friendly_name="telly"),
+            EmulatedGateway(hanging, address=here, friendly_name="hanging") as stuck,
+            EmulatedGateway(address=here, friendly_name="gateway"),
+        ):
+            took = elapsed()
+            devices = await finder(http, here).survey(0.6, 2, "")
+            assert 0.5 < took() < 2.5
+            assert devices[0].friendly_name == "gateway"
+            found = {device.friendly_name or device.description_url: device.igd_status for device in devices}
+            assert found == {
+                "gateway": IGDStatus.OK,
+                "telly": IGDStatus.NO_IGD,
+                stuck.location: IGDStatus.HTTP_ERROR,
+            }
+
+
+@pytest.mark.parametrize(
+    ("device_filter", "names"),
+    [
+        ("InternetGatewayDevice", {"gateway"}),
+        ("MediaServer", {"telly"}),
+        ("WANIPConnection", {"gateway"}),
+        ("Layer3Forwarding", {"gateway", "telly"}),
+        ("Toaster", set()),
+    ],
+)
+async def test_a_survey_returns_those_that_pass_the_filter(
+    http: HttpClient, device_filter: str, names: set[str]
+) -> None:
+    with loopback_address() as here:
+        root_only = odd(hears=lambda search: search.target == "upnp:rootdevice")
+        async with (
+            EmulatedGateway(media_server(), root_only, address=here, friendly_name="telly"),
+            EmulatedGateway(root_only, address=here, friendly_name="gateway"),
+        ):
+            devices = await finder(http, here).survey(0.3, 2, device_filter)
+            assert {device.friendly_name for device in devices} == names
+
+
+async def test_a_survey_of_nobody_is_empty(http: HttpClient, address: str) -> None:
+    assert await finder(http, address).survey(0.1, 2, "") == []
+
+
+async def test_a_survey_tells_of_each_device_once_it_is_known(http: HttpClient, gateway: EmulatedGateway) -> None:
+    watching = finder(http, gateway.address).watch(0.3, 2)
+    assert [one.device.description_url async for one in watching] == [gateway.location]
+
+
+async def test_a_search_by_udn_passes_over_other_gateways(http: HttpClient) -> None:
+    with loopback_address() as here:
+        async with EmulatedGateway(address=here), EmulatedGateway(address=here) as wanted:
+            known, _ = await finder(http, here, location=wanted.location).find_gateway(3)
+            device, _ = await finder(http, here).find_gateway(3, known.udn)
+            assert device.description_url == wanted.location
+            with pytest.raises(DiscoveryError):
+                await finder(http, here).find_gateway(0.3, "uuid:of nobody")
+
+
+# Over IPv6
+
+
+def multicast_reaches_loopback() -> bool:
+    """Most Linux machines have no multicast route for IPv6 on the loopback interface."""
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as probe:
+        probe.bind(("::1", 0))
+        try:
+            probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF, socket.if_nametoindex("lo"))
+            probe.sendto(b"", ("ff02::c", 1900, 0, socket.if_nametoindex("lo")))
+        except OSError:
+            return False
+    return True
+
+
+@pytest.mark.skipif(not multicast_reaches_loopback(), reason="IPv6 multicast does not work on loopback here")
+async def test_a_gateway_is_found_over_ipv6(http: HttpClient) -> None:
+    async with EmulatedGateway(address="::1") as gateway:
+        device = await find(http, "::1", 3, ipv6=True)
+        assert device.description_url == gateway.location
+        assert device.igd_our_addr == "::1"
+
+
+async def test_a_gateway_at_an_ipv6_address_is_read(http: HttpClient) -> None:
+    async with EmulatedGateway(address="::1") as gateway:
+        device = await find(http, None, ipv6=True, location=gateway.location)
+        assert device.description_url == gateway.location
+        assert device.igd_control_url.startswith("http://[::1]:")
+        assert device.igd_our_addr == "::1"
+
+
+async def test_a_search_over_ipv6_that_nobody_hears_is_no_devices(http: HttpClient) -> None:
+    with pytest.raises(DiscoveryError) as caught:
+        await find(http, "::1", 0.2, ipv6=True)
+    assert caught.value.result is UPnPResult.NO_DEVICES
+
+
+# On a network with more than one router: which is certain, and how long to look on
+
+
+class Lan:
+    """A client at an address of its own, with a default route to another one."""
+
+    def __init__(self, client: str, router: str) -> None:
+        self.client = client
+        self.router = router
+
+
+@pytest.fixture
+def lan(monkeypatch: pytest.MonkeyPatch) -> Iterator[Lan]:
+    with loopback_address() as client, loopback_address() as router:
+        monkeypatch.setattr(search_module, "interfaces", lambda **_: [Interface(client, 1)])
+        monkeypatch.setattr(search_module, "default_next_hops", lambda ipv6=False: frozenset({router}))
+        yield Lan(client, router)
+
+
+@contextmanager
+def addresses(number: int) -> Iterator[list[str]]:
+    with ExitStack() as stack:
+        yield [stack.enter_context(loopback_address()) for _ in range(number)]
+
+
+async def test_the_router_of_the_default_route_is_certain(http: HttpClient, lan: Lan) -> None:
+    with loopback_address() as elsewhere:
+        async with Neighbour(lan.client, elsewhere), Neighbour(lan.client, lan.router, delay=0.15) as router:
+            took = elapsed()
+            assert (await find(http, None, 20)).description_url == router.location
+            assert took() < 2
+
+
+async def test_another_gateway_is_taken_after_looking_on_for_a_moment(http: HttpClient, lan: Lan) -> None:
+    with loopback_address() as elsewhere:
+        async with Neighbour(lan.client, elsewhere) as other:
+            took = elapsed()
+            assert (await find(http, None, 20)).description_url == other.location
+            assert 0.3 < took() < 2
+
+
+async def test_it_looks_on_longer_while_the_router_is_being_read(http: HttpClient, lan: Lan) -> None:
+    def slowly(_: HttpRequest) -> Response:
+        return page(description(lan.router, router.port), delay=0.8)
+
+    with loopback_address() as elsewhere:
+        async with Neighbour(lan.client, elsewhere), Neighbour(lan.client, lan.router, serve=slowly) as router:
+            assert (await find(http, None, 20)).description_url == router.location
+
+
+async def test_it_does_not_look_on_for_ever_for_a_router_that_hangs(http: HttpClient, lan: Lan) -> None:
+    with loopback_address() as elsewhere:
+        async with (
+            Neighbour(lan.client, elsewhere) as other,
+            Neighbour(lan.client, lan.router, serve=lambda _: Response(delay=60)),
+        ):
+            took = elapsed()
+            assert (await find(http, None, 20)).description_url == other.location
+            assert 1.2 < took() < 3
+
+
+async def test_a_location_at_the_router_may_be_told_by_another_host(http: HttpClient, lan: Lan) -> None:
+    with loopback_address() as elsewhere:
+        async with (
+            Neighbour(lan.client, lan.router, targets=()) as router,
+            Neighbour(lan.client, elsewhere, locations=[router.location]),
+        ):
+            assert (await find(http, None)).description_url == router.location
+
+
+async def test_the_router_is_also_asked_by_unicast(http: HttpClient, lan: Lan) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as ear:
+        ear.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        ear.setblocking(False)
+        ear.bind((lan.router, 1900))
+        with pytest.raises(DiscoveryError):
+            await find(http, None, 0.6)
+        assert ear.recv(4096).startswith(b"M-SEARCH * HTTP/1.1\r\nHOST: " + lan.router.encode())
+
+
+async def test_a_gateway_that_denies_being_connected_is_the_last_resort(http: HttpClient, lan: Lan) -> None:
+    another = "<service><serviceType>urn:schemas-upnp-org:service:WANPPPConnection:1</serviceType>"
+    another += "<controlURL>/ppp</controlURL></service>"
+    two_connections = description(lan.router, 1).decode().replace("<service>", another + "<service>", 1)
+
+    def serve(request: HttpRequest) -> Response:
+        if request.method == "GET":
+            return page(two_connections)
+        return page(answer("GetStatusInfo", {"NewConnectionStatus": "Disconnected"}).body)
+
+    with loopback_address() as elsewhere:
+        async with (
+            Neighbour(lan.client, lan.router, serve=serve) as silent,
+            Neighbour(lan.client, elsewhere, delay=0.2) as other,
+        ):
+            assert (await find(http, None)).description_url == other.location
+        async with Neighbour(lan.client, lan.router, serve=serve) as silent:
+            device = await find(http, None)
+            assert (device.description_url, device.igd_status) == (silent.location, IGDStatus.DISCONNECTED)
+
+
+# Floods
+
+
+async def test_a_hundred_devices_cost_no_more_than_the_cap_and_the_router_is_read_all_the_same(
+    http: HttpClient, lan: Lan
+) -> None:
+    with addresses(25) as liars:
+        async with AsyncExitStack() as network:
+            crowd = [
+                await network.enter_async_context(
+                    Neighbour(lan.client, liar, locations=[f"http://{liar}:{{port}}/{n}" for n in range(4)], wan=False)
+                )
+                for liar in liars
+            ]
+            for liar in crowd:
+                liar._locations = [f"http://{liar.address}:{liar.port}/{number}" for number in range(4)]
+            router = await network.enter_async_context(Neighbour(lan.client, lan.router, delay=0.3))
+            assert (await find(http, None)).description_url == router.location
+            assert sum(len(liar.requests) for liar in crowd) == MAX_DEVICES
+
+
+async def test_one_device_with_a_thousand_locations_is_read_four_times(http: HttpClient, lan: Lan) -> None:
+    with loopback_address() as elsewhere:
+        async with Neighbour(lan.client, elsewhere, wan=False) as liar:
+            liar._locations = [f"http://{elsewhere}:{liar.port}/{number}" for number in range(200)]
+            with pytest.raises(DiscoveryError):
+                await find(http, None, 0.5)
+            assert len(liar.requests) == 4
+
+
+async def test_thousands_of_datagrams_do_not_drown_the_gateway(http: HttpClient, lan: Lan) -> None:
+    class Flood(Neighbour):
+        sent = 0
+
+        def answer(self, target: str, sender: tuple[str, int]) -> None:
+            for number in range(100):
+                self.sent += 1
+                self.say(b"\x00\xff" * 100 + str((self.sent, number)).encode(), sender)
+                self.say(self.reply(f"http://{self.address}:9/{self.sent}"), sender)
+            if self.sent < 5000:
+                self._timers.append(self._loop.call_later(0.002, self.answer, target, sender))
+
+    with loopback_address() as elsewhere:
+        async with Flood(lan.client, elsewhere) as flood, Neighbour(lan.client, lan.router, delay=0.3) as router:
+            assert (await find(http, None, 5)).description_url == router.location
+            assert flood.sent > 2000
+
+
+async def test_a_cancelled_search_leaves_nothing(http: HttpClient, gateway: EmulatedGateway) -> None:
+    gateway.hang()
+    task = asyncio.create_task(find(http, gateway.address))
+    await asyncio.sleep(0.05)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
