@@ -17,9 +17,9 @@ from .core.finder import Finder
 from .core.gateway_cache import CurrentGateway
 from .errors import UsageError
 from .gateway import Gateway
-from .leases.claim import OnConflict, PortLike, check_claim
-from .leases.keeper import Keeper
 from .leases.lease import Lease
+from .leases.manager import Keeper
+from .leases.request import OnConflict, PortLike, check_claim
 from .models import Device, PortMapping, check_key, check_port, check_request
 from .upnp.driver import KeepableGateway
 from .upnp.net.http import HttpClient

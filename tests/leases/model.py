@@ -10,7 +10,7 @@ from ipaddress import IPv4Address
 
 from aioigd import IGDError, Lease, LeaseState, Pinhole, PortMapping, RefusedError, TransportError
 from aioigd.errors import Fate
-from aioigd.leases.claim import Claim, check_claim
+from aioigd.leases.request import Claim, check_claim
 from aioigd.models import MappingKey, MappingRequest, PinholeRequest
 
 US = "192.168.1.2"

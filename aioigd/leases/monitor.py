@@ -9,11 +9,11 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
 from ..errors import DeadlineError, DiscoveryError, IGDError, TransportError
-from . import plan
-from .holding import Holding
+from . import schedule
 from .keepable import Keepable, Listening, is_away
 from .lease import Lease
-from .tending import Tending
+from .leased_mapping import Holding
+from .renewal import Tending
 from .timetable import NEVER
 
 __all__ = ["Contact"]
@@ -45,8 +45,8 @@ class Contact:
         self._sentinels: list[Lease] = []
         self._failures = 0
         self._searches = 0
-        self._restart_hints = plan.Brake()
-        self._change_hints = plan.Brake()
+        self._restart_hints = schedule.Brake()
+        self._change_hints = schedule.Brake()
         self._who = router.who
         self._where = router.where
         self._knows_address = False
@@ -92,7 +92,7 @@ class Contact:
         """Note that a request has failed; if that is because there is no gateway, look for it soon."""
         if is_away(error) and not self._failures:
             self._failures = 1
-            self.poll_due = min(self.poll_due, _now() + plan.pause_after(1))
+            self.poll_due = min(self.poll_due, _now() + schedule.pause_after(1))
             self._wake()
 
     async def poll(self, tending: Tending) -> bool:
@@ -104,7 +104,7 @@ class Contact:
             has_new_address = await self._learn_address()
         except IGDError as error:
             self._failures += 1
-            pause = min(self.interval, plan.pause_after(self._failures))
+            pause = min(self.interval, schedule.pause_after(self._failures))
             log.info("the gateway does not answer, asking again in %.1f s: %s", pause, error)
             self.poll_due = _now() + pause
             self._wait_for_it()
@@ -127,7 +127,7 @@ class Contact:
             await self._router.look_again()
         except IGDError as error:
             self._searches += 1
-            pause = plan.pause_after(self._searches)
+            pause = schedule.pause_after(self._searches)
             log.info("the gateway is not back yet, looking again in %.1f s: %s", pause, error)
             if self._searches < _MOST_SEARCHES:
                 self.recover_due = min(self.recover_due, _now() + pause)

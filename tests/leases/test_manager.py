@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager, suppress
 import pytest
 
 from aioigd import Change, ChangeKind, IGDError, Lease, LeaseState, UPnPResult, UsageError
-from aioigd.leases.keeper import RELEASE_TIME, Keeper
+from aioigd.leases.manager import RELEASE_TIME, Keeper
 
 from .model import THEM, US, ModelRouter, claim, state_of
 from .virtual import VirtualLoop, run

@@ -10,11 +10,11 @@ from typing import Final
 from ..errors import IGDError, InvalidResponseError, RefusedError
 from ..models import PortMapping
 from ..results import UPnPResult
-from .claim import Claim
-from .holding import Holding
 from .keepable import Keepable, is_away
 from .lease import Lease
+from .leased_mapping import Holding
 from .ports import PortsInUse
+from .request import Claim
 
 __all__ = ["AT_ONCE", "forget", "is_conflict", "let_go", "make", "take_each", "take_one_of"]
 

@@ -10,9 +10,9 @@ from typing import Final
 
 from ..errors import IGDError, InvalidResponseError, RefusedError
 from ..models import PortMapping
-from . import plan, taking
-from .holding import Holding
+from . import acquisition, schedule
 from .keepable import Keepable
+from .leased_mapping import Holding
 from .timetable import Timetable
 
 __all__ = ["Tending"]
@@ -95,10 +95,10 @@ class Tending:
         now = _now()
         holding.failures += 1
         holding.suspect = False
-        holding.taken = taking.is_conflict(error)
+        holding.taken = acquisition.is_conflict(error)
         if holding.taken or holding.has_expired(now):
             holding.lease.lose(holding.number)
-        pause = plan.pause_after(holding.failures)
+        pause = schedule.pause_after(holding.failures)
         log.info("%s could not be had, trying again in %.1f s: %s", holding.key, pause, error)
         self._plan(holding, now + pause)
         self._on_failure(error)
@@ -106,13 +106,13 @@ class Tending:
     async def _renew(self, holding: Holding) -> None:
         holding.lease.renewing(holding.number)
         try:
-            mapping = await taking.make(self._router, holding)
+            mapping = await acquisition.make(self._router, holding)
         except IGDError as error:
             self.failed(holding, error)
             return
         if holding.ended:  # meanwhile; if the port is another lease's by now, it is for that one to keep
             if holding.key not in holding.ports:
-                await taking.let_go(self._router, holding)
+                await acquisition.let_go(self._router, holding)
             return
         holding.made(mapping, _now())
         self.kept(holding)

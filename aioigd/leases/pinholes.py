@@ -14,7 +14,7 @@ from typing import Final
 
 from ..errors import IGDError
 from ..models import Pinhole, PinholeRequest
-from . import plan
+from . import schedule
 from .keepable import Keepable, has_no_pinholes, is_away
 from .lease import Lease
 from .ports import InUse
@@ -55,7 +55,7 @@ class Passage:
     @property
     def period(self) -> float:
         """Seconds from one time that it is looked after to the next: half of what was asked for."""
-        return plan.renew_after(self.requests[0].duration)
+        return schedule.renew_after(self.requests[0].duration)
 
     def opened(self, request: PinholeRequest, pinhole: Pinhole, now: float) -> None:
         """Note that a pinhole was opened, or prolonged."""
@@ -192,9 +192,9 @@ class Passages:
         if error is None:
             pause = passage.period
         elif has_no_pinholes(error) and not passage.pinholes:
-            pause = plan.PERMANENT_CHECK
+            pause = schedule.PERMANENT_CHECK
         else:
-            pause = plan.pause_after(passage.failures)
+            pause = schedule.pause_after(passage.failures)
         if error is not None:
             log.info("no way in over IPv6, trying again in %.1f s: %s", pause, error)
         self._timetable.set(passage, now + pause)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aioigd import LeaseState
-from aioigd.leases.keeper import Keeper
+from aioigd.leases.manager import Keeper
 
 from .model import THEM, US, ModelRouter, claim, state_of
 from .virtual import run

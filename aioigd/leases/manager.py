@@ -17,15 +17,15 @@ from typing import Final
 
 from ..errors import IGDError, UsageError
 from ..models import Pinhole
-from . import taking
-from .claim import Claim
-from .contact import Contact
-from .holding import Holding
+from . import acquisition
 from .keepable import Keepable
 from .lease import Lease
-from .passages import Passages
+from .leased_mapping import Holding
+from .monitor import Contact
+from .pinholes import Passages
 from .ports import PortsInUse
-from .tending import Tending
+from .renewal import Tending
+from .request import Claim
 from .timetable import Timetable
 
 __all__ = ["Keeper"]
@@ -61,7 +61,7 @@ class Keeper:
         self._releasing: set[asyncio.Task[None]] = set()
         self._alarm: asyncio.Future[None] | None = None
         self._alarm_at = 0.0
-        self._letting_go = asyncio.Semaphore(taking.AT_ONCE)
+        self._letting_go = asyncio.Semaphore(acquisition.AT_ONCE)
         self._let_go_at = float("-inf")
         self._closed = False
 
@@ -140,12 +140,12 @@ class Keeper:
         """Make the mappings of a claim, note them in ``holdings``, and return what became of each."""
         outcomes: Sequence[IGDError | None]
         if claim.choices:
-            outcome = await taking.take_one_of(self._router, lease, claim, self._ports, holdings)
+            outcome = await acquisition.take_one_of(self._router, lease, claim, self._ports, holdings)
             outcomes = [outcome] * len(holdings)
         else:
             wanted = [request for port in claim.ports for request in claim.requests(port)]
             holdings += [Holding(lease, number, claim, one, self._ports) for number, one in enumerate(wanted)]
-            outcomes = await taking.take_each(self._router, holdings, required=claim.required)
+            outcomes = await acquisition.take_each(self._router, holdings, required=claim.required)
         failure = next(filter(None, outcomes), None)
         if failure is not None and claim.required:
             raise failure
@@ -176,9 +176,9 @@ class Keeper:
             await self._contact.poll(self._tending)
             self._passages.follow_address(now)
         elif self._contact.is_lost:
-            await self._postpone(self._timetable.take(now, taking.AT_ONCE))
+            await self._postpone(self._timetable.take(now, acquisition.AT_ONCE))
         else:
-            mappings = self._timetable.take(now, taking.AT_ONCE)
+            mappings = self._timetable.take(now, acquisition.AT_ONCE)
             await _all([*map(self._tending.tend, mappings), *self._passages.take_due(now)])
 
     async def _postpone(self, due: Iterable[Holding]) -> None:
@@ -280,7 +280,7 @@ class Keeper:
 
     async def _let_go(self, holding: Holding) -> None:
         async with self._letting_go:  # so that the first is gone before the last is looked for
-            if await taking.let_go(self._router, holding):
+            if await acquisition.let_go(self._router, holding):
                 self._let_go_at = self._now()
 
     def _now(self) -> float:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Final
 
 from ..models import MappingKey, MappingRequest, PortMapping
-from . import plan
-from .claim import Claim
+from . import schedule
 from .lease import Lease
 from .ports import PortsInUse
+from .request import Claim
 
 __all__ = ["Holding"]
 
@@ -107,12 +107,12 @@ class Holding:
         """Note that it was granted at ``now``, and for how long the gateway says it holds it (None: not known)."""
         if held and (not mapping.duration or held < _SHORTENED * mapping.duration):
             self.cap = held
-        duration = plan.effective_duration(mapping.duration, self.cap)
+        duration = schedule.effective_duration(mapping.duration, self.cap)
         self.mapping = mapping
         self.made_at = now
         self.failures = 0
         self.looked_at = self.suspect = self.taken = False
-        self.renew_at = now + plan.renew_after(duration)
+        self.renew_at = now + schedule.renew_after(duration)
         self.expires_at = now + duration if duration else None
 
     @property
@@ -128,13 +128,13 @@ class Holding:
         self.suspect = self.taken = False
         self.failures = 0
         if self.expires_at is None:
-            self.renew_at = now + plan.PERMANENT_CHECK
+            self.renew_at = now + schedule.PERMANENT_CHECK
             return
         if now >= self.renew_at:
             self.proven = True
         elif held.duration:
             self.expires_at = min(self.expires_at, now + held.duration)
-            self.renew_at = min(self.renew_at, now + plan.renew_after(held.duration))
+            self.renew_at = min(self.renew_at, now + schedule.renew_after(held.duration))
 
     def lost(self, now: float) -> None:
         """Note that the gateway does not hold it any more, before its time.

@@ -9,10 +9,10 @@ import pytest
 
 from aioigd import IGDError, Lease, LeaseState, RefusedError, TransportError, UPnPResult
 from aioigd.errors import DeadlineError, DiscoveryError, Fate
-from aioigd.leases.keeper import RELEASE_TIME, Keeper
+from aioigd.leases.manager import RELEASE_TIME, Keeper
 
 from .model import US, US6, ModelRouter, claim, state_of
-from .test_keeper import HOUR, POLL, leased
+from .test_manager import HOUR, POLL, leased
 from .virtual import run
 
 NO_IPV6 = (
