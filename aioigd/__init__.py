@@ -17,6 +17,7 @@ from .errors import (
     TransportError,
     UsageError,
 )
+from .functions import add_port_mapping, delete_port_mapping, discover, query_external_address
 from .gateway import Gateway
 from .leases import Change, ChangeKind, Lease, LeaseState
 from .mapper import PortMapper
@@ -33,7 +34,6 @@ from .models import (
     TrafficTotals,
 )
 from .results import IGDStatus, UPnPResult
-from .shared import add_port_mapping, delete_port_mapping, discover, query_external_address
 from .traffic_meter import TrafficMeter
 
 __all__ = [

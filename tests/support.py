@@ -13,11 +13,11 @@ from typing import Any, Self
 from aioigd import Device, IGDError, IGDStatus, PortMapper
 from aioigd.errors import Fate, TransportError
 from aioigd.testing import EmulatedGateway, Hooks, Quirk, UPnPError, network, quirk
-from aioigd.testing.device import Site, describe_device, gateway_device
+from aioigd.testing.device_tree import Site, describe_device, gateway_device
 from aioigd.testing.hooks import Proceed
 from aioigd.testing.http import Admission, End, HttpRequest, HttpServer, Response, Transmission
-from aioigd.testing.igd import ActionCall, MappingTable, Outputs, WanConnection
 from aioigd.testing.soap import build_answer, build_fault, parse_call
+from aioigd.testing.wan_connection import ActionCall, MappingTable, Outputs, WanConnection
 from aioigd.upnp.net.http import HttpClient, HttpReply
 from aioigd.upnp.soap_client import Channel, Memory
 from aioigd.upnp.wire.url import HttpUrl

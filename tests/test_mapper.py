@@ -32,7 +32,7 @@ from aioigd.results import RESULT_OF_ERROR_CODE
 from aioigd.testing import EmulatedGateway, UPnPError, loopback_address
 from aioigd.testing.hooks import Exchange, Proceed
 from aioigd.testing.http import Admission, Response
-from aioigd.testing.igd import ActionCall, Outputs
+from aioigd.testing.wan_connection import ActionCall, Outputs
 
 from .support import Canary, connected, odd, once, page, refuses, settled_loop
 

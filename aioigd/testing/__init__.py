@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     from .errors import BareError, UPnPError
     from .gateway import EmulatedGateway
     from .hooks import Hooks, Quirk, quirk
-    from .log import Request
     from .network import loopback_address
     from .recording import record
     from .replay import ReplayedGateway
+    from .request_log import Request
 else:
     # pytest loads this package in every run, for the sake of its plugin; that must cost nothing.
     _HOME = {

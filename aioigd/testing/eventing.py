@@ -13,7 +13,7 @@ from uuid import uuid4
 
 from ..upnp.wire.xml import escape
 from . import network
-from .device import Service
+from .device_tree import Service
 from .http import HttpRequest, Response
 
 __all__ = ["Eventing", "Subscription"]

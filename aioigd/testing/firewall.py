@@ -14,7 +14,7 @@ from typing import Final
 
 from ..models import Pinhole, Proto
 from .errors import UPnPError
-from .igd import ActionCall, Outputs
+from .wan_connection import ActionCall, Outputs
 
 __all__ = ["Firewall"]
 

@@ -17,17 +17,17 @@ from typing import Final, Literal, Self
 
 from ..models import MappingKey, PortMapping, Proto
 from . import network
-from .device import MAIN, Service, Site, gateway_device
+from .device_tree import MAIN, Service, Site, gateway_device
 from .eventing import Eventing, Subscription
 from .firewall import Firewall
 from .forwarding import Forwarder
-from .frontend import Frontend
 from .hooks import Pipeline, Quirk
 from .http import HttpServer, Tally
-from .igd import Entry, WanConnection
-from .line import Line
-from .log import Request
+from .request_log import Request
 from .ssdp import Identity, SsdpServer
+from .upnp_server import Frontend
+from .wan_connection import Entry, WanConnection
+from .wan_line import Line
 
 __all__ = ["EmulatedGateway"]
 
@@ -97,7 +97,7 @@ class EmulatedGateway:
             )
         }
         self.line = Line()
-        """Its line, with the counters of what went over it; see :class:`aioigd.testing.line.Line`."""
+        """Its line, with the counters of what went over it; see :class:`aioigd.testing.wan_line.Line`."""
         self.firewall = Firewall(self._now)
         """Its IPv6 firewall, which an IGD:2 has; see :class:`aioigd.testing.firewall.Firewall`."""
         self._pipeline = Pipeline(self.quirks)

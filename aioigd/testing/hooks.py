@@ -35,11 +35,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, Literal, ParamSpec, TypeVar
 
-from .device import Device, Site
+from .device_tree import Device, Site
 from .errors import UPnPError
 from .http import Admission, HttpRequest, Response, Transmission
-from .igd import ActionCall, Outputs
 from .ssdp import Datagram, Message, Search
+from .wan_connection import ActionCall, Outputs
 
 __all__ = ["Exchange", "Family", "Hooks", "Pipeline", "Proceed", "Quirk", "quirk"]
 

@@ -11,7 +11,7 @@ from lxml import etree
 
 from ..upnp.wire.xml import escape
 from .errors import UPnPError
-from .igd import Outputs
+from .wan_connection import Outputs
 
 __all__ = ["ENVELOPE", "build_answer", "build_fault", "parse_call", "parse_soap_action"]
 

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any, Final, Self, cast
 
 from . import network
-from .device import Device, Site
+from .device_tree import Device, Site
 
 __all__ = ["SERVER", "Datagram", "Identity", "Message", "Search", "SsdpServer", "announcements", "search_replies"]
 

@@ -11,10 +11,10 @@ from typing import Any, Final, cast
 
 from aioigd.errors import DeadlineError, Fate, InvalidResponseError, TransportError
 from aioigd.net.interfaces import Interface
-from aioigd.testing.device import Site, describe_device, gateway_device
+from aioigd.testing.device_tree import Site, describe_device, gateway_device
 from aioigd.testing.errors import UPnPError
-from aioigd.testing.igd import ActionCall, WanConnection
 from aioigd.testing.soap import build_answer, build_fault, parse_call
+from aioigd.testing.wan_connection import ActionCall, WanConnection
 from aioigd.upnp.net.http import HttpReply
 from aioigd.upnp.net.ssdp_search import Sighting
 from aioigd.upnp.wire.ssdp import Announcement

@@ -14,7 +14,7 @@ from typing import Final
 import pytest
 
 from aioigd.testing import Quirk
-from aioigd.testing.device import Site
+from aioigd.testing.device_tree import Site
 from aioigd.testing.hooks import Exchange
 from aioigd.testing.http import End, Transmission
 from aioigd.testing.ssdp import Datagram, Search

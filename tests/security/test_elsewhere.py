@@ -15,7 +15,7 @@ import pytest
 
 from aioigd import IGDError, IGDStatus, PortMapper
 from aioigd.testing import EmulatedGateway, Quirk, quirks
-from aioigd.testing.device import Site
+from aioigd.testing.device_tree import Site
 from aioigd.testing.hooks import Exchange
 from aioigd.testing.http import Response
 from aioigd.testing.quirks.hostile import Where

@@ -13,7 +13,7 @@ import pytest
 
 from aioigd import IGDError, PortMapper, UPnPResult
 from aioigd.testing import EmulatedGateway, Quirk, quirks
-from aioigd.testing.device import Service
+from aioigd.testing.device_tree import Service
 from aioigd.upnp.wire.xml import escape
 
 from ..support import odd

@@ -8,7 +8,7 @@ import pytest
 
 from aioigd.errors import InvalidResponseError
 from aioigd.testing import EmulatedGateway, Quirk, quirks
-from aioigd.testing.device import Site
+from aioigd.testing.device_tree import Site
 from aioigd.testing.quirks.hostile import CANARY
 from aioigd.upnp.wire import xml
 

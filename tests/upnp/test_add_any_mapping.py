@@ -10,7 +10,7 @@ from aioigd import DeadlineError, IGDError, InvalidResponseError, PortMapping, R
 from aioigd.core.calls import Call
 from aioigd.errors import TransportError
 from aioigd.models import MappingKey, MappingRequest, Terms
-from aioigd.testing.igd import ActionCall
+from aioigd.testing.wan_connection import ActionCall
 from aioigd.upnp import add_any_mapping
 from aioigd.upnp.net.http import HttpReply
 from aioigd.upnp.soap_client import Memory

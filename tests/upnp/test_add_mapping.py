@@ -10,7 +10,7 @@ from aioigd import Attempt, DeadlineError, IGDError, InvalidResponseError, PortM
 from aioigd.core.calls import Call
 from aioigd.errors import TransportError
 from aioigd.models import MappingKey, MappingRequest, Terms
-from aioigd.testing.igd import ActionCall
+from aioigd.testing.wan_connection import ActionCall
 from aioigd.upnp import add_mapping
 from aioigd.upnp import soap_client as channel_module
 from aioigd.upnp.fallback import HOUR, WEEK, Habits, Lease

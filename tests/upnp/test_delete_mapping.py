@@ -10,7 +10,7 @@ from aioigd import DeadlineError, IGDError, PortMapper, PortMapping, RefusedErro
 from aioigd.core.calls import Call
 from aioigd.testing import EmulatedGateway
 from aioigd.testing.http import End, Transmission
-from aioigd.testing.igd import ActionCall
+from aioigd.testing.wan_connection import ActionCall
 from aioigd.upnp import delete_mapping
 from aioigd.upnp.net.http import HttpReply
 from aioigd.upnp.soap_client import Memory

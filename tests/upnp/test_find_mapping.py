@@ -7,7 +7,7 @@ import pytest
 from aioigd import InvalidResponseError, PortMapping, RefusedError
 from aioigd.core.calls import Call
 from aioigd.models import MappingKey
-from aioigd.testing.igd import ActionCall
+from aioigd.testing.wan_connection import ActionCall
 from aioigd.upnp.find_mapping import find_entry
 from aioigd.upnp.net.http import HttpReply
 

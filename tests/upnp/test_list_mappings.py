@@ -8,7 +8,7 @@ from aioigd import DeadlineError, Gateway, IGDError, PortMapper, PortMapping, Re
 from aioigd.core.calls import Call
 from aioigd.errors import InvalidResponseError, TransportError
 from aioigd.testing import EmulatedGateway, Quirk, quirks
-from aioigd.testing.igd import ActionCall
+from aioigd.testing.wan_connection import ActionCall
 from aioigd.upnp import list_mappings
 from aioigd.upnp.net.http import HttpReply
 

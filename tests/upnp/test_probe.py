@@ -11,11 +11,11 @@ import pytest
 
 from aioigd import DeadlineError, Device, IGDStatus, InvalidResponseError, TransportError
 from aioigd.testing import EmulatedGateway, Quirk, UPnPError
-from aioigd.testing.device import Device as Tree
-from aioigd.testing.device import Service, Site
+from aioigd.testing.device_tree import Device as Tree
+from aioigd.testing.device_tree import Service, Site
 from aioigd.testing.hooks import Exchange, Proceed
 from aioigd.testing.http import End, Response
-from aioigd.testing.igd import ActionCall, Outputs
+from aioigd.testing.wan_connection import ActionCall, Outputs
 from aioigd.upnp.net.http import HttpClient
 from aioigd.upnp.probe import Examined, examine
 from aioigd.upnp.wire.url import parse_url

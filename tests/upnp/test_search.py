@@ -15,8 +15,8 @@ from aioigd import DeadlineError, Device, DiscoveryError, IGDError, IGDStatus, T
 from aioigd.core.finder import Finder
 from aioigd.net.interfaces import Interface
 from aioigd.testing import EmulatedGateway, Quirk, loopback_address
-from aioigd.testing.device import Device as Tree
-from aioigd.testing.device import Site
+from aioigd.testing.device_tree import Device as Tree
+from aioigd.testing.device_tree import Site
 from aioigd.testing.http import HttpRequest, Response
 from aioigd.testing.ssdp import Datagram, Message, Search
 from aioigd.upnp import search as search_module

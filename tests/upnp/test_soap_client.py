@@ -12,7 +12,7 @@ from aioigd.core.calls import Call
 from aioigd.errors import Fate, TransportError
 from aioigd.models import Device
 from aioigd.net.interfaces import source_address_for
-from aioigd.testing.igd import ActionCall
+from aioigd.testing.wan_connection import ActionCall
 from aioigd.upnp import soap_client as channel_module
 from aioigd.upnp.net.http import HttpReply
 from aioigd.upnp.soap_client import Channel, Memory

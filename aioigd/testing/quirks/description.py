@@ -7,11 +7,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
-from ..device import Device, Service, Site
+from ..device_tree import Device, Service, Site
 from ..errors import UPnPError
 from ..hooks import Exchange, Hooks, Proceed, quirk
 from ..http import Response
-from ..igd import ActionCall, Outputs
+from ..wan_connection import ActionCall, Outputs
 
 __all__ = [
     "absolute_urls",

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from uuid import NAMESPACE_URL, uuid5
 
-from ..device import Device, Service, Site, describe_device
+from ..device_tree import Device, Service, Site, describe_device
 from ..hooks import Exchange, Hooks, quirk
 from ..http import End, Response, Transmission
 from ..ssdp import Datagram, Message, Search

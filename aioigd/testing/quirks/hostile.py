@@ -14,7 +14,7 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Literal
 
-from ..device import Device, Service, Site
+from ..device_tree import Device, Service, Site
 from ..hooks import Exchange, Hooks, quirk
 from ..http import End, Response, Transmission
 from ..ssdp import Datagram, Message, Search

@@ -11,7 +11,7 @@ from ...models import MappingKey
 from ..errors import BareError, UPnPError
 from ..hooks import Exchange, Hooks, Proceed, quirk
 from ..http import Response
-from ..igd import ActionCall, Outputs
+from ..wan_connection import ActionCall, Outputs
 
 __all__ = [
     "absent_delete_is",

@@ -13,7 +13,7 @@ from urllib.parse import urljoin, urlsplit
 from uuid import NAMESPACE_URL, uuid5
 
 from ..upnp.wire.xml import escape
-from .services import ServiceSpec
+from .service_specs import ServiceSpec
 
 __all__ = ["Device", "Service", "Site", "describe_device", "describe_service", "gateway_device"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aioigd.models import MappingKey, PortMapping
 from aioigd.testing import EmulatedGateway
-from aioigd.testing.igd import MappingTable
+from aioigd.testing.wan_connection import MappingTable
 
 from .client import key, mapping, outcome, values
 

@@ -6,8 +6,8 @@ import pytest
 
 from aioigd.testing.errors import UPnPError
 from aioigd.testing.firewall import Firewall
-from aioigd.testing.igd import ActionCall, Outputs
-from aioigd.testing.line import Line
+from aioigd.testing.wan_connection import ActionCall, Outputs
+from aioigd.testing.wan_line import Line
 
 OURS, THEIRS = "2001:db8::5", "2001:db8::6"
 FLOW = {

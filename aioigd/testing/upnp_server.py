@@ -12,15 +12,15 @@ from email.utils import formatdate
 from typing import Final
 
 from . import soap
-from .device import Device, Service, Site, describe_device, describe_service
+from .device_tree import Device, Service, Site, describe_device, describe_service
 from .errors import BareError, UPnPError
 from .eventing import Eventing
 from .hooks import Exchange, Pipeline
 from .http import End, HttpRequest, Response, Transmission
-from .igd import ActionCall, Outputs, WanConnection
-from .log import NO_ARGUMENTS, Request
-from .services import SERVICES, check_arguments
+from .request_log import NO_ARGUMENTS, Request
+from .service_specs import SERVICES, check_arguments
 from .ssdp import SERVER, Datagram, Identity, Message, Search, announcements, search_replies
+from .wan_connection import ActionCall, Outputs, WanConnection
 
 __all__ = ["Frontend"]
 

@@ -11,7 +11,7 @@ from ipaddress import IPv4Address
 import pytest
 
 import aioigd
-from aioigd import IGDError, PortMapper, RefusedError, UPnPResult, UsageError, shared
+from aioigd import IGDError, PortMapper, RefusedError, UPnPResult, UsageError, functions
 from aioigd.testing import EmulatedGateway, loopback_address
 
 from .support import settled_loop, sockets
@@ -29,7 +29,7 @@ def sessions(monkeypatch: pytest.MonkeyPatch) -> list[PortMapper]:
             super().__init__(**options)  # type: ignore[arg-type]
             made.append(self)
 
-    monkeypatch.setattr(shared, "PortMapper", Noted)
+    monkeypatch.setattr(functions, "PortMapper", Noted)
     return made
 
 

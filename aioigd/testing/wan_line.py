@@ -5,7 +5,7 @@ Pure: what is counted is what a test, or a forwarder, says.
 
 from __future__ import annotations
 
-from .igd import ActionCall, Outputs
+from .wan_connection import ActionCall, Outputs
 
 __all__ = ["Line"]
 
