@@ -97,8 +97,8 @@ class Gateway:
 
     # The table
 
-    def list_port_mappings(self) -> AsyncIterator[PortMapping]:
-        """Iterate over all mappings that the gateway shows: ``async for mapping in gateway.list_port_mappings():``.
+    def query_port_mappings(self) -> AsyncIterator[PortMapping]:
+        """Iterate over all mappings that the gateway shows: ``async for mapping in gateway.query_port_mappings():``.
 
         Each is given once, in the gateway's order; ``duration`` is what remains of its lease, as far as the gateway
         tells. An IGD:2 is asked for the list (GetListOfPortMappings, WANIPConnection:2 section 2.5.21), any other,
@@ -108,7 +108,9 @@ class Gateway:
         """
         return all_mappings(self._verbs.once)
 
-    async def get_port_mapping(self, port: int, proto: str = "UDP", remote_host: str | IPv4Address = "") -> PortMapping:
+    async def query_port_mapping(
+        self, port: int, proto: str = "UDP", remote_host: str | IPv4Address = ""
+    ) -> PortMapping:
         """Return what the gateway holds for a port (GetSpecificPortMappingEntry, WANIPConnection:1 section 2.4.15).
 
         A gateway that cannot tell is asked for its whole table. Raises IGDError: NO_SUCH_ENTRY_IN_ARRAY where there
@@ -227,14 +229,14 @@ class Gateway:
         """
         await self._verbs.delete_pinhole(check_pinhole(pinhole))
 
-    async def get_pinhole_packets(self, pinhole: Pinhole) -> int:
+    async def query_pinhole_packets(self, pinhole: Pinhole) -> int:
         """Return how many packets came through it (GetPinholePackets, WANIPv6FirewallControl:1 section 2.6.6)."""
         hole = check_pinhole(pinhole)
         return await self._verbs.do(
             lambda channel, call: pinholes.packets(channel, hole, call), (self, "packets", hole)
         )
 
-    async def check_pinhole_working(self, pinhole: Pinhole) -> bool:
+    async def query_pinhole_working(self, pinhole: Pinhole) -> bool:
         """Return whether a pinhole lets packets through (CheckPinholeWorking, WANIPv6FirewallControl:1 section 2.6.7).
 
         Nobody knows before one has come: raises IGDError with UNKNOWN_ERROR and the error code 709 until then.
@@ -244,11 +246,11 @@ class Gateway:
             lambda channel, call: pinholes.is_working(channel, hole, call), (self, "working", hole)
         )
 
-    async def get_firewall_status(self) -> FirewallStatus:
+    async def query_firewall_status(self) -> FirewallStatus:
         """Return what the IPv6 firewall does (GetFirewallStatus, WANIPv6FirewallControl:1 section 2.6.1)."""
         return await self._verbs.do(pinholes.firewall_status, (self, "firewall"))
 
-    async def get_outbound_pinhole_timeout(
+    async def query_outbound_pinhole_timeout(
         self,
         internal_client: str | IPv6Address | None,
         internal_port: int,

@@ -26,7 +26,7 @@ from aioigd.upnp.wire import ssdp
 from aioigd.upnp.wire.description import parse_description
 from aioigd.upnp.wire.soap import parse_reply
 from aioigd.upnp.wire.url import parse_url
-from aioigd.upnp.wire.xml import MAX_DOCUMENT, is_whole
+from aioigd.upnp.wire.xml import MAX_DOCUMENT, has_root_end_tag
 from tests.upnp.wire.hostile import FAMILIES, random_document
 
 URL = parse_url("http://192.0.2.1:5000/rootDesc.xml")
@@ -35,7 +35,7 @@ MEBIBYTE = 1024 * 1024
 PARSERS: dict[str, Callable[[bytes], object]] = {
     "description": lambda document: parse_description(document, URL),
     "reply": lambda document: parse_reply(document, "AddPortMapping"),
-    "is_whole": is_whole,
+    "has_root_end_tag": has_root_end_tag,
     "datagram": ssdp.parse_datagram,
 }
 

@@ -63,7 +63,7 @@ def test_parse_new_fault(benchmark: Any) -> None:
 
 def test_is_whole(benchmark: Any) -> None:
     """Look for the end of a reply."""
-    assert benchmark(xml.is_whole, REPLY)
+    assert benchmark(xml.has_root_end_tag, REPLY)
 
 
 def test_parse_description(benchmark: Any) -> None:

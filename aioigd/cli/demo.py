@@ -79,7 +79,7 @@ async def _open_many(mapper: PortMapper, router: EmulatedGateway) -> None:
 async def _look_at_the_table(mapper: PortMapper, router: EmulatedGateway, outside: int) -> None:
     _head("The table")
     gateway = await mapper.get_gateway()
-    mappings = [mapping async for mapping in gateway.list_port_mappings()]
+    mappings = [mapping async for mapping in gateway.query_port_mappings()]
     _say(f"The router lists {len(mappings)} mappings, the first three of them:")
     for mapping in mappings[:3]:
         to = f"{mapping.internal_client}:{mapping.internal_port}"

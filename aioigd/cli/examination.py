@@ -23,7 +23,7 @@ from ..models import Device
 from ..net.interfaces import default_next_hops, interfaces, source_address_for
 from ..results import UPnPResult
 from ..upnp.net.http import HttpClient
-from ..upnp.net.ssdp_search import Sighting, SsdpSearch
+from ..upnp.net.ssdp_search import SearchReply, SsdpSearch
 from ..upnp.search import SearchOptions
 from ..upnp.wire import ssdp
 from ..upnp.wire.url import parse_url, same_address
@@ -166,9 +166,9 @@ async def _unicast_only(source: str | None, next_hops: frozenset[str], seconds: 
         return None
     answers: dict[str, str] = {}
 
-    def hear(sighting: Sighting) -> None:
-        if any(same_address(sighting.sender, hop) for hop in next_hops):
-            answers.setdefault(sighting.sender, sighting.announcement.location)
+    def hear(reply: SearchReply) -> None:
+        if any(same_address(reply.sender, hop) for hop in next_hops):
+            answers.setdefault(reply.sender, reply.announcement.location)
 
     try:
         places = interfaces(ipv6=ipv6, source_address=source)
@@ -181,7 +181,7 @@ async def _unicast_only(source: str | None, next_hops: frozenset[str], seconds: 
             search.send(ssdp.LIKELY_TARGETS, next_hops)
             await asyncio.sleep(_UNICAST_TIME)
             for sender, location in answers.items():
-                return parse_url(location).at(sender).zoned
+                return parse_url(location).with_host(sender).with_zone
     except (IGDError, ValueError):
         pass
     return None
@@ -229,7 +229,7 @@ async def _ask(found: Findings, mapper: PortMapper, *, trial: bool, step: Step) 
 async def _count(gateway: Gateway) -> int | None:
     count = 0
     try:
-        async for _ in gateway.list_port_mappings():
+        async for _ in gateway.query_port_mappings():
             count += 1
             if count >= _MOST_COUNTED:
                 break
@@ -254,7 +254,7 @@ async def _try_port(gateway: Gateway, port: int) -> Trial:
     except IGDError as error:
         return Trial(port, error.result, error.error_code, error.message)
     try:
-        await gateway.get_port_mapping(port, "TCP")
+        await gateway.query_port_mapping(port, "TCP")
         was_there = True
     except IGDError as error:
         was_there = error.result not in ABSENT  # otherwise it does not tell; nothing says that it has none

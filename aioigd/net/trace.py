@@ -11,11 +11,11 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Final, Literal, Protocol
 
-__all__ = ["Exchange", "Tap", "tap"]
+__all__ = ["HttpExchange", "Tracer", "tracer"]
 
 
 @dataclass(frozen=True, slots=True)
-class Exchange:
+class HttpExchange:
     """An HTTP request and what came of it.
 
     ``began`` is a time of the loop's clock, ``seconds`` how long it took. ``failure`` is the name of the exception
@@ -34,14 +34,14 @@ class Exchange:
     failure: str = ""
 
 
-class Tap(Protocol):
+class Tracer(Protocol):
     """Who listens."""
 
     def datagram(self, direction: Literal["in", "out"], payload: bytes, peer: str) -> None:
         """Hear a datagram, whatever is in it; ``peer`` is the address of the other side."""
 
-    def exchange(self, exchange: Exchange) -> None:
+    def exchange(self, exchange: HttpExchange) -> None:
         """Hear an HTTP request with its reply."""
 
 
-tap: Final[ContextVar[Tap | None]] = ContextVar("aioigd_tap", default=None)
+tracer: Final[ContextVar[Tracer | None]] = ContextVar("aioigd_tracer", default=None)

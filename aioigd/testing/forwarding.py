@@ -29,7 +29,7 @@ _MOST_PEERS: Final = 256
 _BACKLOG: Final = 128
 _RESET: Final = struct.pack("ii", 1, 0)
 
-_Door = tuple[Proto, int]
+ExternalPort = tuple[Proto, int]
 """An external port, whatever the number of mappings of it (each for another remote host)."""
 _Address = tuple[Any, ...]
 
@@ -49,9 +49,9 @@ class Forwarder:
         self.address = address
         self._mappings = mappings
         self._count = count
-        self._open: dict[_Door, asyncio.Task[None]] = {}
-        self._closing: set[_Door] = set()
-        self._unavailable: set[_Door] = set()
+        self._open: dict[ExternalPort, asyncio.Task[None]] = {}
+        self._closing: set[ExternalPort] = set()
+        self._unavailable: set[ExternalPort] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._running = False
 
@@ -77,7 +77,7 @@ class Forwarder:
         """Open and close ports, so that they are those of the mappings."""
         if not self._running:
             return
-        wanted: set[_Door] = {
+        wanted: set[ExternalPort] = {
             (one.proto, one.external_port) for one in self._mappings() if _is_loopback(one.internal_client)
         }
         for door in self._open.keys() - wanted:
@@ -87,7 +87,7 @@ class Forwarder:
         for door in wanted - self._open.keys() - self._closing - self._unavailable:
             self._open_door(door)
 
-    def target(self, door: _Door, sender: str) -> tuple[str, int] | None:
+    def target(self, door: ExternalPort, sender: str) -> tuple[str, int] | None:
         """Return where a packet from outside goes, None where it does not pass."""
         for one in self._mappings():
             if (one.proto, one.external_port) == door and one.remote_host in ("", sender):
@@ -101,7 +101,7 @@ class Forwarder:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    def _open_door(self, door: _Door) -> None:
+    def _open_door(self, door: ExternalPort) -> None:
         proto, port = door
         try:
             if proto == "TCP":
@@ -117,13 +117,13 @@ class Forwarder:
         task = self._open[door] = self.spawn(serve(opened, door))
         task.add_done_callback(lambda _: self._closed(door))
 
-    def _closed(self, door: _Door) -> None:
+    def _closed(self, door: ExternalPort) -> None:
         self._closing.discard(door)
         self.follow()  # it may have been mapped again meanwhile
 
     # TCP
 
-    async def _serve_tcp(self, listener: socket.socket, door: _Door) -> None:
+    async def _serve_tcp(self, listener: socket.socket, door: ExternalPort) -> None:
         loop = asyncio.get_running_loop()
         with listener:
             while True:
@@ -163,7 +163,7 @@ class Forwarder:
 
     # UDP
 
-    async def _serve_udp(self, opened: socket.socket, door: _Door) -> None:
+    async def _serve_udp(self, opened: socket.socket, door: ExternalPort) -> None:
         port = _UdpPort(self, door)
         try:
             transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(lambda: port, sock=opened)
@@ -181,7 +181,7 @@ class Forwarder:
 class _UdpPort(asyncio.DatagramProtocol):
     """One UDP port of the internet side, with a socket of its own towards the inside for each sender."""
 
-    def __init__(self, forwarder: Forwarder, door: _Door) -> None:
+    def __init__(self, forwarder: Forwarder, door: ExternalPort) -> None:
         self.lost = asyncio.Event()
         self._forwarder = forwarder
         self._door = door

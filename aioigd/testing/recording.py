@@ -21,7 +21,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final, Literal
 
-from ..net.trace import Exchange, tap
+from ..net.trace import HttpExchange, tracer
 from .conversation import Conversation, DatagramEvent, HttpEvent, written
 from .scrubbing import Scrubber
 
@@ -38,11 +38,11 @@ async def record(path: str | Path) -> AsyncIterator[None]:
     What happens on an error in the block is written, too: then it is needed most.
     """
     recorder = _Recorder()
-    token = tap.set(recorder)
+    token = tracer.set(recorder)
     try:
         yield
     finally:
-        tap.reset(token)
+        tracer.reset(token)
         recorder.conversation().save(path)
 
 
@@ -61,7 +61,7 @@ class _Recorder:
             time = self._loop.time() - self._began
             self._events.append(DatagramEvent(_rounded(time), direction, self._text(peer), self._bytes(payload)))
 
-    def exchange(self, exchange: Exchange) -> None:
+    def exchange(self, exchange: HttpExchange) -> None:
         """Note an HTTP request and its reply."""
         if len(self._events) >= _MOST_EVENTS:
             return

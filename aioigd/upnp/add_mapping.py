@@ -64,7 +64,7 @@ async def delete(channel: Channel, key: MappingKey, call: Call) -> None:
     elif _is_nowhere(status, reply):
         answer_of((status, reply), action)
     elif not _is_clear(status, reply) and await find_entry(channel, key, call) is not None:
-        answer_of((status, soap.Gibberish("no clear answer, and the mapping is still there")), action)
+        answer_of((status, soap.InvalidReply("no clear answer, and the mapping is still there")), action)
 
 
 async def undo(channel: Channel, mapping: PortMapping, call: Call) -> None:
@@ -151,7 +151,7 @@ class _Addition:
         await self._stop_if_abandoned()
         if held is None or not self._is_ours(held):
             self._call.committed = False
-            if isinstance(reply, soap.Gibberish):
+            if isinstance(reply, soap.InvalidReply):
                 answer_of((status, reply), self._action())
             raise _NotHeld(f"the gateway says that it mapped {self._request.key}, and does not hold it")
         return held if self._verify else self._mapping()
@@ -160,7 +160,7 @@ class _Addition:
         try:
             return await self._channel.send(self._latest, self._call, commits=True, repeatable=self._overwrite)
         except InvalidResponseError as error:
-            return error.status or 0, soap.Gibberish(error.message)
+            return error.status or 0, soap.InvalidReply(error.message)
         except TransportError as error:
             if self._overwrite and error.fate is Fate.CUT and await self._has_arrived():
                 return 200, soap.Answer({})
@@ -312,4 +312,4 @@ def _is_clear(status: int, reply: soap.Reply) -> bool:
 
 def _is_nowhere(status: int, reply: soap.Reply) -> bool:
     """Tell whether there is no such control URL."""
-    return isinstance(reply, soap.Gibberish) and status in NOT_THERE
+    return isinstance(reply, soap.InvalidReply) and status in NOT_THERE

@@ -190,7 +190,7 @@ class Watch:
         known = parse_url(gateway.description_url)
         has_moved = False
         with suppress(ValueError):
-            has_moved = parse_url(said.location).at(known.host) != known
+            has_moved = parse_url(said.location).with_host(known.host) != known
         boot_id, self._boot_id = self._boot_id, said.boot_id if said.boot_id is not None else self._boot_id
         if has_moved or self._was_away or (boot_id is not None and boot_id != self._boot_id):
             self._was_away = False

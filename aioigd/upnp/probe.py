@@ -54,7 +54,7 @@ async def examine(
     ``our_address`` is the local address to ask from, ``deadline`` a time of the loop's clock, ``search_target``
     and ``server`` what the device said of itself when it was found.
     """
-    plain = Device(description_url=url.zoned, service_type=search_target, igd_our_addr=our_address, server=server)
+    plain = Device(description_url=url.with_zone, service_type=search_target, igd_our_addr=our_address, server=server)
     try:
         reply = await http.request("GET", url, deadline=deadline, source=our_address)
         description = _read(reply, url)
@@ -64,7 +64,7 @@ async def examine(
     except (TransportError, DeadlineError) as error:
         return Examined(replace(plain, igd_status=IGDStatus.HTTP_ERROR), failure=error)
     known = Device(
-        description_url=url.zoned,
+        description_url=url.with_zone,
         service_type=search_target or description.device_type,
         igd_our_addr=our_address,
         friendly_name=description.friendly_name,
@@ -145,12 +145,12 @@ async def _score(http: HttpClient, choice: Device, deadline: float) -> int:
 
 
 def _controlled_by(device: Device, service: Service) -> Device:
-    first, *others = (url.zoned for url in service.control_urls)
+    first, *others = (url.with_zone for url in service.control_urls)
     return replace(
         device,
         igd_status=IGDStatus.OK,
         igd_control_url=first,
         igd_service_type=service.service_type,
         alternative_control_urls=tuple(others),
-        event_urls=tuple(url.zoned for url in service.event_urls),
+        event_urls=tuple(url.with_zone for url in service.event_urls),
     )

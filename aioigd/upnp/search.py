@@ -23,7 +23,7 @@ from ..errors import DeadlineError, DiscoveryError, Fate, IGDError, InvalidRespo
 from ..net.interfaces import default_next_hops, interfaces, source_address_for
 from ..results import IGDStatus, UPnPResult
 from .net.http import HttpClient
-from .net.ssdp_search import Sighting, SsdpSearch
+from .net.ssdp_search import SearchReply, SsdpSearch
 from .probe import Examined, examine
 from .wire import ssdp
 from .wire.url import HttpUrl, parse_location, parse_url, same_address
@@ -131,7 +131,7 @@ class Search:
             self._alone = tuple(place.address for place in places)
         else:
             self._next_hops = default_next_hops(ipv6=places[0].is_ipv6)
-        self._ssdp = SsdpSearch(places, self._on_sighting, ttl=self._ttl, local_port=options.local_port)
+        self._ssdp = SsdpSearch(places, self._on_reply, ttl=self._ttl, local_port=options.local_port)
         await self._ssdp.__aenter__()
         self.started = self._loop.time()
         self._sender = self._loop.create_task(self._send_rounds(self._ssdp))
@@ -193,30 +193,30 @@ class Search:
             raise TransportError(f"{url.host} cannot be resolved: {error}", Fate.UNREACHED) from error
         address: Sequence[object] = addresses[0][4]
         zone = f"%{address[3]}" if len(address) > 3 and address[3] else ""
-        url = url.at(f"{address[0]}{zone}")
+        url = url.with_host(f"{address[0]}{zone}")
         self._answers += 1
         self._any_is_certain = True  # the caller has said so
         our_address = self._options.source_address or source_address_for(url.host)
         self._read(url, our_address, url.host, "", "")
 
-    def _on_sighting(self, sighting: Sighting) -> None:
+    def _on_reply(self, reply: SearchReply) -> None:
         self._answers += 1
-        said = sighting.announcement
+        said = reply.announcement
         try:
             url = parse_location(said.location)
         except ValueError as error:
-            log.debug("ignoring %s: %s", sighting.sender, error)
+            log.debug("ignoring %s: %s", reply.sender, error)
             return
-        our_address = sighting.our_address
+        our_address = reply.our_address
         # Only the host that answered is asked, or the router of the default route if that is what was named.
         if not self._is_next_hop(url.host) or _is_link_local(url.host):
-            url = url.at(sighting.sender)
+            url = url.with_host(reply.sender)
         elif _is_link_local(our_address):
             try:
                 our_address = source_address_for(url.host)
             except TransportError:
-                url = url.at(sighting.sender)
-        self._read(url, our_address, sighting.sender, said.target, said.server)
+                url = url.with_host(reply.sender)
+        self._read(url, our_address, reply.sender, said.target, said.server)
 
     def _read(self, url: HttpUrl, our_address: str, sender: str, target: str, server: str) -> None:
         if url in self._reading or url in self._seen or self._reads.get(url, 0) >= _MAX_READS:
@@ -288,7 +288,9 @@ class Search:
         for hop in default_next_hops():
             with suppress(TransportError):
                 our_address = source_address_for(hop)
-                twin = (await examine(self._http, url.at(hop), our_address=our_address, deadline=deadline)).device
+                twin = (
+                    await examine(self._http, url.with_host(hop), our_address=our_address, deadline=deadline)
+                ).device
                 if twin.is_valid_gateway() and twin.udn and twin.udn == examined.device.udn:
                     controls = replace(
                         examined.device,

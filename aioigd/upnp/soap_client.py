@@ -135,7 +135,7 @@ class Channel:
                 self.memory.limiter.release(slot, lost=lost)
             if not lost:
                 parsed = soap.parse_reply(reply.body, action.name)
-                if isinstance(parsed, soap.Gibberish) and reply.status in NOT_THERE and self._try_elsewhere(url):
+                if isinstance(parsed, soap.InvalidReply) and reply.status in NOT_THERE and self._try_elsewhere(url):
                     continue
                 self._proven = True
                 call.attempts.append(_attempt(action, parsed))
@@ -164,7 +164,7 @@ class Channel:
 
     def beside(self, service: Service, our_address: str) -> Channel:
         """Return a line to another service of the same gateway, from another of our addresses."""
-        first, *others = (url.zoned for url in service.control_urls)
+        first, *others = (url.with_zone for url in service.control_urls)
         device = replace(
             self.device,
             igd_control_url=first,

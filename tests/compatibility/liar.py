@@ -16,7 +16,7 @@ from aioigd.testing.errors import UPnPError
 from aioigd.testing.soap import build_answer, build_fault, parse_call
 from aioigd.testing.wan_connection import ActionCall, WanConnection
 from aioigd.upnp.net.http import HttpReply
-from aioigd.upnp.net.ssdp_search import Sighting
+from aioigd.upnp.net.ssdp_search import SearchReply
 from aioigd.upnp.wire.ssdp import Announcement
 from aioigd.upnp.wire.url import HttpUrl
 
@@ -164,27 +164,27 @@ class Liar:
 
     # The place of SsdpSearch
 
-    def search(self, interfaces: Sequence[Interface], on_sighting: Callable[[Sighting], None], **_: Any) -> _Search:
+    def search(self, interfaces: Sequence[Interface], on_reply: Callable[[SearchReply], None], **_: Any) -> _Search:
         """Return a search that is answered."""
-        return _Search(self, on_sighting)
+        return _Search(self, on_reply)
 
 
 class _Search:
-    def __init__(self, liar: Liar, on_sighting: Callable[[Sighting], None]) -> None:
+    def __init__(self, liar: Liar, on_reply: Callable[[SearchReply], None]) -> None:
         self._liar = liar
-        self._on_sighting: Callable[[Sighting], None] | None = on_sighting
+        self._on_reply: Callable[[SearchReply], None] | None = on_reply
 
     async def __aenter__(self) -> _Search:
         return self
 
     def send(self, targets: Iterable[str], unicast: Iterable[str] = ()) -> None:
         announcement = Announcement("reply", _SITE.location, "upnp:rootdevice", "uuid:liar", "liar", 1)
-        sighting = Sighting(announcement, ADDRESS, ADDRESS)
-        asyncio.get_running_loop().call_soon(self._answer, sighting)
+        reply = SearchReply(announcement, ADDRESS, ADDRESS)
+        asyncio.get_running_loop().call_soon(self._answer, reply)
 
     def close(self) -> None:
-        self._on_sighting = None
+        self._on_reply = None
 
-    def _answer(self, sighting: Sighting) -> None:
-        if self._on_sighting is not None and self._liar.is_on:
-            self._on_sighting(cast(Any, sighting))
+    def _answer(self, reply: SearchReply) -> None:
+        if self._on_reply is not None and self._liar.is_on:
+            self._on_reply(cast(Any, reply))

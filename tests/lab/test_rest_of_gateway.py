@@ -41,7 +41,7 @@ class TestTable:
                 )
             )
             gateway = await mapper.get_gateway()
-            listed = [mapping async for mapping in gateway.list_port_mappings()]
+            listed = [mapping async for mapping in gateway.query_port_mappings()]
         assert {(one.proto, one.external_port, one.internal_port, one.internal_client, one.desc) for one in listed} == {
             (one.proto, one.external_port, 8080, LAN_ADDRESS, "<a> & b") for one in router.mappings()
         }
@@ -51,16 +51,16 @@ class TestTable:
     async def test_an_empty_table_is_an_empty_list(self, router: Router, inside_lan: None) -> None:
         async with PortMapper() as mapper:
             gateway = await mapper.get_gateway()
-            assert [mapping async for mapping in gateway.list_port_mappings()] == []
+            assert [mapping async for mapping in gateway.query_port_mappings()] == []
 
     async def test_one_mapping_is_shown(self, router: Router, inside_lan: None) -> None:
         async with PortMapper() as mapper:
             gateway = await mapper.get_gateway()
             await gateway.add_port_mapping(8081, 8080, "mine", "TCP")
-            held = await gateway.get_port_mapping(8081, "TCP")
+            held = await gateway.query_port_mapping(8081, "TCP")
             assert (held.internal_client, held.internal_port, held.desc) == (LAN_ADDRESS, 8080, "mine")
             with pytest.raises(IGDError) as caught:
-                await gateway.get_port_mapping(8082, "TCP")
+                await gateway.query_port_mapping(8082, "TCP")
         assert caught.value.result is UPnPResult.NO_SUCH_ENTRY_IN_ARRAY
 
     async def test_the_router_chooses_another_port_for_one_that_is_taken(
@@ -154,8 +154,8 @@ async def test_a_pinhole_lets_packets_in_until_it_is_deleted(
             pinhole = await gateway.add_pinhole(None, 8080, proto)
             assert pinhole.internal_client == LAN_ADDRESS6
             assert arrives(lab6, proto)
-            assert await gateway.get_pinhole_packets(pinhole) > 0
-            assert await gateway.check_pinhole_working(pinhole)
+            assert await gateway.query_pinhole_packets(pinhole) > 0
+            assert await gateway.query_pinhole_working(pinhole)
             await gateway.delete_pinhole(pinhole)
             assert not arrives(lab6, proto)
     assert router6.pinholes() == []
@@ -186,7 +186,7 @@ class TestPinholes:
             gateway = await mapper.get_gateway()
             pinhole = await gateway.add_pinhole(None, 8080)
             with pytest.raises(IGDError) as caught:
-                await gateway.check_pinhole_working(pinhole)
+                await gateway.query_pinhole_working(pinhole)
         assert (caught.value.result, caught.value.error_code) == (UPnPResult.UNKNOWN_ERROR, 709)
 
     async def test_what_is_gone_cannot_be_deleted_again(self, router6: Router, inside_lan6: None) -> None:
@@ -210,9 +210,9 @@ class TestPinholes:
     async def test_the_firewall_tells_what_it_does(self, router6: Router, inside_lan6: None) -> None:
         async with PortMapper() as mapper:
             gateway = await mapper.get_gateway()
-            assert await gateway.get_firewall_status() == FirewallStatus(enabled=True, pinholes_allowed=True)
+            assert await gateway.query_firewall_status() == FirewallStatus(enabled=True, pinholes_allowed=True)
             with pytest.raises(IGDError) as caught:
-                await gateway.get_outbound_pinhole_timeout(None, 8080, "TCP")
+                await gateway.query_outbound_pinhole_timeout(None, 8080, "TCP")
         assert caught.value.result is UPnPResult.ACTION_FAILED  # miniupnpd has the action, and no answer
 
     async def test_a_router_of_version_1_has_no_firewall(self, lab6: Lab, inside_lan6: None) -> None:

@@ -140,7 +140,7 @@ async def test_a_server_that_is_killed_leaves_only_what_will_expire(lab: Lab, ro
         program.wait(PATIENCE)
     assert router.mappings() == wanted(LEASES)
     async with PortMapper() as mapper:
-        left = [mapping async for mapping in (await mapper.get_gateway()).list_port_mappings()]
+        left = [mapping async for mapping in (await mapper.get_gateway()).query_port_mappings()]
     assert {mapping.external_port for mapping in left} == set(range(FIRST, FIRST + LEASES))
     assert all(0 < mapping.duration <= 3600 for mapping in left)
 

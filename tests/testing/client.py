@@ -11,7 +11,7 @@ from typing import Any
 
 from aioigd.testing import EmulatedGateway
 from aioigd.testing.network import group_of
-from aioigd.upnp.wire.soap import Answer, Fault, Gibberish, build_request, parse_reply, soap_action
+from aioigd.upnp.wire.soap import Answer, Fault, InvalidReply, build_request, parse_reply, soap_action
 from aioigd.upnp.wire.ssdp import build_search
 
 WAN_IP_1 = "urn:schemas-upnp-org:service:WANIPConnection:1"
@@ -160,7 +160,7 @@ async def call(
     *,
     service_type: str = WAN_IP_1,
     path: str = "/ctl/WANIPConn1",
-) -> Answer | Fault | Gibberish:
+) -> Answer | Fault | InvalidReply:
     """Ask a gateway for an action, and return what its reply says."""
     reply = await send(gateway, post(action, arguments, service_type=service_type, path=path))
     return parse_reply(reply.body, action)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from aioigd import DeadlineError, IGDError, PortMapper, PortMapping
-from aioigd.net.trace import tap
+from aioigd.net.trace import tracer
 from aioigd.testing import EmulatedGateway, ReplayedGateway, quirks, record
 from aioigd.testing.conversation import Conversation, read, written
 from aioigd.testing.scrubbing import Scrubber
@@ -126,7 +126,7 @@ async def test_what_others_do_meanwhile_is_not_recorded(tmp_path: Path) -> None:
             pass
         await mapper.add_port_mapping(8080)
     assert Conversation.load(tmp_path / "nothing.json").events == ()
-    assert tap.get() is None
+    assert tracer.get() is None
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"format": 2, "events": [], "about": {}}', '{"format": 1}', "\0"])

@@ -20,7 +20,7 @@ LIST, ROW = "GetListOfPortMappings", "GetGenericPortMappingEntry"
 
 
 async def listed(gateway: Gateway) -> list[PortMapping]:
-    return [mapping async for mapping in gateway.list_port_mappings()]
+    return [mapping async for mapping in gateway.query_port_mappings()]
 
 
 async def on_paper(gateway: PaperGateway) -> list[PortMapping]:
@@ -98,7 +98,7 @@ class TestEmulated:
 
     async def test_who_stops_reading_stops_asking(self, gateway: EmulatedGateway, mapper: PortMapper) -> None:
         fill(gateway, 50)
-        async for _ in (await mapper.get_gateway()).list_port_mappings():
+        async for _ in (await mapper.get_gateway()).query_port_mappings():
             break
         assert gateway.count(ROW) == 1
 
@@ -177,11 +177,11 @@ async def shown(gateway: EmulatedGateway, mapper: PortMapper) -> Gateway:
 
 
 async def test_one_mapping_is_shown(shown: Gateway) -> None:
-    held = await shown.get_port_mapping(8080, "tcp")
+    held = await shown.query_port_mapping(8080, "tcp")
     assert (held.internal_port, held.desc, held.enabled) == (80, "theirs", True)
 
 
 async def test_one_that_is_not_there_is_an_error(shown: Gateway) -> None:
     with pytest.raises(IGDError) as caught:
-        await shown.get_port_mapping(8081, "TCP")
+        await shown.query_port_mapping(8081, "TCP")
     assert caught.value.result is UPnPResult.NO_SUCH_ENTRY_IN_ARRAY

@@ -37,10 +37,10 @@ async def test_a_pinhole_lives_until_it_is_closed(gateway: EmulatedGateway, rout
     pinhole = await router.add_pinhole(None, 8080, "tcp")
     assert pinhole == OPEN
     assert gateway.firewall.pinholes == [OPEN]
-    assert await router.get_pinhole_packets(pinhole) == 0
+    assert await router.query_pinhole_packets(pinhole) == 0
     gateway.firewall.let_through(1, 5)
-    assert await router.get_pinhole_packets(pinhole) == 5
-    assert await router.check_pinhole_working(pinhole)
+    assert await router.query_pinhole_packets(pinhole) == 5
+    assert await router.query_pinhole_working(pinhole)
     await router.delete_pinhole(pinhole)
     assert gateway.firewall.pinholes == []
 
@@ -55,8 +55,8 @@ async def test_the_same_again_is_prolonged(gateway: EmulatedGateway, router: Gat
 
 async def test_the_firewall_tells_what_it_does(gateway: EmulatedGateway, router: Gateway) -> None:
     gateway.firewall.pinholes_allowed = False
-    assert await router.get_firewall_status() == FirewallStatus(enabled=True, pinholes_allowed=False)
-    assert await router.get_outbound_pinhole_timeout(None, 8080, "UDP") == 180
+    assert await router.query_firewall_status() == FirewallStatus(enabled=True, pinholes_allowed=False)
+    assert await router.query_outbound_pinhole_timeout(None, 8080, "UDP") == 180
 
 
 async def test_where_the_firewall_is_is_asked_once(gateway: EmulatedGateway, router: Gateway) -> None:
@@ -104,7 +104,7 @@ async def test_a_refusal_has_the_gateways_code(code: int, result: UPnPResult) ->
 async def test_nobody_knows_whether_it_works_before_a_packet_came(router: Gateway) -> None:
     pinhole = await router.add_pinhole(None, 8080)
     with pytest.raises(IGDError) as caught:
-        await router.check_pinhole_working(pinhole)
+        await router.query_pinhole_working(pinhole)
     assert (caught.value.result, caught.value.error_code) == (UPnPResult.UNKNOWN_ERROR, 709)
 
 

@@ -151,7 +151,7 @@ class _Keeping:
 
 async def _held(gateway: Gateway, mapping: PortMapping) -> PortMapping | None:
     try:
-        return await gateway.get_port_mapping(mapping.external_port, mapping.proto)
+        return await gateway.query_port_mapping(mapping.external_port, mapping.proto)
     except IGDError as error:
         if error.result in ABSENT:
             return None

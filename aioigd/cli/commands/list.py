@@ -49,7 +49,7 @@ async def _list(settings: Settings, *, mine: bool) -> Exit:
     async with settings.mapper() as mapper, busy(output, "Reading the router's table"):
         gateway = await mapper.get_gateway()
         try:
-            async for mapping in gateway.list_port_mappings():
+            async for mapping in gateway.query_port_mappings():
                 if not mine or mapping.internal_client == gateway.device.igd_our_addr:
                     mappings.append(mapping)
         except IGDError as error:

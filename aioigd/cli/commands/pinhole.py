@@ -134,8 +134,10 @@ def list_pinholes(settings: Settings, ids: tuple[int, ...], client: str) -> None
     async def work() -> Exit:
         async with settings.mapper() as mapper:
             gateway = await mapper.get_gateway()
-            firewall = await gateway.get_firewall_status()
-            packets = await asyncio.gather(*(_outcome(gateway.get_pinhole_packets(_of(each, client))) for each in ids))
+            firewall = await gateway.query_firewall_status()
+            packets = await asyncio.gather(
+                *(_outcome(gateway.query_pinhole_packets(_of(each, client))) for each in ids)
+            )
         rows = [_row(number, each) for number, each in zip(ids, packets, strict=True)]
         output = settings.output
         output.document({"gateway": device_facts(gateway.device), "firewall": asdict(firewall), "pinholes": rows})
@@ -173,12 +175,12 @@ def check(settings: Settings, unique_id: int, client: str) -> None:
         async with settings.mapper() as mapper:
             gateway = await mapper.get_gateway()
             try:
-                works: bool | None = await gateway.check_pinhole_working(hole)
+                works: bool | None = await gateway.query_pinhole_working(hole)
             except IGDError as error:
                 if error.error_code != _NOTHING_CAME:
                     raise
                 works = None
-            packets = await _outcome(gateway.get_pinhole_packets(hole))
+            packets = await _outcome(gateway.query_pinhole_packets(hole))
         count = packets if isinstance(packets, int) else None
         settings.output.document(
             {"gateway": device_facts(gateway.device), "unique_id": unique_id, "is_working": works, "packets": count}

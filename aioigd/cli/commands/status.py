@@ -65,7 +65,7 @@ async def _ask(gateway: Gateway) -> Status:
     about_line = asyncio.gather(
         _or_none(gateway.query_link_properties()),
         _or_none(gateway.query_traffic()),
-        _or_none(gateway.get_firewall_status()),
+        _or_none(gateway.query_firewall_status()),
     )
     return Status(*await about_connection, *await about_line)
 

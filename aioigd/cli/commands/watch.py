@@ -169,7 +169,7 @@ class _Watching(Watched):
     async def _see_table(self) -> None:
         with suppress(IGDError):
             before = self.mappings
-            now = {each.key: each async for each in self.gateway.list_port_mappings()}
+            now = {each.key: each async for each in self.gateway.query_port_mappings()}
             self.mappings = now
             if before is None:
                 return

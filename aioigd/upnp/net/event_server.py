@@ -21,7 +21,7 @@ from ..wire.url import HttpUrl, same_address
 
 __all__ = ["CallbackServer"]
 
-traffic = logging.getLogger("aioigd.traffic.event")
+wire_log = logging.getLogger("aioigd.traffic.event")
 
 _MOST_CONNECTIONS: Final = 4
 _TIME: Final = 3.0
@@ -92,7 +92,7 @@ class CallbackServer:
                 writer.close()
                 await writer.wait_closed()
         except (OSError, EOFError, TimeoutError, asyncio.LimitOverrunError) as error:
-            traffic.debug("no event message from %s: %r", self._gateway, error)
+            wire_log.debug("no event message from %s: %r", self._gateway, error)
         finally:
             writer.transport.abort()
             with suppress(OSError):
@@ -111,8 +111,8 @@ class CallbackServer:
                 return "412 Precondition Failed"
             values = gena.parse_event(body)
         except InvalidResponseError as error:
-            traffic.debug("from %s: %s", self._gateway, error)
+            wire_log.debug("from %s: %s", self._gateway, error)
             return "400 Bad Request"
-        traffic.debug("from %s: %s", self._gateway, values)
+        wire_log.debug("from %s: %s", self._gateway, values)
         self._on_event(values, head.is_first)
         return "200 OK"

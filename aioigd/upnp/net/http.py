@@ -24,9 +24,9 @@ from async_timeout import timeout_at
 from yarl import URL
 
 from ...errors import DeadlineError, Fate, InvalidResponseError, TransportError
-from ...net.trace import Exchange, Tap, tap
+from ...net.trace import HttpExchange, Tracer, tracer
 from ..wire.url import HttpUrl
-from ..wire.xml import MAX_DOCUMENT, is_whole
+from ..wire.xml import MAX_DOCUMENT, has_root_end_tag
 from . import lenient_http
 from .lenient_http import MAX_LOOKS, HttpReply
 
@@ -41,7 +41,7 @@ _source: ContextVar[str] = ContextVar("source", default="")
 """The local address of the request that is being sent. It cannot be told by the host that is asked: one host may be
 asked from several of our addresses at once."""
 
-traffic = logging.getLogger("aioigd.traffic.http")
+wire_log = logging.getLogger("aioigd.traffic.http")
 
 
 class HttpClient:
@@ -76,7 +76,7 @@ class HttpClient:
         """
         complete = {"Host": url.netloc, "Accept-Encoding": "identity", **(headers or {})}
         work = self._request(method, url, deadline, source, complete, body, repeatable)
-        listener = tap.get()
+        listener = tracer.get()
         return await (work if listener is None else _overheard(listener, work, method, url, complete, body))
 
     async def _request(
@@ -173,12 +173,12 @@ class HttpClient:
             del self._sloppy[next(iter(self._sloppy))]
 
     def _noted(self, method: str, url: HttpUrl, reply: HttpReply) -> HttpReply:
-        traffic.debug("%s %s: %d, %r", method, url, reply.status, reply.body)
+        wire_log.debug("%s %s: %d, %r", method, url, reply.status, reply.body)
         return reply
 
 
 async def _overheard(
-    listener: Tap,
+    listener: Tracer,
     work: Awaitable[HttpReply],
     method: str,
     url: HttpUrl,
@@ -187,7 +187,7 @@ async def _overheard(
 ) -> HttpReply:
     """Do the work, and tell the listener what was asked and answered."""
     loop = asyncio.get_running_loop()
-    exchange = Exchange(method, str(url), headers, body or b"", began=loop.time(), seconds=0.0)
+    exchange = HttpExchange(method, str(url), headers, body or b"", began=loop.time(), seconds=0.0)
     try:
         reply = await work
     except BaseException as error:
@@ -218,13 +218,13 @@ async def _read(response: aiohttp.ClientResponse) -> tuple[bytes, bool, bool]:
             if looks and b">" in chunk:
                 looks -= 1
                 received = bytes(document)
-                if is_whole(received):
+                if has_root_end_tag(received):
                     return received, True, True
     except (aiohttp.ClientPayloadError, aiohttp.ClientConnectionError, ConnectionError):
         received = bytes(document)
-        return received, is_whole(received), False
+        return received, has_root_end_tag(received), False
     received = bytes(document)
-    return received, is_whole(received), True
+    return received, has_root_end_tag(received), True
 
 
 def _bindable(source: str, address: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -15,7 +15,7 @@ from typing import Final
 
 from ...errors import Fate, InvalidResponseError, TransportError
 from ..wire.url import HttpUrl
-from ..wire.xml import MAX_DOCUMENT, is_whole
+from ..wire.xml import MAX_DOCUMENT, has_root_end_tag
 
 __all__ = ["HttpReply", "ask", "dechunked"]
 
@@ -86,7 +86,7 @@ async def _receive(reader: asyncio.StreamReader) -> bytes:
         if looks and (b">" in chunk or b"\n" in chunk):
             looks -= 1
             head, document = _split(bytes(received))
-            if document and is_whole(document):
+            if document and has_root_end_tag(document):
                 break
             length = _LENGTH.search(head)
             wait = _GRACE if length is not None and len(document) >= int(length.group(1)) else None

@@ -15,7 +15,7 @@ from ..wire import ssdp
 
 __all__ = ["NoticeListener"]
 
-traffic = logging.getLogger("aioigd.traffic.ssdp")
+wire_log = logging.getLogger("aioigd.traffic.ssdp")
 
 _MOST_AT_ONCE: Final = 64
 """Datagrams read before others get their turn."""
@@ -76,7 +76,7 @@ class NoticeListener:
             return
         announcement = ssdp.parse_datagram(datagram)
         if announcement is not None:
-            traffic.debug("from %s: %s", address[0], announcement)
+            wire_log.debug("from %s: %s", address[0], announcement)
             self._on_notice(announcement)
 
 
@@ -120,6 +120,6 @@ def _join(sock: socket.socket, group: str, interface: Interface) -> bool:
             request = socket.inet_aton(group) + socket.inet_aton(interface.address)
             sock.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, request)
     except OSError as error:
-        traffic.debug("no notices on %s: %s", interface.address, error)
+        wire_log.debug("no notices on %s: %s", interface.address, error)
         return False
     return True

@@ -14,19 +14,19 @@ from typing import Any, Final, cast
 
 from ...errors import Fate, TransportError
 from ...net.interfaces import Interface
-from ...net.trace import tap
+from ...net.trace import tracer
 from ..wire import ssdp
 
-__all__ = ["Sighting", "SsdpSearch"]
+__all__ = ["SearchReply", "SsdpSearch"]
 
 _MAX_REMEMBERED: Final = 1024
 """Datagrams remembered, the latest of each socket, so that a repeated one costs no more than a look-up."""
 
-traffic = logging.getLogger("aioigd.traffic.ssdp")
+wire_log = logging.getLogger("aioigd.traffic.ssdp")
 
 
 @dataclass(frozen=True, slots=True)
-class Sighting:
+class SearchReply:
     """A search reply: what it says, whose address it came from, and at which of ours it arrived.
 
     A link-local ``sender`` has its zone id, so that it can be connected to.
@@ -40,15 +40,15 @@ class Sighting:
 class SsdpSearch(asyncio.DatagramProtocol):
     """The sockets of one search, one for each interface; an asynchronous context manager.
 
-    ``on_sighting`` is called for each good reply, repeats included only when something in them differs.
+    ``on_reply`` is called for each good reply, repeats included only when something in them differs.
     ``ttl`` (hops, 0 to 255) limits how far the search travels; ``local_port`` 0 means any.
     """
 
     def __init__(
-        self, interfaces: Sequence[Interface], on_sighting: Callable[[Sighting], None], *, ttl: int, local_port: int
+        self, interfaces: Sequence[Interface], on_reply: Callable[[SearchReply], None], *, ttl: int, local_port: int
     ) -> None:
         self._interfaces = interfaces
-        self._on_sighting = on_sighting
+        self._on_reply = on_reply
         self._ttl = ttl
         self._local_port = local_port
         self._endpoints: list[_Endpoint] = []
@@ -86,7 +86,7 @@ class SsdpSearch(asyncio.DatagramProtocol):
 
     async def _open(self, interface: Interface) -> None:
         sock = _multicast_socket(interface, self._ttl, self._local_port)
-        endpoint = _Endpoint(interface, self._on_sighting)
+        endpoint = _Endpoint(interface, self._on_reply)
         try:
             await asyncio.get_running_loop().create_datagram_endpoint(lambda: endpoint, sock=sock)
         except BaseException:
@@ -99,13 +99,13 @@ class SsdpSearch(asyncio.DatagramProtocol):
 class _Endpoint(asyncio.DatagramProtocol):
     """One socket of a search."""
 
-    def __init__(self, interface: Interface, on_sighting: Callable[[Sighting], None]) -> None:
+    def __init__(self, interface: Interface, on_reply: Callable[[SearchReply], None]) -> None:
         self._interface = interface
-        self._on_sighting = on_sighting
+        self._on_reply = on_reply
         self._transport: asyncio.DatagramTransport | None = None
         self._closed = False
         self._seen: dict[tuple[str, bytes], None] = {}
-        self._tap = tap.get()
+        self._tracer = tracer.get()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.DatagramTransport, transport)
@@ -116,8 +116,8 @@ class _Endpoint(asyncio.DatagramProtocol):
         if self._transport is None:
             return
         sender = str(address[0])
-        if self._tap is not None:
-            self._tap.datagram("in", datagram, sender)
+        if self._tracer is not None:
+            self._tracer.datagram("in", datagram, sender)
         identity = (sender, datagram[: ssdp.MAX_DATAGRAM])
         if identity in self._seen:
             return
@@ -126,16 +126,16 @@ class _Endpoint(asyncio.DatagramProtocol):
             del self._seen[next(iter(self._seen))]
         announcement = ssdp.parse_datagram(datagram)
         if announcement is None or announcement.kind != "reply":
-            traffic.debug("from %s: %d bytes that are no search reply", sender, len(datagram))
+            wire_log.debug("from %s: %d bytes that are no search reply", sender, len(datagram))
             return
-        traffic.debug("from %s: %s", sender, announcement)
+        wire_log.debug("from %s: %s", sender, announcement)
         if ":" in sender and "%" not in sender and len(address) == 4 and address[3]:
             sender = f"{sender}%{address[3]}"
-        self._on_sighting(Sighting(announcement, sender, self._interface.address))
+        self._on_reply(SearchReply(announcement, sender, self._interface.address))
 
     def error_received(self, exc: Exception) -> None:
         # An interface without a route, an unreachable port: the other interfaces and rounds go on.
-        traffic.debug("on %s: %s", self._interface.address, exc)
+        wire_log.debug("on %s: %s", self._interface.address, exc)
 
     def search(self, targets: tuple[str, ...], hosts: tuple[str, ...]) -> None:
         groups = ssdp.MULTICAST_V6 if self._interface.is_ipv6 else (ssdp.MULTICAST_V4,)
@@ -152,9 +152,9 @@ class _Endpoint(asyncio.DatagramProtocol):
     def _send(self, datagram: bytes, host: str) -> None:
         if self._transport is None:
             return
-        traffic.debug("from %s to %s: %r", self._interface.address, host, datagram)
-        if self._tap is not None:
-            self._tap.datagram("out", datagram, host)
+        wire_log.debug("from %s to %s: %r", self._interface.address, host, datagram)
+        if self._tracer is not None:
+            self._tracer.datagram("out", datagram, host)
         if self._interface.is_ipv6:
             self._transport.sendto(datagram, (host, ssdp.PORT, 0, self._interface.index))
         else:

@@ -104,9 +104,9 @@ def parse_description(document: bytes, url: HttpUrl) -> Description:
     """
     root = xml.parse(document)
     base = xml.first_text(root, "urlbase")
-    device = next(xml.named(root, "device"), None)
+    device = next(xml.iter_named(root, "device"), None)
     services = []
-    for element in islice(xml.named(root, "service"), MAX_SERVICES):
+    for element in islice(xml.iter_named(root, "service"), MAX_SERVICES):
         service_type = xml.first_text(element, "servicetype")
         if _SERVICE_TYPE.fullmatch(service_type) and xml.is_finished(element):
             control = xml.first_text(element, "controlurl")
@@ -128,4 +128,4 @@ def parse_description(document: bytes, url: HttpUrl) -> Description:
 
 
 def _name(element: etree._Element, name: str) -> str:
-    return xml.one_line(xml.first_text(element, name), _MAX_NAME)
+    return xml.printable_line(xml.first_text(element, name), _MAX_NAME)

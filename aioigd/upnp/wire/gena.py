@@ -84,7 +84,7 @@ def parse_head(head: bytes) -> EventHead:
 def parse_event(body: bytes) -> dict[str, str]:
     """Return the state variables that an event message tells of, by their names in lower case."""
     values: dict[str, str] = {}
-    for holder in islice(xml.named(xml.parse(body), "property"), _MAX_PROPERTIES):
+    for holder in islice(xml.iter_named(xml.parse(body), "property"), _MAX_PROPERTIES):
         for variable in islice(holder, _MAX_PROPERTIES):
             values[xml.local_name(variable)] = xml.text_of(variable)
     return values

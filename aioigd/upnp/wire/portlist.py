@@ -30,12 +30,12 @@ def read_port_listing(values: Mapping[str, str]) -> tuple[PortMapping, ...]:
     Raises InvalidResponseError for what is no list, or only a part of one.
     """
     root = xml.parse(values.get("newportlisting", "").encode())
-    listing = next(xml.named(root, "portmappinglist"), None)
+    listing = next(xml.iter_named(root, "portmappinglist"), None)
     if listing is None:
         raise InvalidResponseError("what should be a list of mappings is not")
     if not xml.is_finished(listing):
         raise InvalidResponseError("a list of mappings that was cut off")
-    rows = (_row(element) for element in xml.named(listing, "portmappingentry"))
+    rows = (_row(element) for element in xml.iter_named(listing, "portmappingentry"))
     return tuple(row for row in rows if row is not None)
 
 

@@ -1,7 +1,7 @@
 """SOAP as UPnP uses it (UDA 1.1 section 3): requests of exactly one shape, replies in any.
 
 The shape of a request is the one that the most routers understand: SOAP 1.1, the prefixes ``s`` and ``u``, no
-white space between tags. A reply is an :class:`Answer`, a :class:`Fault` or :class:`Gibberish`, and it is for
+white space between tags. A reply is an :class:`Answer`, a :class:`Fault` or :class:`InvalidReply`, and it is for
 others to decide what follows from it.
 """
 
@@ -20,7 +20,7 @@ from lxml import etree
 from ...errors import InvalidResponseError
 from . import xml
 
-__all__ = ["Answer", "Fault", "Gibberish", "Reply", "build_request", "parse_reply", "soap_action"]
+__all__ = ["Answer", "Fault", "InvalidReply", "Reply", "build_request", "parse_reply", "soap_action"]
 
 _MAX_VALUES: Final = 64
 _MAX_FAULT_PARTS: Final = 64
@@ -75,13 +75,13 @@ class Fault:
 
 
 @dataclass(frozen=True, slots=True)
-class Gibberish:
+class InvalidReply:
     """No answer to the action: ``reason`` says what came instead."""
 
     reason: str
 
 
-Reply = Answer | Fault | Gibberish
+Reply = Answer | Fault | InvalidReply
 
 
 def soap_action(service_type: str, action: str) -> str:
@@ -109,11 +109,11 @@ def parse_reply(document: bytes, action: str) -> Reply:
 
 def _parse(document: bytes, action: str) -> Reply:
     if not document.strip(b" \t\r\n\0"):
-        return Gibberish("an empty reply")
+        return InvalidReply("an empty reply")
     try:
         root = xml.parse(document)
     except InvalidResponseError as error:
-        return Gibberish(error.message)
+        return InvalidReply(error.message)
     wanted = f"{action}Response".lower()
     found: dict[str, etree._Element] = {}
     for element in root.iter():
@@ -130,15 +130,15 @@ def _parse(document: bytes, action: str) -> Reply:
         for element in root.iter():
             if any(xml.local_name(value).startswith("new") for value in islice(element, _MAX_VALUES)):
                 return _answer(element)
-    return Gibberish(f"a reply without {action}Response or fault (its root is {xml.local_name(root)[:40]!r})")
+    return InvalidReply(f"a reply without {action}Response or fault (its root is {xml.local_name(root)[:40]!r})")
 
 
 _parse_remembered = lru_cache(maxsize=8)(_parse)
 
 
-def _answer(element: etree._Element) -> Answer | Gibberish:
+def _answer(element: etree._Element) -> Answer | InvalidReply:
     if not xml.is_finished(element):
-        return Gibberish("a reply that was cut off")
+        return InvalidReply("a reply that was cut off")
     values = {xml.local_name(value): xml.text_of(value) for value in islice(element, _MAX_VALUES)}
     return Answer(MappingProxyType(values))
 
@@ -147,7 +147,7 @@ def _fault(element: etree._Element) -> Fault:
     codes: dict[str, int] = {}
     words: dict[str, str] = {}
     for part in islice(element.iter(), _MAX_FAULT_PARTS):
-        name, text = xml.local_name(part), xml.one_line(xml.text_of(part), _MAX_WORDS)
+        name, text = xml.local_name(part), xml.printable_line(xml.text_of(part), _MAX_WORDS)
         if name in _CODE_NAMES and _CODE.fullmatch(text):
             codes.setdefault(name, int(text))
         elif text:

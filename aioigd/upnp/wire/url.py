@@ -36,7 +36,7 @@ class HttpUrl:
         return f"http://{self.netloc}{self.target}"
 
     @property
-    def zoned(self) -> str:
+    def with_zone(self) -> str:
         """The URL as text with the zone id of a link-local host, so that :func:`parse_url` gives it back."""
         return f"http://[{self.host}]:{self.port}{self.target}" if "%" in self.host else str(self)
 
@@ -46,7 +46,7 @@ class HttpUrl:
         host = self.host.partition("%")[0]
         return f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
 
-    def at(self, host: str) -> HttpUrl:
+    def with_host(self, host: str) -> HttpUrl:
         """Return the same port and path at another host."""
         return HttpUrl(host, self.port, self.target)
 
@@ -124,7 +124,7 @@ def _with_scheme(text: str) -> str:
 
 def _resolved(reference: str, start: str, host: str) -> dict[HttpUrl, None]:
     try:
-        return {parse_url(urljoin(start, reference)).at(host): None}
+        return {parse_url(urljoin(start, reference)).with_host(host): None}
     except ValueError:
         return {}
 

@@ -11,7 +11,7 @@ from typing import Final
 
 from ...errors import InvalidResponseError
 from ...models import LinkProperties
-from .wan_ip_connection import Action, read_number, read_words
+from .wan_ip_connection import Action, read_number, read_text
 
 __all__ = [
     "GET_COMMON_LINK_PROPERTIES",
@@ -38,11 +38,11 @@ _COUNT: Final = re.compile(r"-?\d{1,20}", re.ASCII)
 
 def read_link_properties(values: Mapping[str, str]) -> LinkProperties:
     """Return what GetCommonLinkProperties tells (section 2.4.3)."""
-    status = read_words(values, "newphysicallinkstatus")
+    status = read_text(values, "newphysicallinkstatus")
     if not status:
         raise InvalidResponseError("a physical link status that says nothing")
     return LinkProperties(
-        access_type=read_words(values, "newwanaccesstype"),
+        access_type=read_text(values, "newwanaccesstype"),
         upstream_max_bit_rate=read_number(values, "newlayer1upstreammaxbitrate", _UI4, default=0),
         downstream_max_bit_rate=read_number(values, "newlayer1downstreammaxbitrate", _UI4, default=0),
         link_status=status,

@@ -23,7 +23,7 @@ from ...models import (
     Terms,
     check_proto,
 )
-from .xml import one_line
+from .xml import printable_line
 
 __all__ = [
     "GET_CONNECTION_TYPE_INFO",
@@ -48,7 +48,7 @@ __all__ = [
     "read_number",
     "read_reserved_port",
     "read_status_info",
-    "read_words",
+    "read_text",
 ]
 
 _MAX_WORDS = 256
@@ -177,21 +177,21 @@ def read_connection_status(values: Mapping[str, str]) -> bool | None:
 
 def read_status_info(values: Mapping[str, str]) -> ConnectionStatus:
     """Return what GetStatusInfo tells."""
-    status = read_words(values, "newconnectionstatus")
+    status = read_text(values, "newconnectionstatus")
     if not status:
         raise InvalidResponseError("a connection status that says nothing")
     uptime = read_number(values, "newuptime", MAX_DURATION, default=-1)
     return ConnectionStatus(
         status=status,
-        last_error=read_words(values, "newlastconnectionerror"),
+        last_error=read_text(values, "newlastconnectionerror"),
         uptime=None if uptime < 0 else uptime,
     )
 
 
 def read_connection_type(values: Mapping[str, str]) -> ConnectionType:
     """Return what GetConnectionTypeInfo tells."""
-    possible = (word.strip() for word in read_words(values, "newpossibleconnectiontypes").split(","))
-    return ConnectionType(read_words(values, "newconnectiontype"), tuple(word for word in possible if word))
+    possible = (word.strip() for word in read_text(values, "newpossibleconnectiontypes").split(","))
+    return ConnectionType(read_text(values, "newconnectiontype"), tuple(word for word in possible if word))
 
 
 def read_nat_status(values: Mapping[str, str]) -> NatStatus:
@@ -202,9 +202,9 @@ def read_nat_status(values: Mapping[str, str]) -> NatStatus:
     )
 
 
-def read_words(values: Mapping[str, str], name: str) -> str:
+def read_text(values: Mapping[str, str], name: str) -> str:
     """Return a text that may be shown to people, empty where there is none."""
-    return one_line(values.get(name, ""), _MAX_WORDS)
+    return printable_line(values.get(name, ""), _MAX_WORDS)
 
 
 def read_flag(values: Mapping[str, str], name: str) -> bool:

@@ -28,12 +28,12 @@ __all__ = [
     "MAX_MARKUP",
     "escape",
     "first_text",
+    "has_root_end_tag",
     "is_finished",
-    "is_whole",
+    "iter_named",
     "local_name",
-    "named",
-    "one_line",
     "parse",
+    "printable_line",
     "text_of",
 ]
 
@@ -119,7 +119,7 @@ def parse(document: bytes) -> etree._Element:
     return root
 
 
-def is_whole(document: bytes) -> bool:
+def has_root_end_tag(document: bytes) -> bool:
     """Tell whether the end tag of the root has arrived, so that nothing can be missing.
 
     Framing in HTTP is often wrong (lengths that are too long or too short, connections that stay open); a
@@ -139,7 +139,7 @@ def is_finished(element: etree._Element) -> bool:
     return element.get("unfinished") is None
 
 
-def named(element: etree._Element, name: str) -> Iterator[etree._Element]:
+def iter_named(element: etree._Element, name: str) -> Iterator[etree._Element]:
     """Yield the element itself and its descendants that have this local name, in document order."""
     for candidate in element.iter():
         if local_name(candidate) == name:
@@ -171,7 +171,7 @@ def escape(text: str) -> str:
     return text
 
 
-def one_line(text: str, longest: int) -> str:
+def printable_line(text: str, longest: int) -> str:
     """Return text that a device sent as it may be shown to people: one line, without control characters."""
     return _UNPRINTABLE.sub(" ", text[:longest]).strip()
 

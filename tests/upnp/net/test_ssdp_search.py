@@ -14,7 +14,7 @@ from aioigd import TransportError
 from aioigd.net.interfaces import Interface
 from aioigd.testing import loopback_address
 from aioigd.upnp.net import ssdp_search
-from aioigd.upnp.net.ssdp_search import Sighting, SsdpSearch
+from aioigd.upnp.net.ssdp_search import SearchReply, SsdpSearch
 
 from ...support import settled_loop, sockets
 
@@ -55,8 +55,8 @@ def sender() -> Iterator[Sender]:
 
 
 @asynccontextmanager
-async def searching(address: str, **options: Any) -> AsyncIterator[tuple[SsdpSearch, list[Sighting]]]:
-    seen: list[Sighting] = []
+async def searching(address: str, **options: Any) -> AsyncIterator[tuple[SsdpSearch, list[SearchReply]]]:
+    seen: list[SearchReply] = []
     search = SsdpSearch([Interface(address, 1)], seen.append, ttl=options.pop("ttl", 2), local_port=0)
     async with search:
         yield search, seen
@@ -70,9 +70,9 @@ async def test_a_reply_is_told_with_its_sender_and_our_address(address: str, sen
     async with searching(address) as (search, seen):
         sender.send(reply("http://192.168.1.1/"), search)
         await received()
-        (sighting,) = seen
-        assert (sighting.sender, sighting.our_address) == (sender.address, address)
-        assert sighting.announcement.location == "http://192.168.1.1/"
+        (found,) = seen
+        assert (found.sender, found.our_address) == (sender.address, address)
+        assert found.announcement.location == "http://192.168.1.1/"
 
 
 async def test_a_repeated_reply_is_told_once_and_a_different_one_again(address: str, sender: Sender) -> None:
@@ -80,7 +80,7 @@ async def test_a_repeated_reply_is_told_once_and_a_different_one_again(address: 
         for datagram in (reply("http://a/"), reply("http://a/"), reply("http://b/"), reply("http://a/")):
             sender.send(datagram, search)
         await received()
-        assert [sighting.announcement.location for sighting in seen] == ["http://a/", "http://b/"]
+        assert [reply.announcement.location for reply in seen] == ["http://a/", "http://b/"]
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ async def test_anything_else_is_ignored(address: str, sender: Sender, junk: byte
         sender.send(junk, search)
         sender.send(reply("http://good/"), search)
         await received()
-        assert [sighting.announcement.location for sighting in seen] == ["http://good/"]
+        assert [reply.announcement.location for reply in seen] == ["http://good/"]
 
 
 async def test_a_flood_does_not_make_it_deaf_and_is_not_remembered(address: str, sender: Sender) -> None:
@@ -114,7 +114,7 @@ async def test_a_flood_does_not_make_it_deaf_and_is_not_remembered(address: str,
         await received()
         sender.send(reply("http://good/"), search)
         await received()
-        assert [sighting.announcement.location for sighting in seen] == ["http://good/"]
+        assert [reply.announcement.location for reply in seen] == ["http://good/"]
         assert len(search._endpoints[0]._seen) <= 1024
 
 

@@ -26,7 +26,7 @@ def parse_all(document: bytes) -> None:
         parse_description(document, URL)
     soap.parse_reply(document, "AddPortMapping")
     ssdp.parse_datagram(document)
-    xml.is_whole(document)
+    xml.has_root_end_tag(document)
 
 
 def seconds(document: bytes) -> float:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from aioigd.errors import UsageError
 from aioigd.models import check_desc, check_request
 from aioigd.upnp.wire import soap, wan_ip_connection
-from aioigd.upnp.wire.soap import Answer, Fault, Gibberish, build_request, parse_reply, soap_action
+from aioigd.upnp.wire.soap import Answer, Fault, InvalidReply, build_request, parse_reply, soap_action
 
 WANIP = "urn:schemas-upnp-org:service:WANIPConnection:1"
 ACTION = "GetSpecificPortMappingEntry"
@@ -134,7 +134,7 @@ class TestAnswers:
         if end >= ANSWER.index(b"</u:") + len(f"</u:{ACTION}Response>"):
             assert reply == Answer(VALUES)
         else:
-            assert isinstance(reply, Gibberish)
+            assert isinstance(reply, InvalidReply)
 
     def test_of_very_many_values_only_some_are_looked_at(self) -> None:
         inner = "".join(f"<NewX{number}>1</NewX{number}>" for number in range(5_000))
@@ -164,12 +164,12 @@ class TestGibberish:
     )
     def test_what_is_no_answer_says_what_it_is(self, document: bytes) -> None:
         reply = parse_reply(document, ACTION)
-        assert isinstance(reply, Gibberish)
+        assert isinstance(reply, InvalidReply)
         assert reply.reason
 
     @given(st.binary(max_size=300))
     def test_any_bytes_are_some_reply(self, document: bytes) -> None:
-        assert isinstance(parse_reply(document, ACTION), Answer | Fault | Gibberish)
+        assert isinstance(parse_reply(document, ACTION), Answer | Fault | InvalidReply)
         assert not isinstance(parse_reply(b"<s:Fault>" + document, ACTION), Answer) or b"Response" in document
 
 

@@ -103,14 +103,14 @@ class TestParseUrl:
     def test_a_url_can_be_written_without_its_zone(self) -> None:
         url = HttpUrl("fe80::1%eth0", 80, "/x")
         assert (str(url), url.netloc) == ("http://[fe80::1]:80/x", "[fe80::1]:80")
-        assert parse_url(url.zoned) == url
-        assert str(url.at("192.0.2.7")) == "http://192.0.2.7:80/x"
+        assert parse_url(url.with_zone) == url
+        assert str(url.with_host("192.0.2.7")) == "http://192.0.2.7:80/x"
 
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "router.lan", "2001:db8::1", "fe80::1%Eth-0.1"])
 def test_a_url_comes_back_from_its_text(host: str) -> None:
     url = HttpUrl(host, 5000, "/x?y")
-    assert parse_url(url.zoned) == url
+    assert parse_url(url.with_zone) == url
 
 
 class TestCandidates:

@@ -14,7 +14,7 @@ from aioigd.upnp.wire import xml
 def value(document: bytes | str, name: str = "friendlyname") -> str:
     """Return the text of the first element of a name, which is how everybody reads documents."""
     root = xml.parse(document.encode() if isinstance(document, str) else document)
-    return xml.text_of(next(xml.named(root, name)))
+    return xml.text_of(next(xml.iter_named(root, name)))
 
 
 class TestSloppyDocuments:
@@ -124,7 +124,7 @@ class TestSloppyDocuments:
 
     def test_named_elements_come_in_document_order_and_include_the_root(self) -> None:
         root = xml.parse(b"<a>1<b><a>2</a></b><A>3</A></a>")
-        assert [xml.text_of(element) for element in xml.named(root, "a")] == ["1", "2", "3"]
+        assert [xml.text_of(element) for element in xml.iter_named(root, "a")] == ["1", "2", "3"]
 
     def test_a_whole_document_is_finished_in_all_its_parts(self) -> None:
         assert all(map(xml.is_finished, xml.parse(b"<a><b><c/></b></a>garbage").iter()))
@@ -301,7 +301,7 @@ class TestIsWhole:
         ],
     )
     def test_a_document_is_whole_when_its_root_has_ended(self, document: bytes) -> None:
-        assert xml.is_whole(document)
+        assert xml.has_root_end_tag(document)
 
     @pytest.mark.parametrize(
         "document",
@@ -318,11 +318,11 @@ class TestIsWhole:
         ],
     )
     def test_otherwise_it_is_not(self, document: bytes) -> None:
-        assert not xml.is_whole(document)
+        assert not xml.has_root_end_tag(document)
 
     @given(st.binary(max_size=300))
     def test_it_answers_for_any_bytes(self, document: bytes) -> None:
-        assert xml.is_whole(document) in (True, False)
+        assert xml.has_root_end_tag(document) in (True, False)
 
 
 @pytest.mark.parametrize(
@@ -330,4 +330,4 @@ class TestIsWhole:
     [("a\r\nb", "a b"), ("\x1b[31mred\x9b", "[31mred"), (" x ", "x"), ("1\u20282", "1 2"), ("12345678", "12345")],
 )
 def test_text_for_people_is_one_short_line_without_control_characters(text: str, shown: str) -> None:
-    assert xml.one_line(text, 5 if text.isdigit() else 40) == shown
+    assert xml.printable_line(text, 5 if text.isdigit() else 40) == shown
