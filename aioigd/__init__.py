@@ -9,12 +9,17 @@
 
 from .errors import (
     Attempt,
+    ConflictError,
     DeadlineError,
     DiscoveryError,
     IGDError,
     InvalidResponseError,
+    NoRouteError,
+    NotFoundError,
     RefusedError,
     TransportError,
+    UnexpectedError,
+    UnsupportedError,
     UsageError,
 )
 from .functions import add_port_mapping, delete_port_mapping, discover, query_external_address
@@ -30,9 +35,11 @@ from .models import (
     NatStatus,
     Pinhole,
     PortMapping,
+    Proto,
     TrafficRates,
     TrafficTotals,
 )
+from .net.interfaces import default_next_hops, source_address_for
 from .results import IGDStatus, UPnPResult
 from .traffic_meter import TrafficMeter
 
@@ -40,6 +47,7 @@ __all__ = [
     "Attempt",
     "Change",
     "ChangeKind",
+    "ConflictError",
     "ConnectionStatus",
     "ConnectionType",
     "DeadlineError",
@@ -54,19 +62,26 @@ __all__ = [
     "LeaseState",
     "LinkProperties",
     "NatStatus",
+    "NoRouteError",
+    "NotFoundError",
     "Pinhole",
     "PortMapper",
     "PortMapping",
+    "Proto",
     "RefusedError",
     "TrafficMeter",
     "TrafficRates",
     "TrafficTotals",
     "TransportError",
     "UPnPResult",
+    "UnexpectedError",
+    "UnsupportedError",
     "UsageError",
     "add_port_mapping",
+    "default_next_hops",
     "delete_port_mapping",
     "discover",
     "query_external_address",
+    "source_address_for",
 ]
 __version__ = "0.1.0"

@@ -6,34 +6,47 @@
     ├── UsageError                 the caller's mistake, raised before any I/O (also a ValueError)
     ├── DiscoveryError             nobody answered, or no gateway among those who did
     ├── TransportError             the gateway could not be reached, or cut the connection
+    │   └── NoRouteError           nothing can be sent from here: no such address, no network, no IPv6
     ├── DeadlineError              it did not answer in time (also a TimeoutError)
     ├── InvalidResponseError       it answered with something that is no answer
-    └── RefusedError               it said no; .error_code is its UPnP error code
+    ├── RefusedError               it said no; .error_code is its UPnP error code
+    │   ├── ConflictError          the port belongs to another mapping
+    │   ├── NotFoundError          there is no such mapping or pinhole
+    │   └── UnsupportedError       the gateway cannot do that at all
+    └── UnexpectedError            a defect of this package or of a library that it uses
 
-Programs catch :class:`IGDError` and look at ``result``; the subclasses say the same for those who prefer
-``except`` clauses.
+Programs catch :class:`IGDError`, which is never raised itself, and look at ``result``; the subclasses say the same
+for those who prefer ``except`` clauses. A result is fixed when an error is made.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import Enum
-from typing import Self, TypeVar
+from typing import Final, Self, TypeVar
 
-from .results import UPnPResult, result_of_error_code
+from .results import UPnPResult
 
 __all__ = [
     "Attempt",
+    "ConflictError",
     "DeadlineError",
     "DiscoveryError",
-    "Fate",
     "IGDError",
     "InvalidResponseError",
+    "NoRouteError",
+    "NotFoundError",
     "RefusedError",
     "TransportError",
+    "UnexpectedError",
+    "UnsupportedError",
     "UsageError",
+    "is_gone",
+    "is_unreachable",
 ]
+
+_GONE_STATUSES: Final = frozenset({404, 405, 410})
+"""HTTP statuses of a server that is up, and has no such control URL (any more)."""
 
 
 _Error = TypeVar("_Error", bound="IGDError")
@@ -116,19 +129,22 @@ class DiscoveryError(IGDError):
     """No gateway was found: NO_DEVICES where nobody answered, NO_GATEWAY where only others did."""
 
 
-class Fate(Enum):
-    """How far a request that failed in transport may have come."""
-
-    UNREACHED = "unreached"  #: no connection came about, so nothing was done
-    CUT = "cut"  #: the connection broke; the gateway may have done what was asked
-
-
 class TransportError(IGDError):
-    """The gateway refused the connection, or broke it before it had answered."""
+    """The gateway refused the connection, or broke it before it had answered.
 
-    def __init__(self, message: str, fate: Fate) -> None:
+    ``may_have_arrived``: the connection broke after it had come about, so the gateway may have done what was asked.
+    """
+
+    def __init__(self, message: str, *, may_have_arrived: bool) -> None:
         super().__init__(message, UPnPResult.SOCKET_ERROR)
-        self.fate = fate
+        self.may_have_arrived = may_have_arrived
+
+
+class NoRouteError(TransportError):
+    """Nothing can be sent from here: this machine has no such address, no network, or no IPv6."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, may_have_arrived=False)
 
 
 class DeadlineError(IGDError, TimeoutError):
@@ -150,7 +166,51 @@ class InvalidResponseError(IGDError):
 
 
 class RefusedError(IGDError):
-    """The gateway understood, and refused with a UPnP error code."""
+    """The gateway understood, and refused; ``error_code`` is its code, None where it gave none."""
 
-    def __init__(self, message: str, error_code: int | None) -> None:
-        super().__init__(message, result_of_error_code(error_code), error_code=error_code)
+    def __init__(self, message: str, result: UPnPResult, error_code: int | None = None) -> None:
+        super().__init__(message, result, error_code=error_code)
+
+
+class ConflictError(RefusedError):
+    """The port belongs to another mapping: the gateway says so, or what it holds shows it."""
+
+    def __init__(self, message: str, error_code: int | None = None) -> None:
+        super().__init__(message, UPnPResult.CONFLICT_WITH_OTHER_MAPPING, error_code)
+
+
+class NotFoundError(RefusedError):
+    """The gateway holds no such mapping or pinhole: NO_SUCH_ENTRY_IN_ARRAY, or PORT_MAPPING_NOT_FOUND."""
+
+    def __init__(
+        self, message: str, result: UPnPResult = UPnPResult.NO_SUCH_ENTRY_IN_ARRAY, error_code: int | None = None
+    ) -> None:
+        super().__init__(message, result, error_code)
+
+
+class UnsupportedError(RefusedError):
+    """The gateway has no such service or action (INVALID_GATEWAY)."""
+
+    def __init__(self, message: str, error_code: int | None = None) -> None:
+        super().__init__(message, UPnPResult.INVALID_GATEWAY, error_code)
+
+
+class UnexpectedError(IGDError):
+    """A defect of this package or of a library that it uses; ``__cause__`` is the exception."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, UPnPResult.UNKNOWN_ERROR)
+
+
+def is_gone(error: IGDError) -> bool:
+    """Return whether an error means that the gateway is no longer where it was: it may be had at another address."""
+    if isinstance(error, TransportError):
+        return not error.may_have_arrived
+    return isinstance(error, InvalidResponseError) and error.status in _GONE_STATUSES
+
+
+def is_unreachable(error: IGDError) -> bool:
+    """Return whether an error means that no gateway answers, so that asking it for something else is no use."""
+    if isinstance(error, TransportError):
+        return not error.may_have_arrived
+    return isinstance(error, (DeadlineError, DiscoveryError))

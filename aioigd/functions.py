@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 
 from .errors import UsageError
 from .mapper import PortMapper
-from .models import Device, PortMapping
+from .models import Device, PortMapping, Proto
 
 __all__ = ["add_port_mapping", "delete_port_mapping", "discover", "query_external_address"]
 
@@ -36,12 +36,13 @@ async def add_port_mapping(
     port: int,
     internal_port: int = 0,
     desc: str = "",
-    proto: str = "UDP",
+    proto: Proto = "UDP",
     duration: int = 0,
     *,
     internal_client: str | IPv4Address | None = None,
     remote_host: str | IPv4Address = "",
     verify: bool = False,
+    overwrite: bool = True,
     source_address: str | None = None,
     location: str | None = None,
 ) -> PortMapping:
@@ -60,12 +61,13 @@ async def add_port_mapping(
             internal_client=internal_client,
             remote_host=remote_host,
             verify=verify,
+            overwrite=overwrite,
         )
 
 
 async def delete_port_mapping(
     port: int,
-    proto: str = "UDP",
+    proto: Proto = "UDP",
     *,
     remote_host: str | IPv4Address = "",
     source_address: str | None = None,

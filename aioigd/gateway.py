@@ -6,10 +6,18 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from ipaddress import IPv4Address, IPv6Address
 from typing import TypeVar
 
+from .arguments import (
+    check_key,
+    check_pinhole,
+    check_pinhole_duration,
+    check_pinhole_request,
+    check_port_range,
+    check_request,
+)
 from .core.call_queue import Lanes
 from .core.calls import Call
 from .core.dispatcher import Verbs
-from .errors import IGDError
+from .errors import NotFoundError
 from .models import (
     ConnectionStatus,
     ConnectionType,
@@ -19,15 +27,9 @@ from .models import (
     NatStatus,
     Pinhole,
     PortMapping,
+    Proto,
     TrafficTotals,
-    check_key,
-    check_pinhole,
-    check_pinhole_duration,
-    check_pinhole_request,
-    check_port_range,
-    check_request,
 )
-from .results import UPnPResult
 from .upnp import delete_mapping, pinholes, wan_status
 from .upnp.list_mappings import all_mappings
 from .upnp.soap_client import Channel
@@ -63,24 +65,28 @@ class Gateway:
         port: int,
         internal_port: int = 0,
         desc: str = "",
-        proto: str = "UDP",
+        proto: Proto = "UDP",
         duration: int = 0,
         *,
         internal_client: str | IPv4Address | None = None,
         remote_host: str | IPv4Address = "",
         verify: bool = False,
+        overwrite: bool = False,
     ) -> PortMapping:
         """Forward a port, unless it is forwarded already (AddPortMapping, WANIPConnection:2 section 2.5.16).
 
-        The arguments are those of :meth:`PortMapper.add_port_mapping`. The gateway is asked first what it holds: the
+        The arguments are those of :meth:`PortMapper.add_port_mapping`; with ``overwrite`` a mapping that exists is
+        replaced, as there. Without it the gateway is asked first what it holds: the
         same mapping of this machine is refreshed, any other is left as it is, and the call raises IGDError with
         CONFLICT_WITH_OTHER_MAPPING. This is the best that the protocol allows, and no more: a mapping that another
         host makes between the question and the request is replaced by gateways that replace silently.
         """
         request = check_request(port, internal_port, desc, proto, duration, internal_client, remote_host)
-        return await self._verbs.add(request, overwrite=False, verify=bool(verify))
+        return await self._verbs.add(request, overwrite=bool(overwrite), verify=bool(verify))
 
-    async def delete_port_mapping(self, port: int, proto: str = "UDP", *, remote_host: str | IPv4Address = "") -> None:
+    async def delete_port_mapping(
+        self, port: int, proto: Proto = "UDP", *, remote_host: str | IPv4Address = ""
+    ) -> None:
         """Delete a mapping (DeletePortMapping, WANIPConnection:2 section 2.5.17).
 
         The arguments and errors are those of :meth:`PortMapper.delete_port_mapping`.
@@ -109,7 +115,7 @@ class Gateway:
         return all_mappings(self._verbs.once)
 
     async def query_port_mapping(
-        self, port: int, proto: str = "UDP", remote_host: str | IPv4Address = ""
+        self, port: int, proto: Proto = "UDP", *, remote_host: str | IPv4Address = ""
     ) -> PortMapping:
         """Return what the gateway holds for a port (GetSpecificPortMappingEntry, WANIPConnection:1 section 2.4.15).
 
@@ -119,7 +125,7 @@ class Gateway:
         key = check_key(port, proto, remote_host)
         mapping = await self._verbs.find(key)
         if mapping is None:
-            raise IGDError(f"the gateway holds no mapping of {key}", UPnPResult.NO_SUCH_ENTRY_IN_ARRAY)
+            raise NotFoundError(f"the gateway holds no mapping of {key}")
         return mapping
 
     async def add_any_port_mapping(
@@ -127,7 +133,7 @@ class Gateway:
         port: int,
         internal_port: int = 0,
         desc: str = "",
-        proto: str = "UDP",
+        proto: Proto = "UDP",
         duration: int = 0,
         *,
         internal_client: str | IPv4Address | None = None,
@@ -142,7 +148,7 @@ class Gateway:
             check_request(port, internal_port, desc, proto, duration, internal_client, remote_host)
         )
 
-    async def delete_port_mapping_range(self, start: int, end: int, proto: str = "UDP") -> None:
+    async def delete_port_mapping_range(self, start: int, end: int, proto: Proto = "UDP") -> None:
         """Delete all mappings on the external ports from ``start`` to ``end``, both included.
 
         Not only those of this machine: all that the gateway lets it delete. They go with one request
@@ -187,7 +193,7 @@ class Gateway:
         self,
         internal_client: str | IPv6Address | None,
         internal_port: int,
-        proto: str = "UDP",
+        proto: Proto = "UDP",
         *,
         remote_host: str | IPv6Address = "",
         remote_port: int = 0,
@@ -254,7 +260,7 @@ class Gateway:
         self,
         internal_client: str | IPv6Address | None,
         internal_port: int,
-        proto: str = "UDP",
+        proto: Proto = "UDP",
         *,
         remote_host: str | IPv6Address = "",
         remote_port: int = 0,

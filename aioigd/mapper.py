@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from ipaddress import IPv4Address, IPv6Address, ip_address
-from math import isfinite
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing, asynccontextmanager
+from ipaddress import IPv4Address, IPv6Address
 from typing import Self
 from weakref import ref
 
+from .arguments import check_host, check_key, check_port, check_request, check_seconds, check_source_address, check_ttl
 from .core.call_queue import Lanes
 from .core.calls import Call
 from .core.dispatcher import Verbs
@@ -20,16 +20,13 @@ from .gateway import Gateway
 from .leases.lease import Lease
 from .leases.manager import Keeper
 from .leases.request import OnConflict, PortLike, check_claim
-from .models import Device, PortMapping, check_key, check_port, check_request
+from .models import Device, PortMapping, Proto
 from .upnp.driver import KeepableGateway
 from .upnp.net.http import HttpClient
 from .upnp.search import SearchOptions
 from .upnp.wire.url import parse_url
 
 __all__ = ["PortMapper"]
-
-_LONGEST: float = 3600.0
-"""Seconds: no timeout may be longer."""
 
 
 class PortMapper:
@@ -57,11 +54,11 @@ class PortMapper:
         local_port: int = 0,
         ipv6: bool = False,
     ) -> None:
-        self._timeout = _check_seconds(timeout, "timeout")
+        self._timeout = check_seconds(timeout, "timeout")
         self._options = SearchOptions(
-            source_address=_check_source(source_address),
+            source_address=check_source_address(source_address),
             location=_check_location(location),
-            ttl=_check_ttl(ttl),
+            ttl=check_ttl(ttl),
             local_port=check_port(local_port, "local_port", lowest=0),
             ipv6=bool(ipv6),
         )
@@ -73,7 +70,7 @@ class PortMapper:
             self._finder,
             self._lanes,
             timeout=self._timeout,
-            discovery_timeout=_check_seconds(discovery_timeout, "discovery_timeout"),
+            discovery_timeout=check_seconds(discovery_timeout, "discovery_timeout"),
             check_open=self._check_open,
         )
         self._verbs = Verbs(self._current, self._lanes, self._timeout)
@@ -135,18 +132,46 @@ class PortMapper:
         Raises IGDError: INVALID_ARGS for other arguments, SOCKET_ERROR where nothing can be sent.
         """
         self._check_open()
-        seconds = _check_seconds(timeout, "timeout")
-        hops = _check_ttl(ttl)
+        seconds = check_seconds(timeout, "timeout")
+        hops = check_ttl(ttl)
         if not isinstance(device_filter, str):
             raise UsageError(f"device_filter must be a str, not {device_filter!r}")
         flight = self._lanes.enter(
             "survey",
             (seconds, hops, device_filter),
             Call(seconds),
-            lambda _: self._finder.survey(seconds, hops, device_filter),
+            lambda _: self._finder.discover(seconds, hops, device_filter),
         )
         self.devices = await flight.join()
         return self.devices
+
+    async def iter_devices(
+        self,
+        timeout: float = 2.0,
+        ttl: int = 2,
+        device_filter: str = "InternetGatewayDevice",
+        *,
+        host: str | None = None,
+    ) -> AsyncGenerator[Device, None]:
+        """Yield devices as they answer a search: ``async for device in mapper.iter_devices():``.
+
+        ``timeout``, ``ttl`` and ``device_filter`` are those of :meth:`discover`. ``host``: the only IP address to search
+        at, for instance the router's (by unicast, UDA 1.1 section 1.3.2), or 239.255.255.250 for the multicast group
+        alone; by default the group and the router of the default route. A device whose description could not be read
+        at first may come twice; the later one counts. :attr:`devices` stays as it is. The search ends when the
+        iteration does; who leaves it early should close it (:func:`contextlib.aclosing`).
+
+        Raises IGDError: INVALID_ARGS for other arguments, SOCKET_ERROR where nothing can be sent.
+        """
+        self._check_open()
+        seconds = check_seconds(timeout, "timeout")
+        hops = check_ttl(ttl)
+        if not isinstance(device_filter, str):
+            raise UsageError(f"device_filter must be a str, not {device_filter!r}")
+        search = self._finder.iter_devices(seconds, hops, device_filter, check_host(host))
+        async with aclosing(search):
+            async for device in search:
+                yield device
 
     async def get_gateway(self) -> Gateway:
         """Return the gateway: the one in mind, else the first valid of :attr:`devices`, else the first one found.
@@ -164,12 +189,13 @@ class PortMapper:
         port: int,
         internal_port: int = 0,
         desc: str = "",
-        proto: str = "UDP",
+        proto: Proto = "UDP",
         duration: int = 0,
         *,
         internal_client: str | IPv4Address | None = None,
         remote_host: str | IPv4Address = "",
         verify: bool = False,
+        overwrite: bool = True,
     ) -> PortMapping:
         """Forward an external port of the gateway to this machine (AddPortMapping, WANIPConnection:2 section 2.5.16).
 
@@ -178,8 +204,10 @@ class PortMapper:
         or ``"UDP"``, in any case. ``duration``: the lease in seconds, 0 (no limit) to 4294967295.
         ``internal_client``: the IPv4 address to forward to, if not this machine's. ``remote_host``: the only IPv4
         address on the internet whose packets are forwarded, "" for all. ``verify``: read the mapping back.
+        ``overwrite``: replace a mapping that exists for this port and protocol; if false, do as
+        :meth:`Gateway.add_port_mapping` does.
 
-        A mapping that exists for this port and protocol is overwritten. Where the gateway refuses a lease or a
+        Where the gateway refuses a lease or a
         description the call tries again without, and returns what was granted. Identical calls that are made while
         one is under way share it; different ones for the same port and protocol run in the order of the calls.
 
@@ -187,9 +215,11 @@ class PortMapper:
         argument is also a ValueError, raised before anything is sent; a deadline is also a TimeoutError.
         """
         request = check_request(port, internal_port, desc, proto, duration, internal_client, remote_host)
-        return await self._verbs.add(request, overwrite=True, verify=bool(verify))
+        return await self._verbs.add(request, overwrite=bool(overwrite), verify=bool(verify))
 
-    async def delete_port_mapping(self, port: int, proto: str = "UDP", *, remote_host: str | IPv4Address = "") -> None:
+    async def delete_port_mapping(
+        self, port: int, proto: Proto = "UDP", *, remote_host: str | IPv4Address = ""
+    ) -> None:
         """Delete a mapping of the gateway (DeletePortMapping, WANIPConnection:2 section 2.5.17).
 
         ``port``, ``proto`` and ``remote_host`` are those with which it was made. Raises IGDError: where there is no
@@ -213,7 +243,7 @@ class PortMapper:
         port: PortLike,
         internal_port: int = 0,
         desc: str = "",
-        proto: str | Sequence[str] = "UDP",
+        proto: Proto | Sequence[Proto] = "UDP",
         duration: int = 3600,
         *,
         on_conflict: OnConflict = "fail",
@@ -239,7 +269,7 @@ class PortMapper:
         port is taken.
         """
         self._check_open()
-        poll = _check_seconds(poll_interval, "poll_interval")
+        poll = check_seconds(poll_interval, "poll_interval")
         claim = check_claim(
             port,
             internal_port,
@@ -273,35 +303,6 @@ class PortMapper:
             self._loop = ref(loop)
         elif self._loop() is not loop:
             raise UsageError("this PortMapper belongs to another event loop; make one for each loop")
-
-
-def _check_seconds(value: object, what: str) -> float:
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, (int, float))
-        or not isfinite(value)
-        or not 0 < value <= _LONGEST
-    ):
-        raise UsageError(f"{what} must be a number of seconds above 0 and up to {_LONGEST:.0f}, not {value!r}")
-    return float(value)
-
-
-def _check_ttl(value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 255:
-        raise UsageError(f"ttl must be a whole number of hops from 0 to 255, not {value!r}")
-    return value
-
-
-def _check_source(value: object) -> str | None:
-    if value is None:
-        return None
-    try:
-        address = ip_address(value) if isinstance(value, str) else None
-    except ValueError:
-        address = None
-    if address is None or address.is_unspecified or address.is_multicast:
-        raise UsageError(f"source_address must be an IP address of this machine, not {value!r}")
-    return str(address)
 
 
 def _check_location(value: object) -> str | None:

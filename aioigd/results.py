@@ -8,10 +8,8 @@ over keeps its tables.
 from __future__ import annotations
 
 from enum import IntEnum
-from types import MappingProxyType
-from typing import Final
 
-__all__ = ["RESULT_OF_ERROR_CODE", "IGDStatus", "UPnPResult", "result_of_error_code"]
+__all__ = ["IGDStatus", "UPnPResult"]
 
 
 class UPnPResult(IntEnum):
@@ -77,37 +75,3 @@ class IGDStatus(IntEnum):
     INVALID_CONTROL = 7
     MALLOC_ERROR = 8
     UNKNOWN_ERROR = 9
-
-
-RESULT_OF_ERROR_CODE: Final = MappingProxyType(
-    {
-        402: UPnPResult.INVALID_ARGS,
-        403: UPnPResult.NOT_AUTHORIZED,
-        501: UPnPResult.ACTION_FAILED,
-        606: UPnPResult.NOT_AUTHORIZED,
-        714: UPnPResult.NO_SUCH_ENTRY_IN_ARRAY,
-        715: UPnPResult.SRC_IP_WILDCARD_NOT_PERMITTED,
-        716: UPnPResult.EXT_PORT_WILDCARD_NOT_PERMITTED,
-        718: UPnPResult.CONFLICT_WITH_OTHER_MAPPING,
-        724: UPnPResult.SAME_PORT_VALUES_REQUIRED,
-        725: UPnPResult.ONLY_PERMANENT_LEASE_SUPPORTED,
-        726: UPnPResult.REMOTE_HOST_MUST_BE_WILDCARD,
-        727: UPnPResult.EXT_PORT_MUST_BE_WILDCARD,
-        728: UPnPResult.NO_PORT_MAPS_AVAILABLE,
-        729: UPnPResult.CONFLICT_WITH_OTHER_MECHANISM,
-        730: UPnPResult.PORT_MAPPING_NOT_FOUND,
-        732: UPnPResult.INT_PORT_WILDCARD_NOT_PERMITTED,
-        733: UPnPResult.INCONSISTENT_PARAMETERS,
-    }
-)
-"""The UPnP error codes (UDA 1.1 section 3.2.2, WANIPConnection:2 section 2.5) that have a result of their own."""
-
-
-def result_of_error_code(code: int | None) -> UPnPResult:
-    """Return the result that stands for a UPnP error code, UNKNOWN_ERROR for one that has none.
-
-    None, a refusal without any code, is INVALID_RESPONSE.
-    """
-    if code is None:
-        return UPnPResult.INVALID_RESPONSE
-    return RESULT_OF_ERROR_CODE.get(code, UPnPResult.UNKNOWN_ERROR)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import aiohttp
 
-from aioigd.models import check_request
+from aioigd.arguments import check_request
 from aioigd.upnp.wire import soap, wan_ip_connection
 
 from .gateway_server import SERVICE

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from aioigd.models import check_request
+from aioigd.arguments import check_request
 from aioigd.upnp.wire import soap, ssdp, wan_ip_connection, xml
 from aioigd.upnp.wire.description import parse_description
 from aioigd.upnp.wire.url import parse_url

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from aioigd import Device, IGDError, IGDStatus, PortMapper
-from aioigd.errors import Fate, TransportError
+from aioigd.errors import TransportError
 from aioigd.testing import EmulatedGateway, Hooks, Quirk, UPnPError, network, quirk
 from aioigd.testing.device_tree import Site, describe_device, gateway_device
 from aioigd.testing.hooks import Proceed
@@ -241,8 +241,8 @@ def answer(action: str, outputs: Outputs | None = None, status: int = 200) -> Ht
     return HttpReply(status, build_answer(SERVICE, action, outputs or {}).encode())
 
 
-CUT = TransportError("cut", Fate.CUT)
-UNREACHED = TransportError("refused", Fate.UNREACHED)
+CUT = TransportError("cut", may_have_arrived=True)
+UNREACHED = TransportError("refused", may_have_arrived=False)
 
 
 async def never_answered() -> Reaction:

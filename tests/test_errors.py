@@ -13,14 +13,19 @@ from aioigd.errors import (
     Attempt,
     DeadlineError,
     DiscoveryError,
-    Fate,
     IGDError,
     InvalidResponseError,
-    RefusedError,
+    NoRouteError,
+    NotFoundError,
     TransportError,
+    UnexpectedError,
+    UnsupportedError,
     UsageError,
+    is_gone,
+    is_unreachable,
 )
 from aioigd.results import UPnPResult
+from aioigd.upnp.wire.error_codes import refused
 
 ATTEMPTS = (
     Attempt("AddPortMapping", {"NewExternalPort": "80"}, 725, UPnPResult.ONLY_PERMANENT_LEASE_SUPPORTED),
@@ -29,14 +34,18 @@ ATTEMPTS = (
 EXAMPLES = [
     IGDError("something"),
     IGDError("something", UPnPResult.NO_GATEWAY, error_code=7, attempts=ATTEMPTS),
+    NoRouteError("no IPv6"),
+    NotFoundError("none"),
+    UnsupportedError("no such action", 401),
+    UnexpectedError("KeyError"),
     UsageError("wrong"),
     UsageError("wrong port", UPnPResult.INVALID_PORT),
     DiscoveryError("nobody", UPnPResult.NO_DEVICES),
-    TransportError("cut", Fate.CUT),
+    TransportError("cut", may_have_arrived=True),
     DeadlineError("late"),
     InvalidResponseError("HTML", status=404),
-    RefusedError("no", 718),
-    RefusedError("no", None),
+    refused("no", 718),
+    refused("no", None),
 ]
 
 
@@ -48,7 +57,7 @@ def seen(error: IGDError) -> tuple[object, ...]:
 def test_each_class_has_an_example() -> None:
     classes = {kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, IGDError)}
     assert classes == {type(error) for error in EXAMPLES}
-    assert classes | {Attempt, Fate} == {getattr(errors, name) for name in errors.__all__}
+    assert classes | {Attempt, is_gone, is_unreachable} == {getattr(errors, name) for name in errors.__all__}
 
 
 class TestEveryError:
@@ -95,10 +104,10 @@ class TestEveryError:
     ("error", "text"),
     [
         (IGDError("x"), "x [UNKNOWN_ERROR]"),
-        (RefusedError("no", 718), "no [CONFLICT_WITH_OTHER_MAPPING, UPnP error 718]"),
-        (RefusedError("no", -911), "no [UNKNOWN_ERROR, UPnP error -911]"),
-        (RefusedError("no", 0), "no [UNKNOWN_ERROR, UPnP error 0]"),
-        (RefusedError("no", None), "no [INVALID_RESPONSE]"),
+        (refused("no", 718), "no [CONFLICT_WITH_OTHER_MAPPING, UPnP error 718]"),
+        (refused("no", -911), "no [UNKNOWN_ERROR, UPnP error -911]"),
+        (refused("no", 0), "no [UNKNOWN_ERROR, UPnP error 0]"),
+        (refused("no", None), "no [INVALID_RESPONSE]"),
         (DeadlineError("late").with_attempts(ATTEMPTS[:1]), "late [HTTP_ERROR]"),
     ],
 )
@@ -120,12 +129,12 @@ def test_no_other_is_a_value_error_or_a_timeout() -> None:
 
 def test_each_kind_has_its_result() -> None:
     assert UsageError("x").result is UPnPResult.INVALID_ARGS
-    assert TransportError("x", Fate.UNREACHED).result is UPnPResult.SOCKET_ERROR
-    assert TransportError("x", Fate.UNREACHED).fate is Fate.UNREACHED
+    assert TransportError("x", may_have_arrived=False).result is UPnPResult.SOCKET_ERROR
+    assert not TransportError("x", may_have_arrived=False).may_have_arrived
     assert DeadlineError("x").result is UPnPResult.HTTP_ERROR
     assert InvalidResponseError("x").result is UPnPResult.INVALID_RESPONSE
     assert InvalidResponseError("x").status is None
-    assert RefusedError("x", 725).error_code == 725
+    assert refused("x", 725).error_code == 725
 
 
 def test_an_attempt_is_frozen_hashable_and_comparable() -> None:

@@ -101,7 +101,7 @@ async def test_errors_are_those_of_the_methods(gateway: EmulatedGateway) -> None
         aioigd.add_port_mapping(0),
         aioigd.add_port_mapping(80, source_address="router"),
         aioigd.query_external_address(location="ftp://192.168.1.1/"),
-        aioigd.delete_port_mapping(80, "ICMP"),
+        aioigd.delete_port_mapping(80, "ICMP"),  # type: ignore[arg-type]
         aioigd.discover(-1),
     ):
         with pytest.raises(UsageError):

@@ -28,11 +28,11 @@ from aioigd import (
     UPnPResult,
     UsageError,
 )
-from aioigd.results import RESULT_OF_ERROR_CODE
 from aioigd.testing import EmulatedGateway, UPnPError, loopback_address
 from aioigd.testing.hooks import Exchange, Proceed
 from aioigd.testing.http import Admission, Response
 from aioigd.testing.wan_connection import ActionCall, Outputs
+from aioigd.upnp.wire.error_codes import RESULT_OF_ERROR_CODE
 
 from .support import Canary, connected, odd, once, page, refuses, settled_loop
 
@@ -51,7 +51,7 @@ def mapping(gateway: EmulatedGateway, port: int = 8080, **changes: Any) -> PortM
 async def test_a_port_is_mapped_with_one_round_of_searches_one_get_and_one_post(
     gateway: EmulatedGateway, mapper: PortMapper
 ) -> None:
-    made = await mapper.add_port_mapping(8080, proto="tcp", desc="my <server>", duration=3600)
+    made = await mapper.add_port_mapping(8080, proto="tcp", desc="my <server>", duration=3600)  # type: ignore[arg-type]
     assert made == mapping(gateway, proto="TCP", desc="my <server>", duration=3600)
     assert gateway.mappings == [made]
     assert (gateway.search_rounds, gateway.count("GET"), gateway.count("POST")) == (1, 1, 1)
@@ -567,7 +567,7 @@ async def test_the_other_calls_check_their_arguments_too() -> None:
     async with PortMapper() as mapper:
         for wrong in (
             mapper.delete_port_mapping(0),
-            mapper.delete_port_mapping(80, "ICMP"),
+            mapper.delete_port_mapping(80, "ICMP"),  # type: ignore[arg-type]
             mapper.delete_port_mapping(80, remote_host="x"),
             mapper.discover(0),
             mapper.discover(float("nan")),

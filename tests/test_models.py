@@ -10,15 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aioigd.errors import IGDError, UsageError
-from aioigd.models import (
+from aioigd.arguments import (
     MAX_DESCRIPTION,
-    MAX_DURATION,
-    Device,
-    MappingKey,
-    MappingRequest,
-    PortMapping,
-    Terms,
     check_address,
     check_desc,
     check_duration,
@@ -27,6 +20,8 @@ from aioigd.models import (
     check_proto,
     check_request,
 )
+from aioigd.errors import IGDError, UsageError
+from aioigd.models import MAX_DURATION, Device, MappingKey, MappingRequest, PortMapping, Terms
 from aioigd.results import IGDStatus, UPnPResult
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from aioigd.results import RESULT_OF_ERROR_CODE, IGDStatus, UPnPResult, result_of_error_code
+from aioigd.results import IGDStatus, UPnPResult
+from aioigd.upnp.wire.error_codes import RESULT_OF_ERROR_CODE, result_of_error_code
 
 RESULTS = """
 SUCCESS 0, NOT_AUTHORIZED 1, PORT_MAPPING_NOT_FOUND 2, INCONSISTENT_PARAMETERS 3, NO_SUCH_ENTRY_IN_ARRAY 4,

@@ -151,8 +151,8 @@ async def _devices(options: SearchOptions, seconds: float) -> tuple[Device, ...]
     http = HttpClient()
     devices: dict[str, Device] = {}
     try:
-        async for examined in Finder(http, options).watch(seconds, options.ttl):
-            devices[examined.device.description_url] = examined.device
+        async for device in Finder(http, options).iter_devices(seconds, options.ttl, "", None):
+            devices[device.description_url] = device
     except IGDError:
         pass
     finally:

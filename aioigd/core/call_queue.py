@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Hashable
 from contextlib import suppress
 from typing import Any, Final, Generic, TypeVar
 
-from ..errors import IGDError
+from ..errors import IGDError, UnexpectedError
 from .calls import Call
 
 __all__ = ["SETTLE_TIME", "Flight", "Lanes"]
@@ -233,7 +233,7 @@ class Lanes:
 
 def _wrapped(failure: BaseException) -> IGDError:
     # A defect of ours or of a library's: still an IGDError for the caller, who is promised nothing else.
-    error = IGDError(f"unexpected {type(failure).__name__}: {failure}")
+    error = UnexpectedError(f"unexpected {type(failure).__name__}: {failure}")
     with suppress(Exception):
         error.__cause__ = failure
     return error

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Final
 
 from ..models import Device
@@ -32,7 +33,7 @@ class Finder:
         self._http = http
         self._options = options
 
-    async def survey(self, timeout: float, ttl: int, device_filter: str) -> list[Device]:
+    async def discover(self, timeout: float, ttl: int, device_filter: str) -> list[Device]:
         """Search for ``timeout`` seconds and return all devices that pass the filter, likely gateways first."""
         until = asyncio.get_running_loop().time() + timeout
         found: dict[str, Found] = {}
@@ -42,12 +43,18 @@ class Finder:
         best_first = sorted(found.values(), key=lambda one: one.rank)
         return [one.examined.device for one in best_first if _passes(one.examined, device_filter)]
 
-    async def watch(self, timeout: float, ttl: int) -> AsyncIterator[Examined]:
-        """Search for ``timeout`` seconds and yield each device as soon as it has been examined; a later one counts."""
+    async def iter_devices(
+        self, timeout: float, ttl: int, device_filter: str, host: str | None
+    ) -> AsyncGenerator[Device, None]:
+        """Search for ``timeout`` seconds and yield each device that passes the filter as soon as it is known.
+
+        A device whose description could be read only later comes twice; the later one counts.
+        """
         until = asyncio.get_running_loop().time() + timeout
-        async with self._search(until, ttl) as search:
+        async with self._search(until, ttl, host) as search:
             while one := await search.next(until):
-                yield one.examined
+                if _passes(one.examined, device_filter):
+                    yield one.examined.device
 
     async def find_gateway(self, timeout: float, udn: str = "") -> tuple[Device, list[Device]]:
         """Return the gateway to use and all devices seen on the way, as soon as that is certain.
@@ -87,8 +94,8 @@ class Finder:
         return best.examined.device, [best.examined.device, *others]
 
     @asynccontextmanager
-    async def _search(self, until: float, ttl: int) -> AsyncIterator[Search]:
-        search = Search(self._http, self._options, until, ttl)
+    async def _search(self, until: float, ttl: int, host: str | None = None) -> AsyncIterator[Search]:
+        search = Search(self._http, replace(self._options, host=host), until, ttl)
         try:
             await search.start()
             yield search

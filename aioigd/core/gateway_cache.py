@@ -7,10 +7,9 @@ from typing import TypeVar
 
 from async_timeout import timeout_at
 
-from ..errors import DeadlineError, Fate, IGDError, InvalidResponseError, TransportError
+from ..errors import DeadlineError, IGDError, InvalidResponseError, TransportError, UnsupportedError
 from ..gateway import Gateway
 from ..models import Device
-from ..results import UPnPResult
 from ..upnp.net.http import HttpClient
 from ..upnp.soap_client import NOT_THERE, Channel, Memory
 from .call_queue import Lanes
@@ -104,7 +103,7 @@ class CurrentGateway:
             try:
                 channel = Channel(self._http, device, memory)
             except ValueError as error:
-                raise IGDError(f"no control URL: {error}", UPnPResult.INVALID_GATEWAY) from error
+                raise UnsupportedError(f"no control URL: {error}") from error
             before = Gateway(channel, self._lanes, self._timeout, self.check_open)
         self._gateway = before
         self._chosen_from = list(self.devices)
@@ -113,5 +112,5 @@ class CurrentGateway:
 
 def _may_have_moved(error: IGDError) -> bool:
     if isinstance(error, TransportError):
-        return error.fate is Fate.UNREACHED
+        return not error.may_have_arrived
     return isinstance(error, DeadlineError) or (isinstance(error, InvalidResponseError) and error.status in NOT_THERE)

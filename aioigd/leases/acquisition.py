@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final
 
-from ..errors import IGDError, InvalidResponseError, RefusedError
+from ..errors import ConflictError, IGDError, InvalidResponseError, NotFoundError, RefusedError
 from ..models import PortMapping
 from ..results import UPnPResult
 from .keepable import Keepable, is_away
@@ -73,9 +73,7 @@ async def take_one_of(
     ``holdings`` is filled with what was made or tried last, also where this is cancelled in the middle of it.
     """
     choices = [port for port in claim.choices if not any(one.key in ports for one in claim.requests(port))]
-    failure: IGDError | None = IGDError(
-        "all ports that may be tried are taken by this program", UPnPResult.CONFLICT_WITH_OTHER_MAPPING
-    )
+    failure: IGDError | None = ConflictError("all ports that may be tried are taken by this program")
     for port in choices or claim.choices[:1]:
         await forget(router, holdings)
         holdings[:] = [Holding(lease, number, claim, one, ports) for number, one in enumerate(claim.requests(port))]
@@ -129,14 +127,11 @@ async def _take(router: Keepable, holding: Holding) -> None:
     except IGDError:
         held = mapping  # it cannot tell; the check before the half will try again
     if held is None:
-        raise IGDError(
+        raise NotFoundError(
             f"the gateway says that it mapped {mapping.key}, and does not hold it", UPnPResult.PORT_MAPPING_NOT_FOUND
         )
     if not holding.is_same(held):
-        raise IGDError(
-            f"the gateway says that it mapped {mapping.key}, and has it for {held.internal_client}",
-            UPnPResult.CONFLICT_WITH_OTHER_MAPPING,
-        )
+        raise ConflictError(f"the gateway says that it mapped {mapping.key}, and has it for {held.internal_client}")
     holding.made(mapping, asyncio.get_running_loop().time(), held=held.duration)
 
 

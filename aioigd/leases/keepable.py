@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final, Protocol
 
-from ..errors import DeadlineError, DiscoveryError, Fate, IGDError, TransportError
+from ..errors import DeadlineError, DiscoveryError, IGDError, TransportError
 from ..models import MappingKey, MappingRequest, Pinhole, PinholeRequest, PortMapping
 from ..results import UPnPResult
 
@@ -81,7 +81,7 @@ class Keepable(Protocol):
 def is_away(error: IGDError) -> bool:
     """Tell whether an error means that there is no gateway there, so that asking for something else is no use."""
     if isinstance(error, TransportError):
-        return error.fate is Fate.UNREACHED
+        return not error.may_have_arrived
     return isinstance(error, (DeadlineError, DiscoveryError))
 
 

@@ -12,20 +12,9 @@ from itertools import islice
 from math import gcd
 from typing import Final, Literal
 
+from ..arguments import check_address, check_desc, check_duration, check_port, check_proto
 from ..errors import UsageError
-from ..models import (
-    MAX_PINHOLE_DURATION,
-    MappingKey,
-    MappingRequest,
-    PinholeRequest,
-    Proto,
-    Terms,
-    check_address,
-    check_desc,
-    check_duration,
-    check_port,
-    check_proto,
-)
+from ..models import MAX_PINHOLE_DURATION, MappingKey, MappingRequest, PinholeRequest, Proto, Terms
 from ..results import UPnPResult
 
 __all__ = ["Claim", "OnConflict", "PortLike", "check_claim"]

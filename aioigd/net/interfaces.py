@@ -12,7 +12,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from typing import Final
 
-from ..errors import Fate, TransportError
+from ..errors import NoRouteError
 
 __all__ = [
     "Interface",
@@ -71,14 +71,14 @@ def interfaces(*, ipv6: bool = False, source_address: str | None = None) -> list
                 if interface.is_loopback and interface.is_ipv6 == (wanted.version == 6)
             ]
         if not chosen:
-            raise TransportError(f"no interface of this machine has the address {source_address}", Fate.UNREACHED)
+            raise NoRouteError(f"no interface of this machine has the address {source_address}")
         return chosen[:1]
     usable = [interface for interface in found if not interface.is_loopback and interface.is_ipv6 == ipv6]
     if ipv6:
         usable.sort(key=lambda interface: not ip_address(interface.address).is_link_local)
         usable = list({interface.index: interface for interface in reversed(usable)}.values())
     if not usable:
-        raise TransportError(f"this machine has no network with IPv{6 if ipv6 else 4}", Fate.UNREACHED)
+        raise NoRouteError(f"this machine has no network with IPv{6 if ipv6 else 4}")
     return usable
 
 
@@ -104,7 +104,7 @@ def source_address_for(host: str) -> str:
         try:
             probe.connect(address)  # of a datagram socket: looks up the route, sends nothing
         except OSError as error:
-            raise TransportError(f"there is no route to {host}: {error.strerror or error}", Fate.UNREACHED) from error
+            raise NoRouteError(f"there is no route to {host}: {error.strerror or error}") from error
         return str(probe.getsockname()[0]).partition("%")[0]
 
 
@@ -125,7 +125,7 @@ def public_ipv6_address() -> str:
     """
     address = source_address_for(_SOMEWHERE)
     if ip_address(address).is_link_local:
-        raise TransportError("this machine has no IPv6 address on the internet", Fate.UNREACHED)
+        raise NoRouteError("this machine has no IPv6 address on the internet")
     return address
 
 
@@ -141,7 +141,7 @@ def same_network_ipv6(address: str) -> str:
     index = next((one.index for one in found if ip_address(one.address) == wanted), None)
     addresses = [ip_address(one.address) for one in found if one.index == index and one.is_ipv6]
     if not addresses:
-        raise TransportError(f"the network of {address} has no IPv6 for this machine", Fate.UNREACHED)
+        raise NoRouteError(f"the network of {address} has no IPv6 for this machine")
     return str(min(addresses, key=lambda one: not one.is_link_local))
 
 

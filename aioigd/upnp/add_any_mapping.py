@@ -14,9 +14,8 @@ from async_timeout import timeout
 
 from ..core.call_queue import SETTLE_TIME
 from ..core.calls import Call
-from ..errors import DeadlineError, Fate, IGDError, InvalidResponseError, RefusedError, TransportError
+from ..errors import DeadlineError, IGDError, InvalidResponseError, RefusedError, TransportError, UnsupportedError
 from ..models import MappingRequest, PortMapping, Terms
-from ..results import UPnPResult
 from .add_mapping import undo
 from .fallback import Failure, next_terms, remember
 from .find_mapping import find_entry
@@ -38,10 +37,7 @@ async def add_any(channel: Channel, request: MappingRequest, call: Call) -> Port
     Cancelled after a request was sent, it takes back what it made before it ends.
     """
     if channel.service_version < 2:
-        raise IGDError(
-            f"a {channel.device.igd_service_type} does not choose ports, which takes version 2",
-            UPnPResult.INVALID_GATEWAY,
-        )
+        raise UnsupportedError(f"a {channel.device.igd_service_type} does not choose ports, which takes version 2")
     work = _Choice(channel, request, call)
     try:
         return await work.run()
@@ -73,8 +69,7 @@ class _Choice:
             except RefusedError as error:
                 self._call.committed = False
                 if error.error_code in _NO_SUCH_ACTION:
-                    error.result = UPnPResult.INVALID_GATEWAY
-                    raise
+                    raise UnsupportedError(error.message, error.error_code) from error
                 failures.append(Failure(self._terms, error.error_code))
                 step = next_terms(self._request, failures, self._memory.habits)
                 if step is None:
@@ -107,7 +102,7 @@ class _Choice:
                 doubt: IGDError = error
             except (TransportError, DeadlineError) as error:
                 losses += 1
-                unreached = isinstance(error, TransportError) and error.fate is Fate.UNREACHED
+                unreached = isinstance(error, TransportError) and not error.may_have_arrived
                 if unreached or losses >= _MOST_LOSSES or self._call.expired:
                     raise
                 doubt = error

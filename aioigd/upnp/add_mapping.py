@@ -14,13 +14,22 @@ from async_timeout import timeout
 
 from ..core.call_queue import SETTLE_TIME
 from ..core.calls import Call
-from ..errors import DeadlineError, Fate, IGDError, InvalidResponseError, RefusedError, TransportError
+from ..errors import (
+    ConflictError,
+    DeadlineError,
+    IGDError,
+    InvalidResponseError,
+    NotFoundError,
+    RefusedError,
+    TransportError,
+)
 from ..models import MappingKey, MappingRequest, PortMapping
 from ..results import UPnPResult
 from .fallback import HOPELESS, Failure, next_terms, remember, variants
 from .find_mapping import find_entry
 from .soap_client import NOT_THERE, Channel, answer_of
 from .wire import soap, wan_ip_connection
+from .wire.error_codes import refused
 
 __all__ = ["add", "delete", "undo"]
 
@@ -99,6 +108,8 @@ class _Addition:
         while True:
             try:
                 mapping = await self._try()
+            except _NotHeld as error:
+                refusal = error
             except RefusedError as error:
                 if error.error_code in (_CONFLICT, _NOT_AUTHORIZED) and await self._make_room(error):
                     continue
@@ -108,8 +119,6 @@ class _Addition:
             except InvalidResponseError as error:
                 if error.status in NOT_THERE:
                     raise
-                refusal = error
-            except _NotHeld as error:
                 refusal = error
             else:
                 self._memory.habits = remember(self._memory.habits, self._habits, self._request)
@@ -162,7 +171,7 @@ class _Addition:
         except InvalidResponseError as error:
             return error.status or 0, soap.InvalidReply(error.message)
         except TransportError as error:
-            if self._overwrite and error.fate is Fate.CUT and await self._has_arrived():
+            if self._overwrite and error.may_have_arrived and await self._has_arrived():
                 return 200, soap.Answer({})
             raise
 
@@ -183,7 +192,7 @@ class _Addition:
                 return await self._send()
             except (TransportError, DeadlineError) as error:
                 losses += 1
-                unreached = isinstance(error, TransportError) and error.fate is Fate.UNREACHED
+                unreached = isinstance(error, TransportError) and not error.may_have_arrived
                 if unreached or losses >= _MOST_LOSSES or self._call.expired:
                     raise
                 await self._stop_if_abandoned()
@@ -212,11 +221,10 @@ class _Addition:
         except (RefusedError, InvalidResponseError) as error:
             if doubtful:
                 return None  # nothing tells that it was a success
-            raise IGDError(
-                f"{self._request.key} was mapped, but the gateway cannot tell: {error.message}",
-                error.result,
-                error_code=error.error_code,
-            ) from error
+            message = f"{self._request.key} was mapped, but the gateway cannot tell: {error.message}"
+            if isinstance(error, InvalidResponseError):
+                raise InvalidResponseError(message, status=error.status) from error
+            raise RefusedError(message, error.result, error.error_code) from error
 
     async def _look_first(self) -> None:
         try:
@@ -227,9 +235,8 @@ class _Addition:
             return
         self._is_older = True
         if not self._is_ours(held):
-            raise IGDError(
-                f"{self._request.key} is mapped to {held.internal_client} port {held.internal_port} already",
-                UPnPResult.CONFLICT_WITH_OTHER_MAPPING,
+            raise ConflictError(
+                f"{self._request.key} is mapped to {held.internal_client} port {held.internal_port} already"
             )
 
     async def _make_room(self, refusal: IGDError) -> bool:
@@ -285,7 +292,7 @@ class _Addition:
         )
 
 
-class _NotHeld(IGDError):
+class _NotHeld(NotFoundError):
     def __init__(self, message: str) -> None:
         super().__init__(message, UPnPResult.PORT_MAPPING_NOT_FOUND)
 
@@ -295,14 +302,14 @@ async def _judge_refused_deletion(channel: Channel, key: MappingKey, call: Call,
     may_be_our_doing = call.lost
     if fault.code in _ABSENT and may_be_our_doing:
         return
-    error = RefusedError(f"the gateway refused to delete {key}: {fault.description or 'without a reason'}", fault.code)
+    message = f"the gateway refused to delete {key}: {fault.description or 'without a reason'}"
     if fault.code in _MAYBE_ABSENT or fault.code is None:
         with suppress(RefusedError, InvalidResponseError):
             if await find_entry(channel, key, call) is None:
                 if may_be_our_doing:
                     return
-                error.result = UPnPResult.NO_SUCH_ENTRY_IN_ARRAY
-    raise error
+                raise NotFoundError(message, error_code=fault.code)
+    raise refused(message, fault.code)
 
 
 def _is_clear(status: int, reply: soap.Reply) -> bool:

@@ -6,7 +6,7 @@ import asyncio
 from typing import Final
 
 from ..core.calls import Call
-from ..errors import IGDError, InvalidResponseError, RefusedError
+from ..errors import IGDError, InvalidResponseError, NotFoundError, RefusedError
 from ..models import Proto
 from ..results import UPnPResult
 from . import add_mapping
@@ -45,7 +45,7 @@ async def delete_range(channel: Channel, first: int, last: int, proto: Proto, ca
         else:
             return
     if not await _one_by_one(channel, first, last, proto, call) and not doubtful:
-        raise IGDError(f"no {proto} port from {first} to {last} is mapped", UPnPResult.PORT_MAPPING_NOT_FOUND)
+        raise NotFoundError(f"no {proto} port from {first} to {last} is mapped", UPnPResult.PORT_MAPPING_NOT_FOUND)
 
 
 async def _one_by_one(channel: Channel, first: int, last: int, proto: Proto, call: Call) -> bool:

@@ -10,7 +10,7 @@ from typing import Final
 
 from ..core.dispatcher import Verbs
 from ..core.gateway_cache import CurrentGateway
-from ..errors import Fate, IGDError, InvalidResponseError, RefusedError, TransportError
+from ..errors import IGDError, InvalidResponseError, NoRouteError, RefusedError
 from ..models import Device, MappingKey, MappingRequest, Pinhole, PinholeRequest, PortMapping
 from ..net.interfaces import interfaces, source_address_for
 from ..results import UPnPResult
@@ -64,7 +64,7 @@ class KeepableGateway:
         """Open a pinhole, or prolong the one that is open for the same packets."""
         if self._current.cached is not None and not self.our_ipv6_address:
             # Said here, because the verb would take it for a gateway that has gone, and search.
-            raise TransportError("this machine has no IPv6 address on the internet", Fate.UNREACHED)
+            raise NoRouteError("this machine has no IPv6 address on the internet")
         return await self._verbs.add_pinhole(request)
 
     async def close_pinhole(self, pinhole: Pinhole) -> None:

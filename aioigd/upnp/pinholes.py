@@ -19,6 +19,7 @@ from ..results import UPnPResult
 from .sibling_services import our_ipv6_address, with_firewall
 from .soap_client import Channel
 from .wire import wan_ipv6_firewall
+from .wire.error_codes import refused
 from .wire.wan_ip_connection import Action
 
 __all__ = ["add", "delete", "firewall_status", "is_working", "outbound_timeout", "packets", "undo", "update"]
@@ -112,8 +113,10 @@ async def _ask(
     try:
         return await with_firewall(channel, wan_ipv6_firewall.SERVICE, source, use, call)
     except RefusedError as error:
-        error.result = wan_ipv6_firewall.RESULT_OF_ERROR_CODE.get(error.error_code or 0, error.result)
         call.committed = False
+        if error.error_code in wan_ipv6_firewall.RESULT_OF_ERROR_CODE:
+            results = wan_ipv6_firewall.RESULT_OF_ERROR_CODE
+            raise refused(error.message, error.error_code, results) from error.__cause__
         raise
     except IGDError as error:
         if error.result is not UPnPResult.HTTP_ERROR:

@@ -71,6 +71,10 @@ async def examine(
         manufacturer=description.manufacturer,
         model_name=description.model_name,
         udn=description.udn,
+        device_type=description.device_type,
+        serial_number=description.serial_number,
+        model_number=description.model_number,
+        presentation_url=description.presentation_url,
         server=server,
     )
     return Examined(await _choose(http, known, description, deadline), description)

@@ -19,7 +19,7 @@ from typing import Final
 
 from async_timeout import timeout_at
 
-from ..errors import DeadlineError, DiscoveryError, Fate, IGDError, InvalidResponseError, TransportError
+from ..errors import DeadlineError, DiscoveryError, IGDError, InvalidResponseError, TransportError
 from ..net.interfaces import default_next_hops, interfaces, source_address_for
 from ..results import IGDStatus, UPnPResult
 from .net.http import HttpClient
@@ -65,6 +65,8 @@ class SearchOptions:
     ttl: int = 2
     local_port: int = 0
     ipv6: bool = False
+    host: str | None = None
+    """The only address to search at; None for the multicast group, and the router of the default route."""
 
 
 class Rank(IntEnum):
@@ -177,10 +179,16 @@ class Search:
             at = max(at + _LEAST_GAP, self.started + part * span)
             await asyncio.sleep(at - self._loop.time())
             # Not in the first round: a burst of more than four delays the answer to all of them (miniupnpd: 20 ms).
-            unicast = (*self._next_hops, *self._alone) if number % 2 else ()
-            search.send(ssdp.LIKELY_TARGETS, unicast)
+            unicast: tuple[str, ...] = (*self._next_hops, *self._alone) if number % 2 else ()
+            multicast = True
+            host = self._options.host
+            if host is not None:
+                multicast = ip_address(host).is_multicast
+                unicast = () if multicast else (host,)
+            search.send(ssdp.LIKELY_TARGETS, unicast, multicast=multicast)
             await asyncio.sleep(min(_SECOND_BURST, span / 5))
-            search.send((*ssdp.RARE_TARGETS, ssdp.ALL_TARGET) if number else ssdp.RARE_TARGETS)
+            rare = (*ssdp.RARE_TARGETS, ssdp.ALL_TARGET) if number else ssdp.RARE_TARGETS
+            search.send(rare, unicast if host is not None else (), multicast=multicast)
 
     async def _follow_location(self, location: str) -> None:
         url = parse_url(location)
@@ -190,7 +198,7 @@ class Search:
         except TimeoutError as error:
             raise DeadlineError(f"{url.host} was not resolved in time") from error
         except (OSError, UnicodeError) as error:  # the latter for what cannot be put into IDNA
-            raise TransportError(f"{url.host} cannot be resolved: {error}", Fate.UNREACHED) from error
+            raise TransportError(f"{url.host} cannot be resolved: {error}", may_have_arrived=False) from error
         address: Sequence[object] = addresses[0][4]
         zone = f"%{address[3]}" if len(address) > 3 and address[3] else ""
         url = url.with_host(f"{address[0]}{zone}")

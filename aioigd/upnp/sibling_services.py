@@ -15,7 +15,7 @@ from typing import Final, TypeVar
 
 from ..core.calls import Call
 from ..core.finder import Finder
-from ..errors import Fate, IGDError, InvalidResponseError, RefusedError, TransportError
+from ..errors import DiscoveryError, IGDError, InvalidResponseError, RefusedError, TransportError, UnsupportedError
 from ..net.interfaces import is_our_address, public_ipv6_address, same_network_ipv6, source_address_for
 from ..results import UPnPResult
 from .search import SearchOptions
@@ -89,13 +89,13 @@ async def _typed(work: Awaitable[T]) -> T:
         return await work
     except RefusedError as error:
         if error.error_code in _NO_SUCH_ACTION:
-            error.result = UPnPResult.INVALID_GATEWAY
+            raise UnsupportedError(error.message, error.error_code) from error
         raise
 
 
 def _is_gone(error: IGDError) -> bool:
     if isinstance(error, TransportError):
-        return error.fate is Fate.UNREACHED
+        return not error.may_have_arrived
     return isinstance(error, InvalidResponseError) and error.status in NOT_THERE
 
 
@@ -103,9 +103,8 @@ def _description_url(channel: Channel) -> HttpUrl:
     try:
         return parse_url(channel.device.description_url)
     except ValueError:
-        raise IGDError(
-            f"it is not known where {channel.device.igd_control_url} is described, so not what else is there",
-            UPnPResult.INVALID_GATEWAY,
+        raise UnsupportedError(
+            f"it is not known where {channel.device.igd_control_url} is described, so not what else is there"
         ) from None
 
 
@@ -119,7 +118,7 @@ async def _described(channel: Channel, url: HttpUrl, source: str, name: str, cal
     reply = await channel.read(url, call, source)
     service = parse_description(reply.body, url).service(name)
     if service is None or not service.control_urls:
-        raise IGDError(f"the gateway at {url} has no service {name}", UPnPResult.INVALID_GATEWAY)
+        raise UnsupportedError(f"the gateway at {url} has no service {name}")
     return service
 
 
@@ -127,7 +126,7 @@ async def _found_over_ipv6(channel: Channel, call: Call) -> HttpUrl:
     """Return where the gateway describes itself over IPv6, by its UDN."""
     udn = channel.device.udn
     if not udn:
-        raise IGDError("the gateway has no UDN by which to know it over IPv6", UPnPResult.NO_GATEWAY)
+        raise DiscoveryError("the gateway has no UDN by which to know it over IPv6", UPnPResult.NO_GATEWAY)
     options = SearchOptions(source_address=same_network_ipv6(channel.our_address), ipv6=True)
     call.start()
     left = call.deadline - asyncio.get_running_loop().time()

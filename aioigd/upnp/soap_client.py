@@ -13,20 +13,21 @@ from typing import Final
 
 from ..core.calls import Call
 from ..core.limiter import Limiter, Slot
-from ..errors import Attempt, DeadlineError, Fate, IGDError, InvalidResponseError, RefusedError, TransportError
+from ..errors import Attempt, DeadlineError, IGDError, InvalidResponseError, TransportError
 from ..models import Device, MappingKey, PortMapping
 from ..net.interfaces import default_next_hops, source_address_for
-from ..results import UPnPResult, result_of_error_code
+from ..results import UPnPResult
 from .fallback import Habits
 from .net.http import HttpClient, HttpReply
 from .wire import soap
 from .wire.description import Service
+from .wire.error_codes import refused, result_of_error_code
 from .wire.url import HttpUrl, parse_url
 from .wire.wan_ip_connection import Action
 
 __all__ = ["NOT_THERE", "Channel", "Memory", "answer_of"]
 
-_LONELY_TRIES: Final = {Fate.UNREACHED: 2, Fate.CUT: 6}
+_LONELY_TRIES: Final = {False: 2, True: 6}
 """How often a request is sent that fails though it was the only one out."""
 _FIRST_PAUSE: Final = 0.02
 _LONGEST_PAUSE: Final = 0.5
@@ -114,13 +115,13 @@ class Channel:
             except TransportError as error:
                 lost = True
                 self._note(call, action, error)
-                call.lost = call.lost or error.fate is Fate.CUT
-                if error.fate is Fate.UNREACHED and not slot.shared and self._try_elsewhere(url):
+                call.lost = call.lost or error.may_have_arrived
+                if not error.may_have_arrived and not slot.shared and self._try_elsewhere(url):
                     continue
                 lonely_failures += not slot.shared
-                if call.expired or lonely_failures >= _LONELY_TRIES[error.fate]:
+                if call.expired or lonely_failures >= _LONELY_TRIES[error.may_have_arrived]:
                     raise
-                if error.fate is Fate.CUT and not repeatable:
+                if error.may_have_arrived and not repeatable:
                     raise
             except DeadlineError as error:
                 lost = call.lost = True
@@ -156,7 +157,7 @@ class Channel:
             except (TransportError, DeadlineError):
                 lost = True
                 tries += 1
-                if call.expired or tries >= _LONELY_TRIES[Fate.UNREACHED]:
+                if call.expired or tries >= _LONELY_TRIES[False]:
                     raise
             finally:
                 call.sent()
@@ -224,7 +225,7 @@ def answer_of(reply: tuple[int, soap.Reply], action: Action) -> tuple[int, Mappi
         return status, parsed.values
     if isinstance(parsed, soap.Fault):
         said = parsed.description or "without a reason"
-        raise RefusedError(f"the gateway refused {action.name}: {said}", parsed.code)
+        raise refused(f"the gateway refused {action.name}: {said}", parsed.code)
     raise InvalidResponseError(f"{action.name}: {parsed.reason} (HTTP status {status})", status=status)
 
 

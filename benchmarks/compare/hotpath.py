@@ -19,7 +19,7 @@ from types import FrameType
 from typing import Final
 
 from aioigd import PortMapper
-from aioigd.models import check_request
+from aioigd.arguments import check_request
 from aioigd.upnp.wire import soap, wan_ip_connection, xml
 
 from .. import bare

@@ -137,9 +137,9 @@ async def test_a_port_can_be_deleted_and_mapped_again_at_once(
     gateway: EmulatedGateway, mapper: PortMapper, server: int, proto: str
 ) -> None:
     for _ in range(5):
-        await mapper.add_port_mapping(8080, server, proto=proto)
+        await mapper.add_port_mapping(8080, server, proto=proto)  # type: ignore[arg-type]
         gateway.remove_mapping(8080, "TCP" if proto == "TCP" else "UDP")
-        await mapper.add_port_mapping(8080, server, proto=proto)
+        await mapper.add_port_mapping(8080, server, proto=proto)  # type: ignore[arg-type]
         await asyncio.sleep(0.01)
         assert await (ask_tcp if proto == "TCP" else ask_udp)(gateway, 8080) == b"HELLO"
 

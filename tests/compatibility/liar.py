@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any, Final, cast
 
-from aioigd.errors import DeadlineError, Fate, InvalidResponseError, TransportError
+from aioigd.errors import DeadlineError, InvalidResponseError, TransportError
 from aioigd.net.interfaces import Interface
 from aioigd.testing.device_tree import Site, describe_device, gateway_device
 from aioigd.testing.errors import UPnPError
@@ -122,11 +122,11 @@ class Liar:
         await asyncio.sleep(0.001)
         reaction = self.reactions.pop(0) if self.reactions else self.afterwards
         if reaction.lie is Lie.UNREACHED:
-            raise TransportError("refused", Fate.UNREACHED)
+            raise TransportError("refused", may_have_arrived=False)
         reply = self._describe() if method == "GET" else self._act(reaction, body or b"")
         match reaction.lie:
             case Lie.CUT | Lie.CUT_DONE:
-                raise TransportError("reset", Fate.CUT)
+                raise TransportError("reset", may_have_arrived=True)
             case Lie.HANGS | Lie.HANGS_DONE:
                 await asyncio.sleep(max(0.0, deadline - self._loop.time()))
                 raise DeadlineError("too late")

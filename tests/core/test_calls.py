@@ -15,6 +15,7 @@ from aioigd import IGDError, RefusedError, UPnPResult
 from aioigd.core import call_queue
 from aioigd.core.call_queue import Flight, Lanes
 from aioigd.core.calls import Call
+from aioigd.upnp.wire.error_codes import refused
 
 from ..support import settled_loop
 
@@ -107,7 +108,7 @@ async def test_who_comes_after_the_end_begins_anew() -> None:
 
 async def test_a_failure_reaches_everyone_as_an_error_of_its_own_and_is_not_kept() -> None:
     lanes, job = Lanes(), Job()
-    job.failure = RefusedError("no", 718)
+    job.failure = refused("no", 718)
     job.may_end.set()
     tasks = [enter(lanes, "same", job) for _ in range(3)]
     errors = await asyncio.gather(*tasks, return_exceptions=True)
@@ -131,7 +132,7 @@ def frames(error: BaseException) -> list[FrameType]:
 
 async def test_each_copy_of_an_error_has_its_own_traceback() -> None:
     lanes, job = Lanes(), Job()
-    job.failure = RefusedError("no", 718)
+    job.failure = refused("no", 718)
     job.may_end.set()
     tasks = [enter(lanes, "same", job) for _ in range(50)]
     errors = [error for error in await asyncio.gather(*tasks, return_exceptions=True) if isinstance(error, Exception)]
@@ -268,7 +269,7 @@ async def test_a_result_that_reached_anybody_is_no_orphan() -> None:
 
 
 async def test_a_failure_that_reaches_nobody_warns_of_nothing() -> None:
-    assert len(await orphan(0, 2, RefusedError("no", 718))) == 1  # whether there is something to undo, the call knows
+    assert len(await orphan(0, 2, refused("no", 718))) == 1  # whether there is something to undo, the call knows
 
 
 # Order
@@ -306,7 +307,7 @@ async def test_only_the_last_call_of_a_lane_is_joined() -> None:
 
 async def test_a_failure_lets_the_next_one_begin() -> None:
     lanes, bad, good = Lanes(), Job("bad"), Job("good")
-    bad.failure = RefusedError("no", 718)
+    bad.failure = refused("no", 718)
     bad.may_end.set()
     good.may_end.set()
     first, second = await enter_all(lanes, bad, good)

@@ -27,7 +27,7 @@ async def test_a_router_found_over_ipv6_maps_ports(
         lab6.set_default_route(lab6.link_local_address("router"), ipv6=True)
     async with PortMapper(ipv6=True) as mapper:
         assert await mapper.query_external_address() == ip_address(EXTERNAL_ADDRESS)
-        mapping = await mapper.add_port_mapping(8081, 8080, proto=proto)
+        mapping = await mapper.add_port_mapping(8081, 8080, proto=proto)  # type: ignore[arg-type]
         device = (await mapper.get_gateway()).device
     assert device.description_url.startswith("http://[")
     assert mapping.internal_client == LAN_ADDRESS

@@ -8,10 +8,10 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 
-from aioigd import IGDError, Lease, LeaseState, Pinhole, PortMapping, RefusedError, TransportError
-from aioigd.errors import Fate
+from aioigd import IGDError, Lease, LeaseState, Pinhole, PortMapping, TransportError
 from aioigd.leases.request import Claim, check_claim
 from aioigd.models import MappingKey, MappingRequest, PinholeRequest
+from aioigd.upnp.wire.error_codes import refused
 
 US = "192.168.1.2"
 US6 = "2a01:77::2"
@@ -84,7 +84,7 @@ class ModelRouter:
         client = request.internal_client or self.us
         held = self._live(request.key)
         if held is not None and (held.client, held.internal_port) != (client, request.internal_port) and not overwrite:
-            raise RefusedError("it is taken", 718)
+            raise refused("it is taken", 718)
         return self._put(request, client)
 
     async def add_any(self, request: MappingRequest) -> PortMapping | None:
@@ -99,7 +99,7 @@ class ModelRouter:
     async def find(self, key: MappingKey) -> PortMapping | None:
         await self._asked("find")
         if not self.can_tell:
-            raise RefusedError("no such action", 401)
+            raise refused("no such action", 401)
         row = self._live(key)
         if row is None:
             return None
@@ -111,7 +111,7 @@ class ModelRouter:
     async def delete(self, key: MappingKey) -> None:
         await self._asked("delete")
         if self.table.pop(key, None) is None:
-            raise RefusedError("there is none", 714)
+            raise refused("there is none", 714)
 
     async def open_pinhole(self, request: PinholeRequest) -> Pinhole:
         await self._asked("open")
@@ -131,19 +131,19 @@ class ModelRouter:
     async def close_pinhole(self, pinhole: Pinhole) -> None:
         await self._asked("close")
         if self.pinholes.pop(pinhole.unique_id, None) is None:
-            raise RefusedError("there is none", 704)
+            raise refused("there is none", 704)
 
     async def query_external_address(self) -> IPv4Address:
         await self._asked("address")
         if self.address is None:
-            raise RefusedError("the line is down", 501)
+            raise refused("the line is down", 501)
         return IPv4Address(self.address)
 
     async def look_again(self) -> None:
         self.asked["look"] += 1
         await asyncio.sleep(0.01)
         if self.is_away:
-            raise TransportError("nobody there", Fate.UNREACHED)
+            raise TransportError("nobody there", may_have_arrived=False)
         self.place = self.moved_to or self.place
         self.moved_to = None
         self.found_us = self.us
@@ -187,7 +187,7 @@ class ModelRouter:
         if self.before_answer is not None:
             await self.before_answer(what)
         if self.is_away:
-            raise TransportError("nobody there", Fate.UNREACHED)
+            raise TransportError("nobody there", may_have_arrived=False)
         if self.moved_to is not None:  # as the mapper does: refused, found again, asked again
             await self.look_again()
 

@@ -7,20 +7,21 @@ from contextlib import suppress
 
 import pytest
 
-from aioigd import IGDError, Lease, LeaseState, RefusedError, TransportError, UPnPResult
-from aioigd.errors import DeadlineError, DiscoveryError, Fate
+from aioigd import IGDError, Lease, LeaseState, TransportError, UPnPResult
+from aioigd.errors import DeadlineError, DiscoveryError
 from aioigd.leases.manager import RELEASE_TIME, Keeper
+from aioigd.upnp.wire.error_codes import refused
 
 from .model import US, US6, ModelRouter, claim, state_of
 from .test_manager import HOUR, POLL, leased
 from .virtual import run
 
 NO_IPV6 = (
-    TransportError("no IPv6", Fate.UNREACHED),
+    TransportError("no IPv6", may_have_arrived=False),
     DiscoveryError("nobody answers", UPnPResult.NO_DEVICES),
     DiscoveryError("only others do", UPnPResult.NO_GATEWAY),
     IGDError("no such service", UPnPResult.INVALID_GATEWAY),
-    RefusedError("the firewall is off", 702),
+    refused("the firewall is off", 702),
 )
 
 
@@ -135,7 +136,7 @@ def test_what_one_lease_has_learned_the_next_ones_need_not_ask() -> None:
     run(main())
 
 
-@pytest.mark.parametrize("error", [RefusedError("no", 606), DeadlineError("too late")], ids=str)
+@pytest.mark.parametrize("error", [refused("no", 606), DeadlineError("too late")], ids=str)
 def test_a_refusal_is_the_callers_error_unless_the_lease_is_not_required(error: IGDError) -> None:
     async def main() -> None:
         router = ModelRouter(pinhole_refusal=error)

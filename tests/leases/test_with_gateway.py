@@ -292,7 +292,7 @@ async def test_any_port_is_the_same_one_each_time(version: int) -> None:
         for _ in range(2):
             async with (
                 PortMapper(source_address=gateway.address) as mapper,
-                mapper.lease(0, 9000, "a game", ["UDP", "TCP"][: 3 - version]) as lease,
+                mapper.lease(0, 9000, "a game", ["UDP", "TCP"][: 3 - version]) as lease,  # type: ignore[arg-type]
             ):
                 ports.append(lease.external_port)
                 assert {one.internal_port for one in gateway.mappings} == {9000}

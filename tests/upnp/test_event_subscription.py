@@ -8,7 +8,6 @@ from collections.abc import Mapping
 import pytest
 
 from aioigd import Device, TransportError
-from aioigd.errors import Fate
 from aioigd.upnp import event_subscription
 from aioigd.upnp.event_subscription import Events
 from aioigd.upnp.net.http import HttpClient, HttpReply
@@ -48,7 +47,7 @@ class Publisher(HttpClient):
         self.times.append(asyncio.get_running_loop().time())
         status = self.statuses.pop(0) if self.statuses else 200
         if not status:
-            raise TransportError("nobody there", Fate.UNREACHED)
+            raise TransportError("nobody there", may_have_arrived=False)
         self.serial += not sid
         return HttpReply(
             status, b"", headers={"SID": sid or f"uuid:{self.serial}", "TIMEOUT": f"Second-{self.seconds}"}

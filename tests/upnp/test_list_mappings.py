@@ -177,7 +177,7 @@ async def shown(gateway: EmulatedGateway, mapper: PortMapper) -> Gateway:
 
 
 async def test_one_mapping_is_shown(shown: Gateway) -> None:
-    held = await shown.query_port_mapping(8080, "tcp")
+    held = await shown.query_port_mapping(8080, "tcp")  # type: ignore[arg-type]
     assert (held.internal_port, held.desc, held.enabled) == (80, "theirs", True)
 
 

@@ -34,7 +34,7 @@ async def router(gateway: EmulatedGateway) -> AsyncIterator[Gateway]:
 
 
 async def test_a_pinhole_lives_until_it_is_closed(gateway: EmulatedGateway, router: Gateway) -> None:
-    pinhole = await router.add_pinhole(None, 8080, "tcp")
+    pinhole = await router.add_pinhole(None, 8080, "tcp")  # type: ignore[arg-type]
     assert pinhole == OPEN
     assert gateway.firewall.pinholes == [OPEN]
     assert await router.query_pinhole_packets(pinhole) == 0

@@ -9,9 +9,10 @@ from typing import Any
 import click
 from rich.text import Text
 
+from ...arguments import check_address6
 from ...errors import IGDError
 from ...gateway import Gateway
-from ...models import Pinhole, Proto, check_address6
+from ...models import Pinhole, Proto
 from ..exits import Exit
 from ..facts import device_facts
 from ..help import Command, Group

@@ -23,7 +23,7 @@ from aiohttp import http_exceptions
 from async_timeout import timeout_at
 from yarl import URL
 
-from ...errors import DeadlineError, Fate, InvalidResponseError, TransportError
+from ...errors import DeadlineError, InvalidResponseError, TransportError
 from ...net.trace import HttpExchange, Tracer, tracer
 from ..wire.url import HttpUrl
 from ..wire.xml import MAX_DOCUMENT, has_root_end_tag
@@ -250,4 +250,4 @@ def _translated(error: Exception, url: HttpUrl) -> TransportError:
     # asyncio puts the address where the system's own words would be.
     text = os.strerror(number) if number > 0 else str(reason) or type(reason).__name__
     unreached = isinstance(error, aiohttp.ClientConnectorError) or isinstance(reason, ConnectionRefusedError)
-    return TransportError(f"{url}: {text}", Fate.UNREACHED if unreached else Fate.CUT)
+    return TransportError(f"{url}: {text}", may_have_arrived=not unreached)

@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
-from ...errors import Fate, InvalidResponseError, TransportError
+from ...errors import InvalidResponseError, TransportError
 from ..wire.url import HttpUrl
 from ..wire.xml import MAX_DOCUMENT, has_root_end_tag
 
@@ -63,7 +63,7 @@ async def ask(method: str, url: HttpUrl, source: str, headers: Mapping[str, str]
         with suppress(OSError):
             await writer.wait_closed()
     if not received:
-        raise TransportError(f"{url}: the connection was closed without an answer", Fate.CUT)
+        raise TransportError(f"{url}: the connection was closed without an answer", may_have_arrived=True)
     return _parse(received)
 
 
@@ -113,7 +113,7 @@ def _parse(received: bytes) -> HttpReply:
         raise InvalidResponseError(f"a reply in the encoding {encoded.group(1)[:40]!r} is refused")
     length = _LENGTH.search(head)
     if not document and length is not None and int(length.group(1)):
-        raise TransportError("the connection was cut between the head of a reply and its body", Fate.CUT)
+        raise TransportError("the connection was cut between the head of a reply and its body", may_have_arrived=True)
     status = _STATUS.match(head)
     return HttpReply(int(status.group(1)) if status else 0, document[:MAX_DOCUMENT])
 

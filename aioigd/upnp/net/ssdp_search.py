@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
-from ...errors import Fate, TransportError
+from ...errors import NoRouteError
 from ...net.interfaces import Interface
 from ...net.trace import tracer
 from ..wire import ssdp
@@ -66,18 +66,18 @@ class SsdpSearch(asyncio.DatagramProtocol):
             raise
         if not self._endpoints:
             reason = errors[0].strerror or errors[0]
-            raise TransportError(f"no search can be sent from here: {reason}", Fate.UNREACHED) from errors[0]
+            raise NoRouteError(f"no search can be sent from here: {reason}") from errors[0]
         return self
 
     async def __aexit__(self, *_: object) -> None:
         self.close()
 
-    def send(self, targets: Iterable[str], unicast: Iterable[str] = ()) -> None:
-        """Send one M-SEARCH for each target from each interface, and to each of the ``unicast`` addresses."""
+    def send(self, targets: Iterable[str], unicast: Iterable[str] = (), *, multicast: bool = True) -> None:
+        """Send one M-SEARCH for each target from each interface: to its groups, and to the ``unicast`` addresses."""
         targets = tuple(targets)
         hosts = tuple(unicast)
         for endpoint in self._endpoints:
-            endpoint.search(targets, hosts)
+            endpoint.search(targets, hosts, multicast=multicast)
 
     def close(self) -> None:
         """Close all sockets."""
@@ -137,8 +137,10 @@ class _Endpoint(asyncio.DatagramProtocol):
         # An interface without a route, an unreachable port: the other interfaces and rounds go on.
         wire_log.debug("on %s: %s", self._interface.address, exc)
 
-    def search(self, targets: tuple[str, ...], hosts: tuple[str, ...]) -> None:
-        groups = ssdp.MULTICAST_V6 if self._interface.is_ipv6 else (ssdp.MULTICAST_V4,)
+    def search(self, targets: tuple[str, ...], hosts: tuple[str, ...], *, multicast: bool) -> None:
+        groups: tuple[str, ...] = ()
+        if multicast:
+            groups = ssdp.MULTICAST_V6 if self._interface.is_ipv6 else (ssdp.MULTICAST_V4,)
         for target in targets:
             for host in (*groups, *hosts):
                 self._send(ssdp.build_search(target, host), host)

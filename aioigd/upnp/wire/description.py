@@ -71,6 +71,9 @@ class Description:
     friendly_name: str
     manufacturer: str
     model_name: str
+    model_number: str
+    serial_number: str
+    presentation_url: str
     udn: str
     services: tuple[Service, ...]
 
@@ -122,9 +125,17 @@ def parse_description(document: bytes, url: HttpUrl) -> Description:
         friendly_name=_name(top, "friendlyname"),
         manufacturer=_name(top, "manufacturer"),
         model_name=_name(top, "modelname"),
+        model_number=_name(top, "modelnumber"),
+        serial_number=_name(top, "serialnumber"),
+        presentation_url=_presentation_url(xml.first_text(top, "presentationurl"), base, url),
         udn=_name(top, "udn"),
         services=tuple(services),
     )
+
+
+def _presentation_url(reference: str, base: str, url: HttpUrl) -> str:
+    """Return where the device has its web page: at the address that answered, as all of its URLs."""
+    return next((one.with_zone for one in candidates(reference, base, url)), "") if reference else ""
 
 
 def _name(element: etree._Element, name: str) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
+from ...arguments import check_proto
 from ...errors import InvalidResponseError
 from ...models import (
     MAX_DURATION,
@@ -21,7 +22,6 @@ from ...models import (
     PortMapping,
     Proto,
     Terms,
-    check_proto,
 )
 from .xml import printable_line
 

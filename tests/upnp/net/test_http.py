@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from aioigd import DeadlineError, InvalidResponseError, TransportError
-from aioigd.errors import Fate
 from aioigd.testing import loopback_address
 from aioigd.testing.http import End, Transmission
 from aioigd.upnp.net import http as http_module
@@ -114,7 +113,7 @@ async def test_an_address_that_is_not_ours_cannot_be_sent_from(http: HttpClient,
     async with Server(address, good()) as server:
         with pytest.raises(TransportError) as caught:
             await get(http, server, source="192.0.2.77")
-        assert caught.value.fate is Fate.UNREACHED
+        assert not caught.value.may_have_arrived
 
 
 async def test_a_proxy_from_the_environment_is_ignored(
@@ -335,7 +334,7 @@ async def test_a_port_where_nobody_listens_was_not_reached(http: HttpClient, add
     deadline = asyncio.get_running_loop().time() + 5
     with pytest.raises(TransportError) as caught:
         await http.request("GET", HttpUrl(address, 9, "/"), deadline=deadline)
-    assert caught.value.fate is Fate.UNREACHED
+    assert not caught.value.may_have_arrived
     assert "Connection refused" in str(caught.value)
 
 
@@ -349,14 +348,14 @@ async def test_a_connection_that_ends_without_a_byte_was_cut(
             http._remember_sloppy((address, server.url.port))
         with pytest.raises(TransportError) as caught:
             await get(http, server)
-        assert caught.value.fate is Fate.CUT
+        assert caught.value.may_have_arrived
         assert address in str(caught.value)
 
 
 async def test_a_connection_that_ends_before_the_body_was_cut(http: HttpClient, address: str) -> None:
     with pytest.raises(TransportError) as caught:
         await fetch(http, address, raw(HEAD + b"Content-Length: 31\r\n\r\n"))
-    assert caught.value.fate is Fate.CUT
+    assert caught.value.may_have_arrived
 
 
 # The end

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aioigd.arguments import check_desc, check_request
 from aioigd.errors import UsageError
-from aioigd.models import check_desc, check_request
 from aioigd.upnp.wire import soap, wan_ip_connection
 from aioigd.upnp.wire.soap import Answer, Fault, InvalidReply, build_request, parse_reply, soap_action
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from aioigd.arguments import check_pinhole_request
 from aioigd.errors import InvalidResponseError
-from aioigd.models import FirewallStatus, LinkProperties, check_pinhole_request
+from aioigd.models import FirewallStatus, LinkProperties
 from aioigd.upnp.wire import wan_common_interface, wan_ipv6_firewall
 
 

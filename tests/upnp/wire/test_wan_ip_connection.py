@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aioigd.arguments import check_request
 from aioigd.errors import InvalidResponseError
-from aioigd.models import MAX_DURATION, MappingKey, PortMapping, Terms, check_request
+from aioigd.models import MAX_DURATION, MappingKey, PortMapping, Terms
 from aioigd.upnp.wire import wan_ip_connection
 
 KEY = MappingKey(8080, "TCP")
