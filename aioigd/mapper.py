@@ -155,8 +155,8 @@ class PortMapper:
     ) -> AsyncGenerator[Device, None]:
         """Yield devices as they answer a search: ``async for device in mapper.iter_devices():``.
 
-        ``timeout``, ``ttl`` and ``device_filter`` are those of :meth:`discover`. ``host``: the only IP address to search
-        at, for instance the router's (by unicast, UDA 1.1 section 1.3.2), or 239.255.255.250 for the multicast group
+        ``timeout``, ``ttl`` and ``device_filter`` are those of :meth:`discover`. ``host``: the only IP address to
+        search at, for instance the router's (by unicast, UDA 1.1 section 1.3.2), or 239.255.255.250 for the multicast group
         alone; by default the group and the router of the default route. A device whose description could not be read
         at first may come twice; the later one counts. :attr:`devices` stays as it is. The search ends when the
         iteration does; who leaves it early should close it (:func:`contextlib.aclosing`).

@@ -12,7 +12,7 @@ import aioigd
 from aioigd import Device, Gateway, IGDError, PortMapper, PortMapping
 from aioigd.testing import EmulatedGateway
 
-PUBLIC = [getattr(aioigd, name) for name in aioigd.__all__]
+PUBLIC = [getattr(aioigd, name) for name in aioigd.__all__ if name != "Proto"]
 
 
 def signature(function: object) -> str:
@@ -38,7 +38,7 @@ def test_everything_that_is_exported_is_in_all_and_the_other_way_round() -> None
 
 ADD = (
     "(port, internal_port=0, desc='', proto='UDP', duration=0, *, "
-    "internal_client=None, remote_host='', verify=False{more})"
+    "internal_client=None, remote_host='', verify=False, overwrite={overwrite}{more})"
 )
 
 
@@ -52,14 +52,14 @@ ADD = (
         ),
         (PortMapper.discover, "(timeout=2.0, ttl=2, device_filter='InternetGatewayDevice')"),
         (PortMapper.get_gateway, "()"),
-        (PortMapper.add_port_mapping, ADD.format(more="")),
+        (PortMapper.add_port_mapping, ADD.format(overwrite=True, more="")),
         (PortMapper.delete_port_mapping, "(port, proto='UDP', *, remote_host='')"),
         (PortMapper.query_external_address, "()"),
         (PortMapper.close, "()"),
-        (Gateway.add_port_mapping, ADD.format(more="")),
+        (Gateway.add_port_mapping, ADD.format(overwrite=False, more="")),
         (Gateway.delete_port_mapping, "(port, proto='UDP', *, remote_host='')"),
         (Gateway.query_external_address, "()"),
-        (aioigd.add_port_mapping, ADD.format(more=", source_address=None, location=None")),
+        (aioigd.add_port_mapping, ADD.format(overwrite=True, more=", source_address=None, location=None")),
         (
             aioigd.delete_port_mapping,
             "(port, proto='UDP', *, remote_host='', source_address=None, location=None)",

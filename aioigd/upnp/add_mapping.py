@@ -304,11 +304,13 @@ async def _judge_refused_deletion(channel: Channel, key: MappingKey, call: Call,
         return
     message = f"the gateway refused to delete {key}: {fault.description or 'without a reason'}"
     if fault.code in _MAYBE_ABSENT or fault.code is None:
+        is_there = True
         with suppress(RefusedError, InvalidResponseError):
-            if await find_entry(channel, key, call) is None:
-                if may_be_our_doing:
-                    return
-                raise NotFoundError(message, error_code=fault.code)
+            is_there = await find_entry(channel, key, call) is not None
+        if not is_there:
+            if may_be_our_doing:
+                return
+            raise NotFoundError(message, error_code=fault.code)
     raise refused(message, fault.code)
 
 

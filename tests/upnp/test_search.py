@@ -258,7 +258,7 @@ async def test_a_survey_of_a_given_location_is_over_when_it_has_been_read(
     http: HttpClient, gateway: EmulatedGateway
 ) -> None:
     took = elapsed()
-    (device,) = await finder(http, gateway.address, location=gateway.location).survey(30, 2, "")
+    (device,) = await finder(http, gateway.address, location=gateway.location).discover(30, 2, "")
     assert device.service_type == "urn:schemas-upnp-org:device:InternetGatewayDevice:1"
     assert took() < 5
 
@@ -330,7 +330,7 @@ async def test_a_survey_takes_its_whole_time_and_returns_everybody(http: HttpCli
             EmulatedGateway(address=here, friendly_name="gateway"),
         ):
             took = elapsed()
-            devices = await finder(http, here).survey(0.6, 2, "")
+            devices = await finder(http, here).discover(0.6, 2, "")
             assert 0.5 < took() < 2.5
             assert devices[0].friendly_name == "gateway"
             found = {device.friendly_name or device.description_url: device.igd_status for device in devices}
@@ -360,17 +360,17 @@ async def test_a_survey_returns_those_that_pass_the_filter(
             EmulatedGateway(media_server(), root_only, address=here, friendly_name="telly"),
             EmulatedGateway(root_only, address=here, friendly_name="gateway"),
         ):
-            devices = await finder(http, here).survey(0.3, 2, device_filter)
+            devices = await finder(http, here).discover(0.3, 2, device_filter)
             assert {device.friendly_name for device in devices} == names
 
 
 async def test_a_survey_of_nobody_is_empty(http: HttpClient, address: str) -> None:
-    assert await finder(http, address).survey(0.1, 2, "") == []
+    assert await finder(http, address).discover(0.1, 2, "") == []
 
 
 async def test_a_survey_tells_of_each_device_once_it_is_known(http: HttpClient, gateway: EmulatedGateway) -> None:
-    watching = finder(http, gateway.address).watch(0.3, 2)
-    assert [one.device.description_url async for one in watching] == [gateway.location]
+    watching = finder(http, gateway.address).iter_devices(0.3, 2, "", None)
+    assert [one.description_url async for one in watching] == [gateway.location]
 
 
 async def test_a_search_by_udn_passes_over_other_gateways(http: HttpClient) -> None:

@@ -69,8 +69,7 @@ class _Search:
         http = HttpClient()
         options = SearchOptions(settings.source_address, settings.location, ipv6=settings.ipv6)
         try:
-            async for examined in Finder(http, options).watch(self._seconds, options.ttl):
-                device = examined.device
+            async for device in Finder(http, options).iter_devices(self._seconds, options.ttl, "", None):
                 is_news = self._found.get(device.description_url) != device
                 self._found[device.description_url] = device
                 if is_news and self._is_listed(device):

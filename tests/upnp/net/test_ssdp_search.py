@@ -178,7 +178,7 @@ async def test_a_closed_search_sends_and_hears_nothing(address: str, sender: Sen
         search.close()
         search.close()
         endpoint.datagram_received(reply("http://late/"), (sender.address, 1900))
-        endpoint.search((TARGET,), ())
+        endpoint.search((TARGET,), (), multicast=True)
         search.send([TARGET])
         await settled_loop()
         sender.socket.sendto(reply("http://a/"), where)
