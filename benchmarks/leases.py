@@ -21,7 +21,8 @@ from typing import Final, cast
 from unittest.mock import patch
 
 from aioigd import Device, IGDStatus, LeaseState, PortMapper
-from aioigd.upnp.net.http import HttpClient, HttpReply
+from aioigd.upnp.net.http import HttpClient
+from aioigd.upnp.wire.http_reply import HttpReply
 from aioigd.upnp.wire.url import HttpUrl
 from tests.leases.virtual import VirtualLoop
 

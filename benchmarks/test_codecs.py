@@ -1,4 +1,4 @@
-"""What single documents cost to write and to read: microbenchmarks of ``aioigd.wire``.
+"""What single documents cost to write and to read: microbenchmarks of ``aioigd.upnp.wire``.
 
 ``pytest benchmarks/test_codecs.py`` measures; with ``--benchmark-disable`` each runs once, as a smoke test.
 """

@@ -18,8 +18,9 @@ from aioigd.testing.hooks import Proceed
 from aioigd.testing.http import Admission, End, HttpRequest, HttpServer, Response, Transmission
 from aioigd.testing.soap import build_answer, build_fault, parse_call
 from aioigd.testing.wan_connection import ActionCall, MappingTable, Outputs, WanConnection
-from aioigd.upnp.net.http import HttpClient, HttpReply
+from aioigd.upnp.net.http import HttpClient
 from aioigd.upnp.soap_client import Channel, Memory
+from aioigd.upnp.wire.http_reply import HttpReply
 from aioigd.upnp.wire.url import HttpUrl
 
 SERVICE = "urn:schemas-upnp-org:service:WANIPConnection:1"

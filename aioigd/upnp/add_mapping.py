@@ -206,13 +206,13 @@ class _Addition:
                 return 200, soap.Answer({})  # it had arrived
             await asyncio.sleep(min(_FIRST_PAUSE * 4**losses, _LONGEST_PAUSE))  # the look may have been too much
 
-    def _latest(self) -> wan_ip_connection.Action:
+    def _latest(self) -> soap.Action:
         """Return what to send now. Others may have learned the gateway's habits while this call was waiting."""
         if not self._failures:
             self._habits, self._terms = next(variants(self._request, self._memory.habits))
         return self._action()
 
-    def _action(self) -> wan_ip_connection.Action:
+    def _action(self) -> soap.Action:
         return wan_ip_connection.add_port_mapping(self._request, self._client, self._terms)
 
     async def _read_back(self, *, doubtful: bool) -> PortMapping | None:

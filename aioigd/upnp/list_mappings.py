@@ -17,7 +17,6 @@ from .find_mapping import read_row
 from .mapping_table import Row, Table
 from .soap_client import Channel
 from .wire import wan_ip_connection
-from .wire.portlist import read_port_listing
 
 __all__ = ["Asker", "all_mappings", "within"]
 
@@ -88,7 +87,7 @@ async def _list_of(channel: Channel, proto: Proto, call: Call) -> Sequence[PortM
     if channel.service_version < 2:
         return None
     try:
-        return read_port_listing(await channel.ask(wan_ip_connection.get_list(proto), call))
+        return wan_ip_connection.read_port_listing(await channel.ask(wan_ip_connection.get_list(proto), call))
     except RefusedError as error:
         return () if error.error_code in _NONE else None
     except InvalidResponseError:

@@ -20,7 +20,7 @@ from .sibling_services import our_ipv6_address, with_firewall
 from .soap_client import Channel
 from .wire import wan_ipv6_firewall
 from .wire.error_codes import refused
-from .wire.wan_ip_connection import Action
+from .wire.soap import Action
 
 __all__ = ["add", "delete", "firewall_status", "is_working", "outbound_timeout", "packets", "undo", "update"]
 

@@ -15,10 +15,11 @@ from ..core.calls import Call
 from ..errors import DeadlineError, IGDError, InvalidResponseError, TransportError
 from ..models import Device
 from ..results import IGDStatus
-from .net.http import HttpClient, HttpReply
+from .net.http import HttpClient
 from .soap_client import Channel, Memory
 from .wire import wan_ip_connection
 from .wire.description import Description, Service, parse_description
+from .wire.http_reply import HttpReply
 from .wire.url import HttpUrl
 
 __all__ = ["Examined", "examine"]

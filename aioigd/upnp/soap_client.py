@@ -18,12 +18,13 @@ from ..models import Device, MappingKey, PortMapping
 from ..net.interfaces import default_next_hops, source_address_for
 from ..results import UPnPResult
 from .fallback import Habits
-from .net.http import HttpClient, HttpReply
+from .net.http import HttpClient
 from .wire import soap
 from .wire.description import Service
 from .wire.error_codes import refused, result_of_error_code
+from .wire.http_reply import HttpReply
+from .wire.soap import Action
 from .wire.url import HttpUrl, parse_url
-from .wire.wan_ip_connection import Action
 
 __all__ = ["NOT_THERE", "Channel", "Memory", "answer_of"]
 

@@ -11,7 +11,7 @@ from ..models import ConnectionStatus, ConnectionType, LinkProperties, NatStatus
 from .sibling_services import with_service
 from .soap_client import Channel
 from .wire import wan_common_interface, wan_ip_connection
-from .wire.wan_ip_connection import Action
+from .wire.soap import Action
 
 __all__ = ["connection_type", "link_properties", "nat_status", "status", "traffic"]
 

@@ -15,8 +15,8 @@ from aioigd.testing.device_tree import Site, describe_device, gateway_device
 from aioigd.testing.errors import UPnPError
 from aioigd.testing.soap import build_answer, build_fault, parse_call
 from aioigd.testing.wan_connection import ActionCall, WanConnection
-from aioigd.upnp.net.http import HttpReply
 from aioigd.upnp.net.ssdp_search import SearchReply
+from aioigd.upnp.wire.http_reply import HttpReply
 from aioigd.upnp.wire.ssdp import Announcement
 from aioigd.upnp.wire.url import HttpUrl
 

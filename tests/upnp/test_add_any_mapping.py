@@ -12,8 +12,8 @@ from aioigd.errors import TransportError
 from aioigd.models import MappingKey, MappingRequest, Terms
 from aioigd.testing.wan_connection import ActionCall
 from aioigd.upnp import add_any_mapping
-from aioigd.upnp.net.http import HttpReply
 from aioigd.upnp.soap_client import Memory
+from aioigd.upnp.wire.http_reply import HttpReply
 
 from ..support import CUT, OURS, THEIRS, UNREACHED, PaperGateway, Reaction, answer, fault
 

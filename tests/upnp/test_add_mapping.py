@@ -14,8 +14,8 @@ from aioigd.testing.wan_connection import ActionCall
 from aioigd.upnp import add_mapping
 from aioigd.upnp import soap_client as channel_module
 from aioigd.upnp.fallback import HOUR, WEEK, Habits, Lease
-from aioigd.upnp.net.http import HttpReply
 from aioigd.upnp.soap_client import Memory
+from aioigd.upnp.wire.http_reply import HttpReply
 
 from ..support import CUT, OURS, THEIRS, UNREACHED, PaperGateway, Reaction, Respond, answer, fault, never_answered
 

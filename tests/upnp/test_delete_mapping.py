@@ -12,8 +12,8 @@ from aioigd.testing import EmulatedGateway
 from aioigd.testing.http import End, Transmission
 from aioigd.testing.wan_connection import ActionCall
 from aioigd.upnp import delete_mapping
-from aioigd.upnp.net.http import HttpReply
 from aioigd.upnp.soap_client import Memory
+from aioigd.upnp.wire.http_reply import HttpReply
 
 from ..support import CUT, THEIRS, PaperGateway, Reaction, fault, odd
 

@@ -10,7 +10,8 @@ import pytest
 from aioigd import Device, TransportError
 from aioigd.upnp import event_subscription
 from aioigd.upnp.event_subscription import Events
-from aioigd.upnp.net.http import HttpClient, HttpReply
+from aioigd.upnp.net.http import HttpClient
+from aioigd.upnp.wire.http_reply import HttpReply
 from aioigd.upnp.wire.url import HttpUrl
 
 from ..leases.virtual import run

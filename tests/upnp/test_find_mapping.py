@@ -9,7 +9,7 @@ from aioigd.core.calls import Call
 from aioigd.models import MappingKey
 from aioigd.testing.wan_connection import ActionCall
 from aioigd.upnp.find_mapping import find_entry
-from aioigd.upnp.net.http import HttpReply
+from aioigd.upnp.wire.http_reply import HttpReply
 
 from ..support import OURS, PaperGateway, Reaction, Respond, answer, fault
 

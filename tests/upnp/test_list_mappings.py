@@ -10,7 +10,7 @@ from aioigd.errors import InvalidResponseError, TransportError
 from aioigd.testing import EmulatedGateway, Quirk, quirks
 from aioigd.testing.wan_connection import ActionCall
 from aioigd.upnp import list_mappings
-from aioigd.upnp.net.http import HttpReply
+from aioigd.upnp.wire.http_reply import HttpReply
 
 from ..support import CUT, OURS, THEIRS, PaperGateway, Reaction, answer, fault, refuses
 

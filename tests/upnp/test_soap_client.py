@@ -14,11 +14,12 @@ from aioigd.models import Device
 from aioigd.net.interfaces import source_address_for
 from aioigd.testing.wan_connection import ActionCall
 from aioigd.upnp import soap_client as channel_module
-from aioigd.upnp.net.http import HttpReply
 from aioigd.upnp.soap_client import Channel, Memory
 from aioigd.upnp.wire import soap
+from aioigd.upnp.wire.http_reply import HttpReply
+from aioigd.upnp.wire.soap import Action
 from aioigd.upnp.wire.url import parse_url
-from aioigd.upnp.wire.wan_ip_connection import GET_EXTERNAL_IP_ADDRESS, GET_STATUS_INFO, Action
+from aioigd.upnp.wire.wan_ip_connection import GET_EXTERNAL_IP_ADDRESS, GET_STATUS_INFO
 
 from ..support import CUT, OURS, UNREACHED, PaperGateway, Reaction, answer, fault, never_answered, paper_device
 

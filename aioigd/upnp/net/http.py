@@ -25,12 +25,13 @@ from yarl import URL
 
 from ...errors import DeadlineError, InvalidResponseError, TransportError
 from ...net.trace import HttpExchange, Tracer, tracer
+from ..wire.http_reply import HttpReply, dechunked
 from ..wire.url import HttpUrl
 from ..wire.xml import MAX_DOCUMENT, has_root_end_tag
 from . import lenient_http
-from .lenient_http import MAX_LOOKS, HttpReply
+from .lenient_http import MAX_LOOKS
 
-__all__ = ["HttpClient", "HttpReply"]
+__all__ = ["HttpClient"]
 
 _NO_TIMERS: Final = aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None, sock_read=None)
 _SKIPPED_HEADERS: Final = ("Accept", "Accept-Encoding", "User-Agent", "Content-Type")
@@ -161,7 +162,9 @@ class HttpClient:
                     response.close()
                 elif not ended_well or document.lstrip().startswith(b"<"):
                     return None
-                return HttpReply(response.status, lenient_http.dechunked(document), response.headers)
+                # No document begins with a chunk size, whatever the head says.
+                body = document if document[:1] == b"<" else dechunked(document)
+                return HttpReply(response.status, body, response.headers)
         except (aiohttp.ClientResponseError, http_exceptions.HttpProcessingError):
             return None
         finally:

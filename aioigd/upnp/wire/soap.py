@@ -19,44 +19,70 @@ from lxml import etree
 
 from ...errors import InvalidResponseError
 from . import xml
+from .error_codes import UPnPErrorCode
 
-__all__ = ["Answer", "Fault", "InvalidReply", "Reply", "build_request", "parse_reply", "soap_action"]
+__all__ = [
+    "Action",
+    "Answer",
+    "Fault",
+    "InvalidReply",
+    "Reply",
+    "build_request",
+    "parse_reply",
+    "read_flag",
+    "read_number",
+    "read_text",
+    "soap_action",
+]
 
 _MAX_VALUES: Final = 64
 _MAX_FAULT_PARTS: Final = 64
 """Elements looked at in an answer and in a fault. Real ones have at most 17 and 8."""
-_MAX_REMEMBERED: Final = 2048
-"""Bytes of a reply that is remembered. Most replies to AddPortMapping have some 300, and one is like another."""
+_MAX_CACHED: Final = 2048
+"""Bytes of a reply that is cached. Most replies to AddPortMapping have some 300, and one is like another."""
 _CODE = re.compile(r"[+-]?\d{1,6}", re.ASCII)
 _CODE_IN_WORDS = re.compile(r"(?<![\w.+-])[4-8]\d\d(?![\w.-])", re.ASCII)
 """A code among words, as in "Error 725" or in markup that was escaped."""
-_MAX_WORDS: Final = 200
+_MAX_FAULT_TEXT: Final = 200
+"""Characters of a text in a fault."""
+_MAX_TEXT: Final = 256
+"""Characters of an output argument that is shown to people."""
+_FALSE: Final = frozenset({"0", "false", "no"})
+_TRUE: Final = frozenset({"1", "true", "yes"})
 _CODE_NAMES: Final = ("errorcode", "faultcode")
 _DESCRIPTION_NAMES: Final = ("errordescription", "faultstring")
 """Each in the order in which they are believed."""
 _NUMBERED: Final = ("errorcode", *_DESCRIPTION_NAMES, "detail", "text")
 """Where a code may stand among words; ``text`` is the reason of a SOAP 1.2 fault."""
 _CODE_OF_DESCRIPTION: Final = {
-    "invalidaction": 401,
-    "invalidargs": 402,
-    "actionfailed": 501,
-    "actionnotauthorized": 606,
-    "specifiedarrayindexinvalid": 713,
-    "nosuchentryinarray": 714,
-    "wildcardnotpermittedinsrcip": 715,
-    "wildcardnotpermittedinextport": 716,
-    "conflictinmappingentry": 718,
-    "sameportvaluesrequired": 724,
-    "onlypermanentleasessupported": 725,
-    "remotehostonlysupportswildcard": 726,
-    "externalportonlysupportswildcard": 727,
-    "noportmapsavailable": 728,
-    "conflictwithothermechanisms": 729,
-    "portmappingnotfound": 730,
-    "wildcardnotpermittedinintport": 732,
-    "inconsistentparameters": 733,
+    "invalidaction": UPnPErrorCode.INVALID_ACTION,
+    "invalidargs": UPnPErrorCode.INVALID_ARGS,
+    "actionfailed": UPnPErrorCode.ACTION_FAILED,
+    "actionnotauthorized": UPnPErrorCode.ACTION_NOT_AUTHORIZED,
+    "specifiedarrayindexinvalid": UPnPErrorCode.SPECIFIED_ARRAY_INDEX_INVALID,
+    "nosuchentryinarray": UPnPErrorCode.NO_SUCH_ENTRY_IN_ARRAY,
+    "wildcardnotpermittedinsrcip": UPnPErrorCode.WILDCARD_NOT_PERMITTED_IN_SRC_IP,
+    "wildcardnotpermittedinextport": UPnPErrorCode.WILDCARD_NOT_PERMITTED_IN_EXT_PORT,
+    "conflictinmappingentry": UPnPErrorCode.CONFLICT_IN_MAPPING_ENTRY,
+    "sameportvaluesrequired": UPnPErrorCode.SAME_PORT_VALUES_REQUIRED,
+    "onlypermanentleasessupported": UPnPErrorCode.ONLY_PERMANENT_LEASES_SUPPORTED,
+    "remotehostonlysupportswildcard": UPnPErrorCode.REMOTE_HOST_ONLY_SUPPORTS_WILDCARD,
+    "externalportonlysupportswildcard": UPnPErrorCode.EXTERNAL_PORT_ONLY_SUPPORTS_WILDCARD,
+    "noportmapsavailable": UPnPErrorCode.NO_PORT_MAPS_AVAILABLE,
+    "conflictwithothermechanisms": UPnPErrorCode.CONFLICT_WITH_OTHER_MECHANISMS,
+    "portmappingnotfound": UPnPErrorCode.PORT_MAPPING_NOT_FOUND,
+    "wildcardnotpermittedinintport": UPnPErrorCode.WILDCARD_NOT_PERMITTED_IN_INT_PORT,
+    "inconsistentparameters": UPnPErrorCode.INCONSISTENT_PARAMETERS,
 }
 """Error descriptions of the standard, for faults that carry the words and not the number."""
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """An action with its input arguments."""
+
+    name: str
+    arguments: Mapping[str, str] = field(hash=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +128,34 @@ def build_request(service_type: str, action: str, arguments: Mapping[str, str]) 
 
 def parse_reply(document: bytes, action: str) -> Reply:
     """Return what a reply to an action says, whatever its HTTP status was; never raises."""
-    if len(document) <= _MAX_REMEMBERED:
-        return _parse_remembered(document, action)
+    if len(document) <= _MAX_CACHED:
+        return _parse_cached(document, action)
     return _parse(document, action)
+
+
+def read_number(values: Mapping[str, str], name: str, highest: int, *, default: int | None = None) -> int:
+    """Return a number from 0 to ``highest``; ``default`` for what is none, where given."""
+    text = values.get(name, "")
+    if text.isascii() and text.isdigit() and len(text) < 12 and int(text) <= highest:
+        return int(text)
+    if default is not None:
+        return default
+    raise InvalidResponseError(f"{name} is {text[:40]!r}, not a number from 0 to {highest}")
+
+
+def read_text(values: Mapping[str, str], name: str) -> str:
+    """Return a text that may be shown to people, empty where there is none."""
+    return xml.printable_line(values.get(name, ""), _MAX_TEXT)
+
+
+def read_flag(values: Mapping[str, str], name: str, *, default: bool | None = None) -> bool:
+    """Return a boolean, however it is spelled (UDA 1.1 section 2.5); ``default`` for what is none, where given."""
+    text = values.get(name, "").lower()
+    if text in _TRUE or text in _FALSE:
+        return text in _TRUE
+    if default is not None:
+        return default
+    raise InvalidResponseError(f"{name} is {text[:40]!r}, neither true nor false")
 
 
 def _parse(document: bytes, action: str) -> Reply:
@@ -133,7 +184,7 @@ def _parse(document: bytes, action: str) -> Reply:
     return InvalidReply(f"a reply without {action}Response or fault (its root is {xml.local_name(root)[:40]!r})")
 
 
-_parse_remembered = lru_cache(maxsize=8)(_parse)
+_parse_cached = lru_cache(maxsize=8)(_parse)
 
 
 def _answer(element: etree._Element) -> Answer | InvalidReply:
@@ -147,7 +198,7 @@ def _fault(element: etree._Element) -> Fault:
     codes: dict[str, int] = {}
     words: dict[str, str] = {}
     for part in islice(element.iter(), _MAX_FAULT_PARTS):
-        name, text = xml.local_name(part), xml.printable_line(xml.text_of(part), _MAX_WORDS)
+        name, text = xml.local_name(part), xml.printable_line(xml.text_of(part), _MAX_FAULT_TEXT)
         if name in _CODE_NAMES and _CODE.fullmatch(text):
             codes.setdefault(name, int(text))
         elif text:
@@ -164,4 +215,4 @@ def _fault(element: etree._Element) -> Fault:
 
 def _code_of_words(text: str) -> int | None:
     letters = re.sub(r"[^a-z]", "", text.lower())
-    return next((code for words, code in _CODE_OF_DESCRIPTION.items() if words in letters), None)
+    return next((code.value for words, code in _CODE_OF_DESCRIPTION.items() if words in letters), None)

@@ -11,7 +11,7 @@ from typing import Final
 
 from ...errors import InvalidResponseError
 from ...models import LinkProperties
-from .wan_ip_connection import Action, read_number, read_text
+from .soap import Action, read_number, read_text
 
 __all__ = [
     "GET_COMMON_LINK_PROPERTIES",

@@ -1,14 +1,17 @@
 """The actions of WANIPConnection that this package uses: arguments to send, values to read.
 
-An :class:`Action` is a name with its arguments, in the order of the standard (WANIPConnection:2 section 2.5);
+The arguments of an :class:`~.soap.Action` are in the order of the standard (WANIPConnection:2 section 2.5);
 a ``read_…`` function turns the output arguments of one into a value, or raises InvalidResponseError.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address
+from itertools import islice
+from typing import Final
+
+from lxml import etree
 
 from ...arguments import check_proto
 from ...errors import InvalidResponseError
@@ -23,14 +26,14 @@ from ...models import (
     Proto,
     Terms,
 )
-from .xml import printable_line
+from . import xml
+from .soap import Action, read_flag, read_number, read_text
 
 __all__ = [
     "GET_CONNECTION_TYPE_INFO",
     "GET_EXTERNAL_IP_ADDRESS",
     "GET_NAT_RSIP_STATUS",
     "GET_STATUS_INFO",
-    "Action",
     "add_any_port_mapping",
     "add_port_mapping",
     "delete_port_mapping",
@@ -42,27 +45,17 @@ __all__ = [
     "read_connection_type",
     "read_entry",
     "read_external_address",
-    "read_flag",
     "read_generic_entry",
     "read_nat_status",
-    "read_number",
+    "read_port_listing",
     "read_reserved_port",
     "read_status_info",
-    "read_text",
 ]
 
-_MAX_WORDS = 256
-_FALSE = frozenset({"0", "false", "no"})
-_TRUE = frozenset({"1", "true", "yes"})
-
-
-@dataclass(frozen=True, slots=True)
-class Action:
-    """An action with its input arguments."""
-
-    name: str
-    arguments: Mapping[str, str] = field(hash=False)
-
+_MAX_ROW_VALUES: Final = 32
+"""Values looked at in one row; the standard has eight."""
+_ARGUMENT_OF_ROW: Final = {"newdescription": "newportmappingdescription", "newleasetime": "newleaseduration"}
+"""What the rows call otherwise than the arguments of the actions."""
 
 GET_EXTERNAL_IP_ADDRESS = Action("GetExternalIPAddress", {})
 GET_STATUS_INFO = Action("GetStatusInfo", {})
@@ -131,7 +124,7 @@ def read_entry(key: MappingKey, values: Mapping[str, str]) -> PortMapping:
         desc=values.get("newportmappingdescription", ""),
         duration=read_number(values, "newleaseduration", MAX_DURATION, default=0),
         remote_host=key.remote_host,
-        enabled=values.get("newenabled", "").lower() not in _FALSE,
+        enabled=read_flag(values, "newenabled", default=True),
     )
 
 
@@ -198,21 +191,24 @@ def read_nat_status(values: Mapping[str, str]) -> NatStatus:
     """Return what GetNATRSIPStatus tells."""
     return NatStatus(
         nat_enabled=read_flag(values, "newnatenabled"),
-        rsip_available=values.get("newrsipavailable", "").lower() in _TRUE,
+        rsip_available=read_flag(values, "newrsipavailable", default=False),
     )
 
 
-def read_text(values: Mapping[str, str], name: str) -> str:
-    """Return a text that may be shown to people, empty where there is none."""
-    return printable_line(values.get(name, ""), _MAX_WORDS)
+def read_port_listing(values: Mapping[str, str]) -> tuple[PortMapping, ...]:
+    """Return the mappings in a reply to GetListOfPortMappings (A_ARG_TYPE_PortListing, section 2.3.25).
 
-
-def read_flag(values: Mapping[str, str], name: str) -> bool:
-    """Return a boolean, however it is spelled (UDA 1.1 section 2.5)."""
-    text = values.get(name, "").lower()
-    if text in _TRUE or text in _FALSE:
-        return text in _TRUE
-    raise InvalidResponseError(f"{name} is {text[:40]!r}, neither true nor false")
+    They are a document in the reply. A row that is no mapping is skipped; raises InvalidResponseError for what is no
+    list, or only a part of one.
+    """
+    root = xml.parse(values.get("newportlisting", "").encode())
+    listing = next(xml.iter_named(root, "portmappinglist"), None)
+    if listing is None:
+        raise InvalidResponseError("what should be a list of mappings is not")
+    if not xml.is_finished(listing):
+        raise InvalidResponseError("a list of mappings that was cut off")
+    rows = (_row(element) for element in xml.iter_named(listing, "portmappingentry"))
+    return tuple(row for row in rows if row is not None)
 
 
 def _range_arguments(start: int, end: int, proto: Proto) -> dict[str, str]:
@@ -223,11 +219,12 @@ def _key_arguments(key: MappingKey) -> dict[str, str]:
     return {"NewRemoteHost": key.remote_host, "NewExternalPort": str(key.external_port), "NewProtocol": key.proto}
 
 
-def read_number(values: Mapping[str, str], name: str, highest: int, *, default: int | None = None) -> int:
-    """Return a number from 0 to ``highest``; ``default`` for what is none, where there is one."""
-    text = values.get(name, "")
-    if text.isascii() and text.isdigit() and len(text) < 12 and int(text) <= highest:
-        return int(text)
-    if default is not None:
-        return default
-    raise InvalidResponseError(f"{name} is {text[:40]!r}, not a number from 0 to {highest}")
+def _row(element: etree._Element) -> PortMapping | None:
+    values: dict[str, str] = {}
+    for value in islice(element, _MAX_ROW_VALUES):
+        name = xml.local_name(value)
+        values.setdefault(_ARGUMENT_OF_ROW.get(name, name), xml.text_of(value))
+    try:
+        return read_generic_entry(values)
+    except InvalidResponseError:
+        return None

@@ -11,7 +11,7 @@ from typing import Final
 
 from ...models import FirewallStatus, PinholeRequest
 from ...results import UPnPResult
-from .wan_ip_connection import Action, read_flag, read_number
+from .soap import Action, read_flag, read_number
 
 __all__ = [
     "GET_FIREWALL_STATUS",

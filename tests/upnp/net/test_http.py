@@ -15,8 +15,9 @@ from aioigd import DeadlineError, InvalidResponseError, TransportError
 from aioigd.testing import loopback_address
 from aioigd.testing.http import End, Transmission
 from aioigd.upnp.net import http as http_module
-from aioigd.upnp.net.http import HttpClient, HttpReply
-from aioigd.upnp.net.lenient_http import ask, dechunked
+from aioigd.upnp.net.http import HttpClient
+from aioigd.upnp.net.lenient_http import ask
+from aioigd.upnp.wire.http_reply import HttpReply
 from aioigd.upnp.wire.url import HttpUrl
 from aioigd.upnp.wire.xml import MAX_DOCUMENT
 
@@ -399,23 +400,6 @@ async def test_a_hundred_requests_at_once_are_served(http: HttpClient, address: 
 
 
 # Pieces of the tolerant reader
-
-
-@pytest.mark.parametrize(
-    ("document", "expected"),
-    [
-        (b"", b""),
-        (b"<a/>", b"<a/>"),
-        (b"4\r\n<a/>\r\n0\r\n\r\n", b"<a/>"),
-        (b"2\r\n<a\r\n2;ext=1\r\n/>\r\n0\r\n\r\n", b"<a/>"),
-        (b"4\n<a/>\n0\n\n", b"<a/>"),
-        (b"4\r\n<a/>", b"<a/>"),
-        (b"ff\r\n<a/>", b"<a/>"),
-        (b"0\r\n\r\n", b""),
-    ],
-)
-def test_chunks_are_joined_as_far_as_they_make_sense(document: bytes, expected: bytes) -> None:
-    assert dechunked(document) == expected
 
 
 async def test_the_tolerant_reader_speaks_to_ipv6_addresses() -> None:

@@ -72,7 +72,7 @@ def test_names_and_blanks_that_never_come_again_do_not_stay_in_memory() -> None:
     # In a process of its own: this one's peak of memory is that of other tests.
     script = """
 import random, resource
-from aioigd.wire import xml
+from aioigd.upnp.wire import xml
 def document():
     tags = (
         b"<a%x>%s</a>" % (random.getrandbits(300), bytes(random.choices(b" \\t\\n", k=50))) for _ in range(1500)

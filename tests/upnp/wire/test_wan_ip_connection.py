@@ -12,6 +12,7 @@ from aioigd.arguments import check_request
 from aioigd.errors import InvalidResponseError
 from aioigd.models import MAX_DURATION, MappingKey, PortMapping, Terms
 from aioigd.upnp.wire import wan_ip_connection
+from aioigd.upnp.wire.soap import Action, Answer, parse_reply
 
 KEY = MappingKey(8080, "TCP")
 ENTRY = {
@@ -47,7 +48,7 @@ class TestArguments:
             (wan_ip_connection.get_specific_entry, "GetSpecificPortMappingEntry"),
         ],
     )
-    def test_a_mapping_is_named_by_its_key(self, make: type[wan_ip_connection.Action], name: str) -> None:
+    def test_a_mapping_is_named_by_its_key(self, make: type[Action], name: str) -> None:
         action = make(KEY)  # type: ignore[call-arg, arg-type]
         assert action.name == name
         assert list(action.arguments.items()) == [
@@ -171,3 +172,67 @@ class TestExternalAddress:
 def test_a_connection_is_up_down_or_silent(status: str, connected: bool | None) -> None:
     assert wan_ip_connection.read_connection_status({"newconnectionstatus": status}) is connected
     assert wan_ip_connection.read_connection_status({}) is None
+
+
+ROW = (
+    "<p:PortMappingEntry><p:NewRemoteHost></p:NewRemoteHost><p:NewExternalPort>8080</p:NewExternalPort>"
+    "<p:NewProtocol>TCP</p:NewProtocol><p:NewInternalPort>80</p:NewInternalPort>"
+    "<p:NewInternalClient>192.0.2.5</p:NewInternalClient><p:NewEnabled>1</p:NewEnabled>"
+    "<p:NewDescription>a &amp; b</p:NewDescription><p:NewLeaseTime>600</p:NewLeaseTime></p:PortMappingEntry>"
+)
+LISTED = PortMapping(8080, 80, "192.0.2.5", "TCP", "a & b", 600)
+
+
+def listing(rows: str) -> str:
+    return f'<p:PortMappingList xmlns:p="urn:schemas-upnp-org:gw:WANIPConnection">{rows}</p:PortMappingList>'
+
+
+def read_listing(text: str) -> tuple[PortMapping, ...]:
+    return wan_ip_connection.read_port_listing({"newportlisting": text})
+
+
+class TestPortListing:
+    """It is read as forgivingly as every other document; half a list is no list."""
+
+    def test_rows_are_mappings(self) -> None:
+        assert read_listing(listing(ROW * 2)) == (LISTED, LISTED)
+        assert read_listing(listing("")) == ()
+
+    @pytest.mark.parametrize("escaped", [False, True], ids=["CDATA", "escaped"])
+    def test_it_comes_in_the_reply_as_text(self, escaped: bool) -> None:
+        inner = listing(ROW)
+        text = inner.replace("&", "&amp;").replace("<", "&lt;") if escaped else f"<![CDATA[{inner}]]>"
+        reply = parse_reply(
+            f"<Envelope><Body><GetListOfPortMappingsResponse><NewPortListing>{text}</NewPortListing>"
+            "</GetListOfPortMappingsResponse></Body></Envelope>".encode(),
+            "GetListOfPortMappings",
+        )
+        assert isinstance(reply, Answer)
+        assert wan_ip_connection.read_port_listing(reply.values) == (LISTED,)
+
+    def test_a_row_may_use_the_names_of_the_arguments(self) -> None:
+        row = ROW.replace("NewDescription", "NewPortMappingDescription").replace("NewLeaseTime", "NewLeaseDuration")
+        assert read_listing(listing(row)) == (LISTED,)
+
+    def test_a_mapping_may_be_switched_off(self) -> None:
+        (mapping,) = read_listing(listing(ROW.replace("Enabled>1<", "Enabled>0<")))
+        assert not mapping.enabled
+
+    def test_rows_that_tell_of_no_mapping_are_passed_over(self) -> None:
+        blank = "<p:PortMappingEntry></p:PortMappingEntry>"
+        assert read_listing(listing(blank + ROW + ROW.replace("8080", "no port"))) == (LISTED,)
+
+    @pytest.mark.parametrize(
+        "text", ["", "none", "<html/>", listing(ROW)[:-20], '<!DOCTYPE x [<!ENTITY a "b">]>' + listing(ROW)]
+    )
+    def test_anything_else_is_an_error(self, text: str) -> None:
+        with pytest.raises(InvalidResponseError):
+            read_listing(text)
+
+    @given(st.text(alphabet="<>/p:NewPortMappingListEntry&;[]!0123", max_size=300))
+    def test_any_text_is_a_list_or_an_error(self, text: str) -> None:
+        for attempt in (text, listing(text)):
+            try:
+                read_listing(attempt)
+            except InvalidResponseError:
+                continue
