@@ -87,7 +87,7 @@ class Gateway:
     async def delete_port_mapping(
         self, port: int, proto: Proto = "UDP", *, remote_host: str | IPv4Address = ""
     ) -> None:
-        """Delete a mapping (DeletePortMapping, WANIPConnection:2 section 2.5.17).
+        """Delete a mapping (DeletePortMapping, WANIPConnection:2 section 2.5.18).
 
         The arguments and errors are those of :meth:`PortMapper.delete_port_mapping`.
         """
@@ -139,7 +139,7 @@ class Gateway:
         internal_client: str | IPv4Address | None = None,
         remote_host: str | IPv4Address = "",
     ) -> PortMapping:
-        """Forward a port, or any other where it is taken (AddAnyPortMapping, WANIPConnection:2 section 2.5.20).
+        """Forward a port, or any other where it is taken (AddAnyPortMapping, WANIPConnection:2 section 2.5.17).
 
         The arguments are those of :meth:`PortMapper.add_port_mapping`; the ``external_port`` of the result is the one
         that the gateway chose. Raises IGDError with INVALID_GATEWAY where it cannot choose, as an IGD:1 cannot.
@@ -152,7 +152,7 @@ class Gateway:
         """Delete all mappings on the external ports from ``start`` to ``end``, both included.
 
         Not only those of this machine: all that the gateway lets it delete. They go with one request
-        (DeletePortMappingRange, WANIPConnection:2 section 2.5.18), or one by one where the gateway has no such action.
+        (DeletePortMappingRange, WANIPConnection:2 section 2.5.19), or one by one where the gateway has no such action.
         Raises IGDError: PORT_MAPPING_NOT_FOUND where there is none (or NO_SUCH_ENTRY_IN_ARRAY, as its code says).
         """
         first, last, protocol = check_port_range(start, end, proto)

@@ -220,7 +220,7 @@ class PortMapper:
     async def delete_port_mapping(
         self, port: int, proto: Proto = "UDP", *, remote_host: str | IPv4Address = ""
     ) -> None:
-        """Delete a mapping of the gateway (DeletePortMapping, WANIPConnection:2 section 2.5.17).
+        """Delete a mapping of the gateway (DeletePortMapping, WANIPConnection:2 section 2.5.18).
 
         ``port``, ``proto`` and ``remote_host`` are those with which it was made. Raises IGDError: where there is no
         such mapping NO_SUCH_ENTRY_IN_ARRAY or PORT_MAPPING_NOT_FOUND, as the gateway's code says (some gateways say

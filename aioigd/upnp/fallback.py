@@ -32,7 +32,7 @@ from ..models import MappingRequest, Terms
 __all__ = ["HOPELESS", "Desc", "Failure", "Habits", "Lease", "next_terms", "remember", "variants"]
 
 WEEK: Final = 604_800
-"""Seconds. The longest finite lease of IGD:2 (WANIPConnection:2 section 2.2.21), and what lease-only routers take."""
+"""Seconds. The longest finite lease of IGD:2 (WANIPConnection:2 section 2.3.16), and what lease-only routers take."""
 HOUR: Final = 3600
 """Seconds. Some take a day at most, some an hour."""
 MAX_PLAIN: Final = 31

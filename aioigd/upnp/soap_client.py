@@ -74,7 +74,7 @@ class Channel:
         """The IPv4 address of this machine for a mapping: where the gateway sees its requests come from.
 
         Behind a gateway that was found over IPv6 it is the address towards the IPv4 default route, as a mapping is a
-        matter of IPv4 (WANIPConnection:2 section 2.2.19).
+        matter of IPv4 (WANIPConnection:2 section 2.3.21).
         """
         if ":" not in self.our_address:
             return self.our_address

@@ -82,17 +82,17 @@ def add_port_mapping(request: MappingRequest, client: str, terms: Terms) -> Acti
 
 
 def add_any_port_mapping(request: MappingRequest, client: str, terms: Terms) -> Action:
-    """AddAnyPortMapping (section 2.5.19): the arguments of AddPortMapping, the port a wish."""
+    """AddAnyPortMapping (section 2.5.17): the arguments of AddPortMapping, the port a wish."""
     return Action("AddAnyPortMapping", add_port_mapping(request, client, terms).arguments)
 
 
 def delete_port_mapping(key: MappingKey) -> Action:
-    """DeletePortMapping (section 2.5.17)."""
+    """DeletePortMapping (section 2.5.18)."""
     return Action("DeletePortMapping", _key_arguments(key))
 
 
 def delete_port_mapping_range(start: int, end: int, proto: Proto) -> Action:
-    """DeletePortMappingRange (section 2.5.18) of everybody's mappings, as far as this machine may."""
+    """DeletePortMappingRange (section 2.5.19) of everybody's mappings, as far as this machine may."""
     return Action("DeletePortMappingRange", _range_arguments(start, end, proto))
 
 
