@@ -1,4 +1,4 @@
-"""A conversation with a router as it stands in a file: what was said, when, and how it is written down as JSON."""
+"""A recorded conversation with a router: its datagrams and HTTP messages with their times, as a JSON file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from typing import Any, Final, Literal
 __all__ = ["Conversation", "DatagramEvent", "HttpEvent"]
 
 _FORMAT: Final = 1
+"""The version of the file format."""
 _BASE64: Final = "base64:"
+"""The prefix of content that is not UTF-8."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +45,7 @@ class HttpEvent:
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """All that was said, in the order in which it began; ``about`` is for people."""
+    """All messages in the order in which they began; ``about`` is information for people."""
 
     events: tuple[DatagramEvent | HttpEvent, ...]
     about: Mapping[str, str] = field(default_factory=dict, hash=False)
@@ -89,7 +91,7 @@ def written(content: bytes) -> str:
 
 
 def read(text: str) -> bytes:
-    """Return the bytes that :func:`written` has made a text of."""
+    """Return the bytes of which :func:`written` has made a text."""
     if text.startswith(_BASE64):
         return base64.b64decode(text.removeprefix(_BASE64))
     return text.encode("utf-8")

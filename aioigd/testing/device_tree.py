@@ -1,7 +1,7 @@
-"""The device tree of a gateway, and the documents that tell of it: description and service documents (SCPD).
+"""The device tree of a gateway, and its documents: the description and the service documents (SCPD).
 
-A tree is frozen; a quirk that changes the structure returns another tree, one that changes the writing edits the
-text that comes out of here (UDA 1.1 sections 2.3 and 2.5).
+A tree is frozen; a quirk that changes the structure returns another tree, one that changes the syntax edits the text
+that the functions of this module return (UDA 1.1 sections 2.3 and 2.5).
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class Service:
         return self.name in ("WANIPConnection", "WANPPPConnection")
 
     def answers_to(self, service_type: str) -> bool:
-        """Tell whether a request or search may name it so: its own type, or a lower version of it (UDA 1.1)."""
+        """Return whether a request or search may use a type: its own, or a lower version of it (UDA 1.1)."""
         stem, _, version = self.service_type.rpartition(":")
         other, _, wanted = service_type.rpartition(":")
         return service_type == self.service_type or (
@@ -128,7 +128,7 @@ class Device:
 
 
 def gateway_device(version: int, identity: str, friendly_name: str) -> Device:
-    """Return the tree of an InternetGatewayDevice of version 1 or 2; ``identity`` makes its UDNs its own."""
+    """Return the tree of an InternetGatewayDevice of version 1 or 2; ``identity`` makes its UDNs unique."""
 
     def device(name: str, label: str, services: tuple[Service, ...], devices: tuple[Device, ...] = ()) -> Device:
         return Device(

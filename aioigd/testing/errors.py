@@ -1,4 +1,4 @@
-"""The words in which an emulated gateway refuses: UPnP error codes, and their descriptions in the standard."""
+"""The errors of an emulated gateway: UPnP error codes with their descriptions in the standard."""
 
 from __future__ import annotations
 

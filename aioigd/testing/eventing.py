@@ -1,4 +1,4 @@
-"""The events of a gateway (UDA 1.1 section 4): who has subscribed, and the messages they are sent."""
+"""The events of a gateway (UDA 1.1 section 4): its subscriptions, and the messages to the subscribers."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from .http import HttpRequest, Response
 
 __all__ = ["Eventing", "Subscription"]
 
-_LONGEST: Final = 1800
-"""Seconds that a subscription lasts at most, and if no time is asked for."""
-_PATIENCE: Final = 2.0
-"""Seconds that a subscriber has to take a message."""
+_MAX_DURATION: Final = 1800
+"""Seconds that a subscription lasts at most, and if the request has no duration."""
+_DELIVERY_TIMEOUT: Final = 2.0
+"""Seconds to deliver a message to a subscriber."""
 _CALLBACK: Final = re.compile(r"<(http://[^<>\s]+)>", re.IGNORECASE)
 _TIMEOUT: Final = re.compile(r"Second-(\d{1,9})", re.IGNORECASE)
 
 
 @dataclass(slots=True)
 class Subscription:
-    """Somebody who wants the events of a service at a URL; ``expires`` is in seconds of the gateway's clock."""
+    """A subscription to a service: ``callback`` is the URL of the subscriber, ``expires`` in seconds of the clock."""
 
     sid: str
     service: Service
@@ -40,8 +40,8 @@ class Subscription:
 class Eventing:
     """The subscriptions of one gateway, from one start to the next.
 
-    ``values`` tells the evented state variables of a service, ``now`` seconds. Messages are sent from ``address``, and
-    to loopback addresses only.
+    ``values`` returns the evented state variables of a service, ``now`` the time in seconds. Messages are sent from
+    ``address``, and to loopback addresses only.
     """
 
     def __init__(self, address: str, values: Callable[[Service], Mapping[str, str]], now: Callable[[], float]) -> None:
@@ -53,12 +53,12 @@ class Eventing:
 
     @property
     def subscriptions(self) -> list[Subscription]:
-        """Those that have not run out."""
+        """The subscriptions that have not expired."""
         return [each for each in self._subscriptions.values() if each.expires > self._now()]
 
     @staticmethod
     def problem(request: HttpRequest) -> str:
-        """Return what is wrong with a request by the standard (section 4.1), empty where nothing is."""
+        """Return how a request violates the standard (section 4.1), empty where it does not."""
         sid, callback, kind = (request.header(name) for name in ("SID", "CALLBACK", "NT"))
         if sid:
             return "there is a SID, and CALLBACK or NT" if callback or kind else ""
@@ -69,7 +69,7 @@ class Eventing:
         return "" if _CALLBACK.match(callback or "") else "CALLBACK is no URL in angle brackets"
 
     def respond(self, request: HttpRequest, service: Service) -> Response:
-        """Subscribe, renew or cancel."""
+        """Subscribe, renew or cancel, and return the response."""
         if self.problem(request):
             return Response(400 if request.header("SID") else 412)
         sid = request.header("SID")
@@ -79,7 +79,7 @@ class Eventing:
             del self._subscriptions[sid or ""]
             return Response(200)
         wanted = _TIMEOUT.fullmatch(request.header("TIMEOUT") or "")
-        seconds = min(int(wanted[1]), _LONGEST) if wanted else _LONGEST
+        seconds = min(int(wanted[1]), _MAX_DURATION) if wanted else _MAX_DURATION
         if sid is None:
             callback = _CALLBACK.match(request.header("CALLBACK") or "")
             new = Subscription(f"uuid:{uuid4()}", service, callback[1] if callback else "", 0.0)
@@ -90,18 +90,18 @@ class Eventing:
         return Response(200, (("SID", sid), ("TIMEOUT", f"Second-{seconds}")))
 
     def publish(self) -> None:
-        """Tell everybody how things are now."""
+        """Send the current values to all subscribers."""
         for subscription in self.subscriptions:
             self._send(subscription)
 
     def close(self) -> None:
-        """Send nothing more."""
+        """Drop all subscriptions, and cancel deliveries."""
         self._subscriptions.clear()
         for task in self._sending:
             task.cancel()
 
     async def wait_closed(self) -> None:
-        """Wait until nothing is left after :meth:`close`."""
+        """Wait until the tasks have ended after :meth:`close`."""
         if self._sending:
             await asyncio.wait(self._sending)
 
@@ -132,7 +132,7 @@ class Eventing:
             address = network.check_loopback(host)
             loop = asyncio.get_running_loop()
             with network.http_socket(self._address) as opened:
-                async with asyncio.timeout(_PATIENCE):
+                async with asyncio.timeout(_DELIVERY_TIMEOUT):
                     await loop.sock_connect(opened, (address, port))
                     await loop.sock_sendall(opened, message)
                     await loop.sock_recv(opened, 1024)

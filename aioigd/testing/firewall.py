@@ -1,7 +1,7 @@
-"""The IPv6 firewall of a gateway: its pinholes, and what the actions of WANIPv6FirewallControl do to them.
+"""The IPv6 firewall of a gateway: its pinholes, and the actions of WANIPv6FirewallControl.
 
-Pure: no I/O and no event loop. It lets nobody through, as there is no IPv6 behind an emulated gateway; a test says what
-came through a pinhole.
+No I/O and no event loop. It forwards nothing, as there is no IPv6 network behind an emulated gateway; a test sets the
+number of packets that came through a pinhole.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ from .wan_connection import ActionCall, Outputs
 __all__ = ["Firewall"]
 
 _PROTOCOLS: Final[Mapping[str, Proto]] = {"6": "TCP", "17": "UDP"}
+"""Protocols by their IANA numbers."""
 _ANY_PROTOCOL: Final = "65535"
-_LONGEST: Final = 86_400
-"""Seconds (WANIPv6FirewallControl:1 section 2.4.8)."""
+_MAX_DURATION: Final = 86_400
+"""Seconds, the longest LeaseTime (WANIPv6FirewallControl:1 section 2.4.8)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +35,8 @@ class _Hole:
 class Firewall:
     """The firewall of one gateway.
 
-    ``clock`` tells seconds, by which pinholes end. ``enabled``, ``pinholes_allowed`` and ``size``, for how many
-    pinholes there is room, can be changed at any time.
+    ``clock`` returns seconds, by which pinholes expire. ``enabled``, ``pinholes_allowed`` and ``size``, the greatest
+    number of pinholes, can be changed at any time.
     """
 
     def __init__(self, clock: Callable[[], float], *, size: int | None = None) -> None:
@@ -56,11 +57,11 @@ class Firewall:
         self._holes[unique_id] = replace(self._holes[unique_id], packets=self._holes[unique_id].packets + packets)
 
     def clear(self) -> None:
-        """Forget all pinholes, as a router that restarts does."""
+        """Drop all pinholes, as a router does that restarts."""
         self._holes.clear()
 
     def invoke(self, call: ActionCall) -> Outputs:
-        """Do an action; raises UPnPError where it is refused, 401 where it is none of this service's."""
+        """Perform an action; raises UPnPError where it is refused, 401 for an unknown one."""
         action = _ACTIONS.get(call.action)
         if action is None:
             raise UPnPError(401)
@@ -78,7 +79,7 @@ class Firewall:
         return {"OutboundPinholeTimeout": "7200" if proto == "TCP" else "180"}
 
     def _add(self, call: ActionCall) -> Outputs:
-        """AddPinhole (section 2.6.3): what is open already is prolonged, and keeps its number."""
+        """AddPinhole (section 2.6.3): a pinhole that is open already is renewed, and keeps its identifier."""
         arguments = call.arguments
         if not self.enabled:
             raise UPnPError(702)
@@ -171,7 +172,7 @@ def _proto(call: ActionCall) -> Proto:
 
 
 def _duration(text: str) -> int:
-    if not 1 <= int(text) <= _LONGEST:
+    if not 1 <= int(text) <= _MAX_DURATION:
         raise UPnPError(402)
     return int(text)
 

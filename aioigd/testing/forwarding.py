@@ -1,8 +1,7 @@
-"""The part of the emulated gateway that carries bytes: from its internet side to whoever a port is mapped to.
+"""Forwarding of the emulated gateway: from its internet side to the hosts to which ports are mapped.
 
-Everything that moves payload lives here; which ports are mapped is the table's business, and is looked up there
-for each connection and each datagram. Only loopback is ever connected to: a mapping to any other address exists
-on paper, as all mappings of an emulated gateway do without this.
+The mapping table is looked up for each connection and each datagram. Only loopback addresses are connected to: a mapping
+to any other address is in the table and forwards nothing.
 """
 
 from __future__ import annotations
@@ -24,23 +23,26 @@ __all__ = ["Forwarder"]
 log = logging.getLogger("aioigd.testing.forwarding")
 
 _CHUNK: Final = 65_536
-_MOST_PEERS: Final = 256
-"""Senders that one UDP port remembers; a NAT forgets the oldest, too."""
+"""Bytes read at once from a connection."""
+_MAX_PEERS: Final = 256
+"""Senders for which one UDP port keeps a socket; the oldest is dropped, as by a NAT."""
 _BACKLOG: Final = 128
+"""Connections of one port that are not accepted yet."""
 _RESET: Final = struct.pack("ii", 1, 0)
+"""SO_LINGER with a timeout of 0: closing the socket sends a reset."""
 
 ExternalPort = tuple[Proto, int]
-"""An external port, whatever the number of mappings of it (each for another remote host)."""
+"""Protocol and number of an external port. It may have several mappings, each for another remote host."""
 _Address = tuple[Any, ...]
 
 
 class Forwarder:
     """Listens on the internet side of a gateway, on every port that is mapped, and on no other.
 
-    ``address`` is the loopback address of the internet side, ``mappings`` tells which mappings there are now.
-    :meth:`follow` is called when that may have changed; when it returns, new ports are open, and nothing comes
-    through old ones. To the server behind a mapping, connections come from this machine. One that is up when its
-    mapping goes stays up, as it does on most routers. ``count`` is told of all bytes: how many went out, how many in.
+    ``address`` is the loopback address of the internet side, ``mappings`` returns the current mappings. :meth:`follow`
+    is called when they may have changed; when it returns, new ports are open, and old ones forward nothing. The server
+    behind a mapping sees connections from this machine. A connection outlives its mapping, as on most routers.
+    ``count`` is called with the numbers of bytes forwarded to the internet and from it.
     """
 
     def __init__(
@@ -59,7 +61,7 @@ class Forwarder:
         return f"<Forwarder on {self.address}, {len(self._open)} ports>"
 
     def start(self) -> None:
-        """Begin, with the mappings there are."""
+        """Open the ports of the current mappings."""
         self._running = True
         self.follow()
 
@@ -74,69 +76,69 @@ class Forwarder:
             await asyncio.wait(self._tasks)
 
     def follow(self) -> None:
-        """Open and close ports, so that they are those of the mappings."""
+        """Open and close ports according to the mappings."""
         if not self._running:
             return
         wanted: set[ExternalPort] = {
             (one.proto, one.external_port) for one in self._mappings() if _is_loopback(one.internal_client)
         }
-        for door in self._open.keys() - wanted:
-            self._closing.add(door)
-            self._open.pop(door).cancel()
+        for external in self._open.keys() - wanted:
+            self._closing.add(external)
+            self._open.pop(external).cancel()
         self._unavailable &= wanted
-        for door in wanted - self._open.keys() - self._closing - self._unavailable:
-            self._open_door(door)
+        for external in wanted - self._open.keys() - self._closing - self._unavailable:
+            self._open_port(external)
 
-    def target(self, door: ExternalPort, sender: str) -> tuple[str, int] | None:
-        """Return where a packet from outside goes, None where it does not pass."""
+    def target(self, external: ExternalPort, sender: str) -> tuple[str, int] | None:
+        """Return host and port to which packets of a sender are forwarded, None where they are dropped."""
         for one in self._mappings():
-            if (one.proto, one.external_port) == door and one.remote_host in ("", sender):
+            if (one.proto, one.external_port) == external and one.remote_host in ("", sender):
                 return (one.internal_client, one.internal_port) if _is_loopback(one.internal_client) else None
         return None
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Run something until it ends, or the forwarder does."""
+        """Start a task that is cancelled when the forwarder is closed."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
 
-    def _open_door(self, door: ExternalPort) -> None:
-        proto, port = door
+    def _open_port(self, external: ExternalPort) -> None:
+        proto, port = external
         try:
             if proto == "TCP":
                 opened = network.http_socket(self.address, port)
-                opened.listen(_BACKLOG)  # at once: who is told that the port is mapped may use it
+                opened.listen(_BACKLOG)  # at once: clients connect as soon as the port is mapped
             else:
                 opened = network.spare_socket(self.address, port)
         except OSError as error:
             log.warning("%s port %d cannot be forwarded from %s: %s", proto, port, self.address, error)
-            self._unavailable.add(door)
+            self._unavailable.add(external)
             return
         serve = self._serve_tcp if proto == "TCP" else self._serve_udp
-        task = self._open[door] = self.spawn(serve(opened, door))
-        task.add_done_callback(lambda _: self._closed(door))
+        task = self._open[external] = self.spawn(serve(opened, external))
+        task.add_done_callback(lambda _: self._closed(external))
 
-    def _closed(self, door: ExternalPort) -> None:
-        self._closing.discard(door)
-        self.follow()  # it may have been mapped again meanwhile
+    def _closed(self, external: ExternalPort) -> None:
+        self._closing.discard(external)
+        self.follow()  # it may have been mapped again
 
     # TCP
 
-    async def _serve_tcp(self, listener: socket.socket, door: ExternalPort) -> None:
+    async def _serve_tcp(self, listener: socket.socket, external: ExternalPort) -> None:
         loop = asyncio.get_running_loop()
         with listener:
             while True:
                 connection, sender = await loop.sock_accept(listener)
-                target = self.target(door, sender[0])
+                target = self.target(external, sender[0])
                 if target is None:
                     _reset(connection)
-                    self.follow()  # perhaps its lease has run out
+                    self.follow()  # its lease may have expired
                 else:
-                    self.spawn(self._carry(connection, target))
+                    self.spawn(self._forward_connection(connection, target))
 
-    async def _carry(self, outside: socket.socket, target: tuple[str, int]) -> None:
-        """Carry one connection until both directions have ended."""
+    async def _forward_connection(self, outside: socket.socket, target: tuple[str, int]) -> None:
+        """Forward one connection until both directions have ended."""
         loop = asyncio.get_running_loop()
         with outside, socket.socket(socket.AF_INET6 if ":" in target[0] else socket.AF_INET) as inside:
             outside.setblocking(False)
@@ -158,13 +160,13 @@ class Forwarder:
             target.shutdown(socket.SHUT_WR)
 
     def count(self, size: int, *, inward: bool) -> None:
-        """Note that bytes were carried."""
+        """Count bytes that were forwarded."""
         self._count(0 if inward else size, size if inward else 0)
 
     # UDP
 
-    async def _serve_udp(self, opened: socket.socket, door: ExternalPort) -> None:
-        port = _UdpPort(self, door)
+    async def _serve_udp(self, opened: socket.socket, external: ExternalPort) -> None:
+        port = _UdpPort(self, external)
         try:
             transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(lambda: port, sock=opened)
         except BaseException:
@@ -179,12 +181,12 @@ class Forwarder:
 
 
 class _UdpPort(asyncio.DatagramProtocol):
-    """One UDP port of the internet side, with a socket of its own towards the inside for each sender."""
+    """One UDP port of the internet side, with a socket on the inside for each sender."""
 
-    def __init__(self, forwarder: Forwarder, door: ExternalPort) -> None:
+    def __init__(self, forwarder: Forwarder, external: ExternalPort) -> None:
         self.lost = asyncio.Event()
         self._forwarder = forwarder
-        self._door = door
+        self._external = external
         self._peers: dict[tuple[_Address, tuple[str, int]], _UdpPeer] = {}
         self._transport: asyncio.DatagramTransport | None = None
 
@@ -195,13 +197,13 @@ class _UdpPort(asyncio.DatagramProtocol):
         self.lost.set()
 
     def datagram_received(self, data: bytes, addr: _Address) -> None:
-        target = self._forwarder.target(self._door, addr[0])
+        target = self._forwarder.target(self._external, addr[0])
         if target is None:
             return
         self._forwarder.count(len(data), inward=True)
         peer = self._peers.pop((addr, target), None)
         if peer is None:
-            if len(self._peers) >= _MOST_PEERS:
+            if len(self._peers) >= _MAX_PEERS:
                 self._peers.pop(next(iter(self._peers))).close()
             peer = _UdpPeer(lambda reply: self._answer(reply, addr))
             self._forwarder.spawn(peer.connect(target))
@@ -209,7 +211,7 @@ class _UdpPort(asyncio.DatagramProtocol):
         peer.send(data)
 
     def error_received(self, exc: Exception) -> None:
-        log.debug("%s port %d: %s", *self._door, exc)
+        log.debug("%s port %d: %s", *self._external, exc)
 
     def close_peers(self) -> None:
         while self._peers:
@@ -222,7 +224,7 @@ class _UdpPort(asyncio.DatagramProtocol):
 
 
 class _UdpPeer(asyncio.DatagramProtocol):
-    """The socket towards the inside that stands for one sender outside."""
+    """The socket on the inside for one sender on the internet side."""
 
     def __init__(self, answer: Callable[[bytes], None]) -> None:
         self._answer = answer
@@ -247,7 +249,7 @@ class _UdpPeer(asyncio.DatagramProtocol):
         self._answer(data)
 
     def error_received(self, exc: Exception) -> None:
-        pass  # nobody listens there: that is for the sender to notice
+        pass  # no server listens there; a NAT does not report that to the sender either
 
     def send(self, datagram: bytes) -> None:
         if self._transport is None:
@@ -269,7 +271,7 @@ def _is_loopback(address: str) -> bool:
 
 
 def _reset(connection: socket.socket) -> None:
-    """Close a connection as a host does where nobody listens."""
+    """Close a connection with a reset, as a host does where no server listens."""
     with suppress(OSError):
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
     connection.close()

@@ -1,7 +1,7 @@
 """A tiny HTTP server for the event messages of one gateway (UDA 1.1 section 4.2), and for nothing else.
 
-It listens at the address from which the gateway is asked, on a port of its own. Who is not the gateway, does not know
-the random path, or sends more or more slowly than an event message takes, is cut off.
+It listens at the local address from which the gateway is reached, on a free port. A peer other than the gateway, a
+wrong path (it is random), a message that is too long or too slow: the connection is cut off.
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ __all__ = ["CallbackServer"]
 
 wire_log = logging.getLogger("aioigd.traffic.event")
 
-_MOST_CONNECTIONS: Final = 4
-_TIME: Final = 3.0
-"""Seconds for one message."""
+_MAX_CONNECTIONS: Final = 4
+"""Connections at the same time."""
+_MESSAGE_TIMEOUT: Final = 3.0
+"""Seconds for one message, head and body."""
 
 
 class CallbackServer:
@@ -46,15 +47,15 @@ class CallbackServer:
 
     @property
     def url(self) -> str:
-        """Where event messages are to be sent."""
+        """The URL to which event messages are to be sent."""
         assert self._server is not None  # noqa: S101 - only asked after open()
         return str(HttpUrl(self._our_address, self._server.sockets[0].getsockname()[1], self._target))
 
     async def open(self) -> None:
-        """Begin to listen. Raises OSError where that is not possible."""
+        """Start listening. Raises OSError where that is not possible."""
         # In two steps: cancelled between listening and returning, start_server() would leave its socket behind.
         self._server = await asyncio.start_server(
-            self._accept, self._our_address, 0, limit=gena.MAX_HEAD, backlog=_MOST_CONNECTIONS, start_serving=False
+            self._accept, self._our_address, 0, limit=gena.MAX_HEAD, backlog=_MAX_CONNECTIONS, start_serving=False
         )
         try:
             await self._server.start_serving()
@@ -63,7 +64,7 @@ class CallbackServer:
             raise
 
     async def close(self) -> None:
-        """Stop listening, and cut off who is still sending."""
+        """Stop listening, and cut off open connections."""
         server, self._server = self._server, None
         if server is not None:
             server.close()
@@ -76,7 +77,7 @@ class CallbackServer:
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         peer = writer.get_extra_info("peername")
         known = peer is not None and same_address(str(peer[0]), self._gateway)
-        if not known or self._server is None or len(self._connections) >= _MOST_CONNECTIONS:
+        if not known or self._server is None or len(self._connections) >= _MAX_CONNECTIONS:
             writer.transport.abort()
             return
         task = asyncio.get_running_loop().create_task(self._serve(reader, writer))
@@ -85,7 +86,7 @@ class CallbackServer:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            async with timeout(_TIME):
+            async with timeout(_MESSAGE_TIMEOUT):
                 status = await self._receive(reader)
                 writer.write(f"HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode())
                 await writer.drain()

@@ -1,8 +1,8 @@
 """HTTP to one device at a time: one request, one reply, or one of three errors.
 
-Everything that aiohttp is told not to do stands here (redirects, proxies, cookies, decompression), as do the
-caps on what a device may send. Its exceptions end here too: what leaves is an HttpReply, TransportError,
-InvalidResponseError or DeadlineError.
+What aiohttp must not do is configured here (redirects, proxies, cookies, decompression), as are the caps on what a
+device may send. Its exceptions are translated here: the outcome is an HttpReply, TransportError, InvalidResponseError
+or DeadlineError.
 """
 
 from __future__ import annotations
@@ -35,21 +35,22 @@ __all__ = ["HttpClient"]
 
 _NO_TIMERS: Final = aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None, sock_read=None)
 _SKIPPED_HEADERS: Final = ("Accept", "Accept-Encoding", "User-Agent", "Content-Type")
-_MAX_REMEMBERED: Final = 64
+_MAX_CACHED: Final = 64
+"""Entries of each cache: origins whose replies aiohttp cannot read, and parsed URLs."""
 _IP_BIND_ADDRESS_NO_PORT: Final = 24  # Linux; the socket module names it only from Python 3.12 on
 
 _source: ContextVar[str] = ContextVar("source", default="")
-"""The local address of the request that is being sent. It cannot be told by the host that is asked: one host may be
-asked from several of our addresses at once."""
+"""The local address of the request that is being sent. The peer does not determine it: requests from several local
+addresses to one host may be open at the same time."""
 
 wire_log = logging.getLogger("aioigd.traffic.http")
 
 
 class HttpClient:
-    """Sends requests, each over a connection of its own, through one aiohttp session.
+    """Sends requests, each over a new connection, through one aiohttp session.
 
-    The session is made with the first request and lasts until :meth:`close`; a later request makes a new one.
-    A new connection for each request is what the most routers survive: keep-alive is broken on many.
+    The session is opened by the first request and lasts until :meth:`close`; a later request opens a new one.
+    Connections are not reused, because keep-alive is broken on many routers.
     """
 
     def __init__(self) -> None:
@@ -69,16 +70,16 @@ class HttpClient:
     ) -> HttpReply:
         """Send one request and return the reply, whatever its status.
 
-        ``deadline`` is a time of the loop's clock, ``source`` the local address to send from ("" for any). A reply
-        that aiohttp cannot read is asked for once more with the tolerant reader, if the request is ``repeatable``.
+        ``deadline`` is a time of the loop's clock, ``source`` the local address to send from ("" for any). If aiohttp
+        cannot read the reply, the request is sent once more with :mod:`.lenient_http`, if it is ``repeatable``.
 
         Raises TransportError where there is no reply, InvalidResponseError for one that breaks a cap, and
         DeadlineError.
         """
         complete = {"Host": url.netloc, "Accept-Encoding": "identity", **(headers or {})}
         work = self._request(method, url, deadline, source, complete, body, repeatable)
-        listener = tracer.get()
-        return await (work if listener is None else _overheard(listener, work, method, url, complete, body))
+        receiver = tracer.get()
+        return await (work if receiver is None else _traced(receiver, work, method, url, complete, body))
 
     async def _request(
         self,
@@ -110,7 +111,7 @@ class HttpClient:
         session, self._session = self._session, None
         if session is not None:
             await session.close()
-            # Transports that were told to close do so in the loop's next round; nothing is to be left open.
+            # Transports close in the next iteration of the loop.
             await asyncio.sleep(0)
 
     def _open_session(self) -> aiohttp.ClientSession:
@@ -146,7 +147,7 @@ class HttpClient:
     async def _ask(
         self, method: str, url: HttpUrl, source: str, headers: Mapping[str, str], body: bytes | None
     ) -> HttpReply | None:
-        """Send one request through aiohttp; None is a reply that came, but cannot be read this way."""
+        """Send one request through aiohttp; None where aiohttp cannot read the reply."""
         session = self._open_session()
         token = _source.set(source)
         try:
@@ -158,7 +159,7 @@ class HttpClient:
                     raise InvalidResponseError(f"a reply in the encoding {encoding[:40]!r} is refused")
                 document, whole, ended_well = await _read(response)
                 if whole:
-                    # The document's own end counts; the connection may say what it likes.
+                    # The end of the document counts, not that of the connection.
                     response.close()
                 elif not ended_well or document.lstrip().startswith(b"<"):
                     return None
@@ -172,7 +173,7 @@ class HttpClient:
 
     def _remember_sloppy(self, origin: tuple[str, int]) -> None:
         self._sloppy[origin] = None
-        if len(self._sloppy) > _MAX_REMEMBERED:
+        if len(self._sloppy) > _MAX_CACHED:
             del self._sloppy[next(iter(self._sloppy))]
 
     def _noted(self, method: str, url: HttpUrl, reply: HttpReply) -> HttpReply:
@@ -180,23 +181,23 @@ class HttpClient:
         return reply
 
 
-async def _overheard(
-    listener: Tracer,
+async def _traced(
+    receiver: Tracer,
     work: Awaitable[HttpReply],
     method: str,
     url: HttpUrl,
     headers: Mapping[str, str],
     body: bytes | None,
 ) -> HttpReply:
-    """Do the work, and tell the listener what was asked and answered."""
+    """Await the reply, and pass request and reply to the tracer."""
     loop = asyncio.get_running_loop()
     exchange = HttpExchange(method, str(url), headers, body or b"", began=loop.time(), seconds=0.0)
     try:
         reply = await work
     except BaseException as error:
-        listener.exchange(replace(exchange, seconds=loop.time() - exchange.began, failure=type(error).__name__))
+        receiver.exchange(replace(exchange, seconds=loop.time() - exchange.began, failure=type(error).__name__))
         raise
-    listener.exchange(
+    receiver.exchange(
         replace(
             exchange,
             seconds=loop.time() - exchange.began,
@@ -209,7 +210,7 @@ async def _overheard(
 
 
 async def _read(response: aiohttp.ClientResponse) -> tuple[bytes, bool, bool]:
-    """Return the body as far as it came, whether that is all of it, and whether it ended as HTTP says it should."""
+    """Return the body as far as it was received, whether it is complete, and whether its HTTP framing was right."""
     document = bytearray()
     looks = MAX_LOOKS
     try:
@@ -231,7 +232,7 @@ async def _read(response: aiohttp.ClientResponse) -> tuple[bytes, bool, bool]:
 
 
 def _bindable(source: str, address: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Return the socket address of ``source``; a link-local one is in the zone of the ``address`` to connect to."""
+    """Return the socket address of ``source``; a link-local one gets the zone of the ``address`` to connect to."""
     if ":" not in source:
         return source, 0
     zone = str(address[0]).partition("%")[2]
@@ -239,9 +240,9 @@ def _bindable(source: str, address: tuple[Any, ...]) -> tuple[Any, ...]:
     return source, 0, 0, index
 
 
-@lru_cache(maxsize=_MAX_REMEMBERED)
+@lru_cache(maxsize=_MAX_CACHED)
 def _yarl(url: HttpUrl) -> URL:
-    # In parts, because a path may begin with two slashes, and would be taken for another host.
+    # In parts, because a path may begin with two slashes, which would be parsed as a host.
     path, _, query = url.target.partition("?")
     authority = f"[{url.host}]:{url.port}" if ":" in url.host else f"{url.host}:{url.port}"
     return URL.build(scheme="http", authority=authority, path=path, query_string=query, encoded=True)
@@ -250,7 +251,7 @@ def _yarl(url: HttpUrl) -> URL:
 def _translated(error: Exception, url: HttpUrl) -> TransportError:
     reason = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
     number = getattr(reason, "errno", None) or 0
-    # asyncio puts the address where the system's own words would be.
+    # asyncio replaces the message of the system by one with the address in it.
     text = os.strerror(number) if number > 0 else str(reason) or type(reason).__name__
     unreached = isinstance(error, aiohttp.ClientConnectorError) or isinstance(reason, ConnectionRefusedError)
     return TransportError(f"{url}: {text}", may_have_arrived=not unreached)

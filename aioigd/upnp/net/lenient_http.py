@@ -18,16 +18,16 @@ from ..wire.xml import MAX_DOCUMENT, has_root_end_tag
 __all__ = ["ask"]
 
 MAX_LOOKS: Final = 256
-"""How often a growing reply is looked at for its end; who sends it byte by byte gets no more work out of us."""
+"""How many times a growing reply is searched for its end: bounds the time for one that is sent byte by byte."""
 _GRACE: Final = 0.5
-"""Seconds to wait for more, once as much has come as the head promised."""
+"""Seconds to wait for more than the length that the head states."""
 
 
 async def ask(method: str, url: HttpUrl, source: str, headers: Mapping[str, str], body: bytes | None) -> HttpReply:
-    """Send a request, head and body in one write, and return what came back.
+    """Send a request, head and body in one write, and return the reply.
 
-    Raises OSError as asyncio does, TransportError where the connection ended without a byte, or before the first
-    one of the body that was promised, and InvalidResponseError for a reply that breaks a cap.
+    Raises OSError as asyncio does, TransportError where the connection ended without a byte, or before the body
+    that the head states, and InvalidResponseError for a reply that breaks a cap.
     """
     lines = [f"{method} {url.target} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
     if body is not None:

@@ -1,4 +1,4 @@
-"""Listening for NOTIFY: what devices announce by themselves (UDA 1.1 section 1.2)."""
+"""A listener for NOTIFY, the notifications that devices send unasked (UDA 1.1 section 1.2)."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ __all__ = ["NoticeListener"]
 
 wire_log = logging.getLogger("aioigd.traffic.ssdp")
 
-_MOST_AT_ONCE: Final = 64
-"""Datagrams read before others get their turn."""
-_IP_MULTICAST_ALL: Final = 49  # linux/in.h; the socket module of Python 3.11 has no name for it
+_MAX_BATCH: Final = 64
+"""Datagrams read before other tasks of the loop run."""
+_IP_MULTICAST_ALL: Final = 49  # linux/in.h; not in the socket module of Python 3.11
 
 
 class NoticeListener:
     """A member of the SSDP multicast group on some interfaces, until it is closed.
 
-    ``on_notice`` is called for each NOTIFY with what it says. Only datagrams are read whose sender ``is_wanted``: a
-    flood from anybody else costs next to nothing.
+    ``on_notice`` is called with the contents of each NOTIFY. Datagrams of a sender that is not ``is_wanted`` are not
+    parsed, so that a flood costs little.
     """
 
     def __init__(self, is_wanted: Callable[[str], bool], on_notice: Callable[[ssdp.Announcement], None]) -> None:
@@ -35,9 +35,9 @@ class NoticeListener:
         self._sockets: list[socket.socket] = []
 
     async def open(self, interfaces: Sequence[Interface]) -> None:
-        """Begin to listen.
+        """Start listening.
 
-        Raises OSError where the port is not to be had or no group can be joined, NotImplementedError on event loops
+        Raises OSError where the port is in use or no group can be joined, NotImplementedError on event loops
         without readers (the usual one of Windows).
         """
         loop = asyncio.get_running_loop()
@@ -64,7 +64,7 @@ class NoticeListener:
             sock.close()
 
     def _read(self, sock: socket.socket) -> None:
-        for _ in range(_MOST_AT_ONCE):
+        for _ in range(_MAX_BATCH):
             try:
                 datagram, address = sock.recvfrom(ssdp.MAX_DATAGRAM + 1)
             except OSError:
@@ -92,7 +92,7 @@ def _member_socket(group: str, interfaces: Sequence[Interface]) -> socket.socket
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if sys.platform != "linux" and hasattr(socket, "SO_REUSEPORT"):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        # Bound to the group where that is possible, so that unicast for other programs' sockets is not caught.
+        # Bound to the group where that is possible: unicast datagrams belong to the sockets of other programs.
         bind_to = "" if sys.platform == "win32" else group
         if is_ipv6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
@@ -100,7 +100,7 @@ def _member_socket(group: str, interfaces: Sequence[Interface]) -> socket.socket
         else:
             sock.bind((bind_to, ssdp.PORT))
         if sys.platform == "linux" and not is_ipv6:
-            # Otherwise it would hear the group on every interface that any program has joined it on.
+            # Otherwise it receives the group from every interface on which any program has joined it.
             sock.setsockopt(socket.IPPROTO_IP, _IP_MULTICAST_ALL, 0)
         joined = [interface for interface in interfaces if _join(sock, group, interface)]
         if not joined:

@@ -1,6 +1,6 @@
-"""SSDP on the network: one search from some interfaces, and the replies as they come in.
+"""SSDP on the network: one search from some interfaces, and its replies.
 
-Sends when told to, tells of each reply at once, and knows nothing of what is worth finding.
+Each reply is passed on at once; the caller decides when to send, and which replies count.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from ..wire import ssdp
 
 __all__ = ["SearchReply", "SsdpSearch"]
 
-_MAX_REMEMBERED: Final = 1024
-"""Datagrams remembered, the latest of each socket, so that a repeated one costs no more than a look-up."""
+_MAX_SEEN: Final = 1024
+"""Datagrams cached for each socket, the latest ones, so that a repeated one costs no more than a look-up."""
 
 wire_log = logging.getLogger("aioigd.traffic.ssdp")
 
 
 @dataclass(frozen=True, slots=True)
 class SearchReply:
-    """A search reply: what it says, whose address it came from, and at which of ours it arrived.
+    """A search reply: its contents, the address of its sender, and the local address at which it arrived.
 
     A link-local ``sender`` has its zone id, so that it can be connected to.
     """
@@ -40,7 +40,7 @@ class SearchReply:
 class SsdpSearch(asyncio.DatagramProtocol):
     """The sockets of one search, one for each interface; an asynchronous context manager.
 
-    ``on_reply`` is called for each good reply, repeats included only when something in them differs.
+    ``on_reply`` is called for each valid reply, except for exact repeats.
     ``ttl`` (hops, 0 to 255) limits how far the search travels; ``local_port`` 0 means any.
     """
 
@@ -60,7 +60,7 @@ class SsdpSearch(asyncio.DatagramProtocol):
                 try:
                     await self._open(interface)
                 except OSError as error:
-                    errors.append(error)  # an interface that is just going away is not the others' fault
+                    errors.append(error)  # one interface may be going away; the others are used
         except BaseException:
             self.close()
             raise
@@ -122,7 +122,7 @@ class _Endpoint(asyncio.DatagramProtocol):
         if identity in self._seen:
             return
         self._seen[identity] = None
-        if len(self._seen) > _MAX_REMEMBERED:
+        if len(self._seen) > _MAX_SEEN:
             del self._seen[next(iter(self._seen))]
         announcement = ssdp.parse_datagram(datagram)
         if announcement is None or announcement.kind != "reply":

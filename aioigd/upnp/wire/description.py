@@ -20,8 +20,9 @@ from .url import HttpUrl, candidates
 __all__ = ["Description", "Service", "parse_description"]
 
 MAX_SERVICES: Final = 64
-"""Services looked at. Real gateways have fewer than 20."""
+"""Services read. Real gateways have fewer than 20."""
 _MAX_NAME: Final = 128
+"""Characters of a name that is shown to people."""
 
 _SERVICE_TYPE = re.compile(
     r"(?:urn:)?[\w.-]{1,64}:service:([A-Za-z0-9_-]{1,64})(?::(\d{1,3})?(?:[.a-z][\w.]{0,8})?)?",
@@ -35,9 +36,9 @@ _WAN_CONNECTIONS: Final = ("wanipconnection", "wanpppconnection")
 class Service:
     """One service of a device.
 
-    ``service_type`` is spelled as the device spells it, as it has to be in requests; ``control_urls`` are the
-    places where it may be controlled, the likeliest first, empty where the description names none that can be
-    used; ``control_reference`` is what the description literally says.
+    ``service_type`` is spelled as in the description, as it has to be in requests; ``control_urls`` are the URLs
+    where it may be controlled, the likeliest first, empty where the description has none that can be used;
+    ``control_reference`` is the control URL as written in the description.
     """
 
     service_type: str
@@ -65,7 +66,7 @@ class Service:
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """What a device says of itself."""
+    """A device description: the device and its services."""
 
     device_type: str
     friendly_name: str
@@ -79,7 +80,7 @@ class Description:
 
     @property
     def claims_gateway(self) -> bool:
-        """Whether its device type is InternetGatewayDevice, whatever it can do."""
+        """Whether its device type is InternetGatewayDevice, with or without a WAN connection."""
         return _GATEWAY_TYPE.fullmatch(self.device_type) is not None
 
     @property
@@ -100,9 +101,9 @@ class Description:
 
 
 def parse_description(document: bytes, url: HttpUrl) -> Description:
-    """Return what a device description says; ``url`` is where it came from.
+    """Parse a device description; ``url`` is where it came from.
 
-    A service that a document was cut off in does not count. Raises InvalidResponseError for what is no device
+    A service in which the document was cut off is skipped. Raises InvalidResponseError for what is no device
     description.
     """
     root = xml.parse(document)
@@ -134,7 +135,7 @@ def parse_description(document: bytes, url: HttpUrl) -> Description:
 
 
 def _presentation_url(reference: str, base: str, url: HttpUrl) -> str:
-    """Return where the device has its web page: at the address that answered, as all of its URLs."""
+    """Return the URL of the web page of the device, at the address that answered, as all of its URLs."""
     return next((one.with_zone for one in candidates(reference, base, url)), "") if reference else ""
 
 

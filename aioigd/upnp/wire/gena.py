@@ -1,6 +1,6 @@
-"""GENA (UDA 1.1 section 4): how one subscribes to a service's events, and what an event says.
+"""GENA (UDA 1.1 section 4): subscriptions to the events of a service, and event messages.
 
-As elsewhere, what comes from the network never raises anything but InvalidResponseError, and is read within caps.
+As elsewhere, input from the network raises nothing but InvalidResponseError, and is read within caps.
 """
 
 from __future__ import annotations
@@ -17,13 +17,17 @@ from . import xml
 __all__ = ["MAX_BODY", "MAX_HEAD", "EventHead", "parse_event", "parse_head", "read_grant", "renewal", "subscription"]
 
 MAX_HEAD: Final = 4096
+"""Bytes of an event message before its body."""
 MAX_BODY: Final = 16 * 1024
-"""Bytes of an event message. Real ones have under 1,000."""
+"""Bytes of the body of an event message. Real ones have under 1,000."""
 _MAX_PROPERTIES: Final = 64
-_SHORTEST: Final = 60.0
-_LONGEST: Final = 86_400.0
-_USUAL: Final = 1800.0
-"""Seconds: what is asked for, and what counts where a device grants something else than a number (section 4.1.2)."""
+"""Properties read in an event message, and variables read in a property."""
+_MIN_DURATION: Final = 60.0
+"""Seconds. A shorter grant counts as this."""
+_MAX_DURATION: Final = 86_400.0
+"""Seconds. A longer grant counts as this."""
+_DURATION: Final = 1800.0
+"""Seconds that are requested, and assumed where a device grants no number (section 4.1.2)."""
 
 _REQUEST: Final = re.compile(rb"([A-Z]{1,16}) (/[\x21-\x7e]{0,200}) HTTP/1\.[01]\r?\n")
 _SID: Final = re.compile(r"[\x21-\x7e]{1,128}")
@@ -34,7 +38,7 @@ _TIMEOUT: Final = re.compile(r"second-(\d{1,9})", re.IGNORECASE)
 class EventHead:
     """The head of an event message: where it was sent, for which subscription, and how long its body is.
 
-    ``is_first`` tells whether it is the one that every subscription begins with: it says how things are.
+    ``is_first``: it is the initial event of a subscription, which has all state variables.
     """
 
     target: str
@@ -45,12 +49,12 @@ class EventHead:
 
 def subscription(callback: str) -> Mapping[str, str]:
     """Return the headers of a SUBSCRIBE that asks for events at a URL."""
-    return {"CALLBACK": f"<{callback}>", "NT": "upnp:event", "TIMEOUT": f"Second-{_USUAL:.0f}"}
+    return {"CALLBACK": f"<{callback}>", "NT": "upnp:event", "TIMEOUT": f"Second-{_DURATION:.0f}"}
 
 
 def renewal(sid: str) -> Mapping[str, str]:
     """Return the headers of a SUBSCRIBE that renews a subscription."""
-    return {"SID": sid, "TIMEOUT": f"Second-{_USUAL:.0f}"}
+    return {"SID": sid, "TIMEOUT": f"Second-{_DURATION:.0f}"}
 
 
 def read_grant(headers: Mapping[str, str]) -> tuple[str, float]:
@@ -60,12 +64,12 @@ def read_grant(headers: Mapping[str, str]) -> tuple[str, float]:
     if _SID.fullmatch(sid) is None:
         raise InvalidResponseError("a subscription without an identifier")
     granted = _TIMEOUT.fullmatch(named.get("timeout", ""))
-    seconds = float(granted.group(1)) if granted else _USUAL
-    return sid, min(_LONGEST, max(_SHORTEST, seconds))
+    seconds = float(granted.group(1)) if granted else _DURATION
+    return sid, min(_MAX_DURATION, max(_MIN_DURATION, seconds))
 
 
 def parse_head(head: bytes) -> EventHead:
-    """Take the head of an event message apart, everything before the blank line."""
+    """Parse the head of an event message: everything before the blank line."""
     request = _REQUEST.match(head)
     if request is None or request.group(1) != b"NOTIFY":
         raise InvalidResponseError("not an event message")
@@ -82,7 +86,7 @@ def parse_head(head: bytes) -> EventHead:
 
 
 def parse_event(body: bytes) -> dict[str, str]:
-    """Return the state variables that an event message tells of, by their names in lower case."""
+    """Return the state variables in an event message, by their names in lower case."""
     values: dict[str, str] = {}
     for holder in islice(xml.iter_named(xml.parse(body), "property"), _MAX_PROPERTIES):
         for variable in islice(holder, _MAX_PROPERTIES):

@@ -1,8 +1,4 @@
-"""HTTP replies as devices write them: head and body taken apart, wrong chunks and lengths included.
-
-For what arrived over a connection, and is more or less HTTP: malformed header lines, lengths that are wrong in either
-direction, broken chunks, no status line.
-"""
+"""HTTP replies as devices write them: head and body, with malformed headers, wrong lengths, broken chunks."""
 
 from __future__ import annotations
 
@@ -28,7 +24,10 @@ _CHUNK_SIZE = re.compile(rb"\s*([0-9a-fA-F]{1,8})[ \t]*(?:;[^\n]{0,200})?\r?\n")
 
 @dataclass(frozen=True, slots=True)
 class HttpReply:
-    """A reply as far as it came. ``status`` is 0 where none could be read, ``headers`` is empty where it was sloppy."""
+    """A reply as far as it was received.
+
+    ``status`` is 0 where there was no status line, ``headers`` is empty where aiohttp could not read the reply.
+    """
 
     status: int
     body: bytes

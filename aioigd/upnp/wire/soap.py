@@ -1,8 +1,8 @@
 """SOAP as UPnP uses it (UDA 1.1 section 3): requests of exactly one shape, replies in any.
 
 The shape of a request is the one that the most routers understand: SOAP 1.1, the prefixes ``s`` and ``u``, no
-white space between tags. A reply is an :class:`Answer`, a :class:`Fault` or :class:`InvalidReply`, and it is for
-others to decide what follows from it.
+white space between tags. A reply is an :class:`Answer`, a :class:`Fault` or :class:`InvalidReply`, and the
+caller decides what follows from it.
 """
 
 from __future__ import annotations
@@ -36,24 +36,26 @@ __all__ = [
 ]
 
 _MAX_VALUES: Final = 64
+"""Elements read in an answer. Real ones have at most 17."""
 _MAX_FAULT_PARTS: Final = 64
-"""Elements looked at in an answer and in a fault. Real ones have at most 17 and 8."""
+"""Elements read in a fault. Real ones have at most 8."""
 _MAX_CACHED: Final = 2048
-"""Bytes of a reply that is cached. Most replies to AddPortMapping have some 300, and one is like another."""
+"""Bytes of a reply that is cached. Replies to AddPortMapping have some 300, and are mostly identical."""
 _CODE = re.compile(r"[+-]?\d{1,6}", re.ASCII)
-_CODE_IN_WORDS = re.compile(r"(?<![\w.+-])[4-8]\d\d(?![\w.-])", re.ASCII)
-"""A code among words, as in "Error 725" or in markup that was escaped."""
+_CODE_IN_TEXT = re.compile(r"(?<![\w.+-])[4-8]\d\d(?![\w.-])", re.ASCII)
+"""A code in a text, as in "Error 725" or in markup that was escaped."""
 _MAX_FAULT_TEXT: Final = 200
 """Characters of a text in a fault."""
 _MAX_TEXT: Final = 256
 """Characters of an output argument that is shown to people."""
 _FALSE: Final = frozenset({"0", "false", "no"})
 _TRUE: Final = frozenset({"1", "true", "yes"})
+"""The spellings of a boolean, in lower case."""
 _CODE_NAMES: Final = ("errorcode", "faultcode")
 _DESCRIPTION_NAMES: Final = ("errordescription", "faultstring")
-"""Each in the order in which they are believed."""
+"""Elements of a fault, each group in the order of precedence."""
 _NUMBERED: Final = ("errorcode", *_DESCRIPTION_NAMES, "detail", "text")
-"""Where a code may stand among words; ``text`` is the reason of a SOAP 1.2 fault."""
+"""Elements whose text may have a code in it; ``text`` is the reason of a SOAP 1.2 fault."""
 _CODE_OF_DESCRIPTION: Final = {
     "invalidaction": UPnPErrorCode.INVALID_ACTION,
     "invalidargs": UPnPErrorCode.INVALID_ARGS,
@@ -74,7 +76,7 @@ _CODE_OF_DESCRIPTION: Final = {
     "wildcardnotpermittedinintport": UPnPErrorCode.WILDCARD_NOT_PERMITTED_IN_INT_PORT,
     "inconsistentparameters": UPnPErrorCode.INCONSISTENT_PARAMETERS,
 }
-"""Error descriptions of the standard, for faults that carry the words and not the number."""
+"""Error descriptions of the standard, for faults that have the description and no code."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,14 +129,14 @@ def build_request(service_type: str, action: str, arguments: Mapping[str, str]) 
 
 
 def parse_reply(document: bytes, action: str) -> Reply:
-    """Return what a reply to an action says, whatever its HTTP status was; never raises."""
+    """Parse a reply to an action, whatever its HTTP status was; never raises."""
     if len(document) <= _MAX_CACHED:
         return _parse_cached(document, action)
     return _parse(document, action)
 
 
 def read_number(values: Mapping[str, str], name: str, highest: int, *, default: int | None = None) -> int:
-    """Return a number from 0 to ``highest``; ``default`` for what is none, where given."""
+    """Return a number from 0 to ``highest``; ``default``, where given, for what is none."""
     text = values.get(name, "")
     if text.isascii() and text.isdigit() and len(text) < 12 and int(text) <= highest:
         return int(text)
@@ -144,12 +146,12 @@ def read_number(values: Mapping[str, str], name: str, highest: int, *, default: 
 
 
 def read_text(values: Mapping[str, str], name: str) -> str:
-    """Return a text that may be shown to people, empty where there is none."""
+    """Return a value as one printable line, empty where there is none."""
     return xml.printable_line(values.get(name, ""), _MAX_TEXT)
 
 
 def read_flag(values: Mapping[str, str], name: str, *, default: bool | None = None) -> bool:
-    """Return a boolean, however it is spelled (UDA 1.1 section 2.5); ``default`` for what is none, where given."""
+    """Return a boolean, however it is spelled (UDA 1.1 section 2.5); ``default``, where given, for what is none."""
     text = values.get(name, "").lower()
     if text in _TRUE or text in _FALSE:
         return text in _TRUE
@@ -171,13 +173,13 @@ def _parse(document: bytes, action: str) -> Reply:
         name = xml.local_name(element)
         if name == wanted or name == "fault" or name == "upnperror" or name == "errorcode":
             found.setdefault(name, element)
-    # A fault is believed before an answer in the same reply, a mere code is not.
+    # A fault takes precedence over an answer in the same reply, a code alone does not.
     for name in ("fault", "upnperror", wanted, "errorcode"):
         if name in found:
             return _answer(found[name]) if name == wanted else _fault(found[name])
     if action.startswith("Get"):
-        # By whatever name: what was asked for is there, or the reader of the values misses it. An echo of an action
-        # that changes something is not so harmless.
+        # An answer by any name: the reader of the values notices if they are missing. For an action that changes
+        # something it may be an echo of the request, which is no answer.
         for element in root.iter():
             if any(xml.local_name(value).startswith("new") for value in islice(element, _MAX_VALUES)):
                 return _answer(element)
@@ -203,16 +205,16 @@ def _fault(element: etree._Element) -> Fault:
             codes.setdefault(name, int(text))
         elif text:
             words.setdefault(name, text)
-    # Real codes win over the SOAP faultcode, which some firmware abuses for the number.
+    # errorCode takes precedence over the SOAP faultcode, in which some firmware puts the number.
     code = next((codes[name] for name in _CODE_NAMES if name in codes), None)
     if code is None:
-        code = next(filter(None, map(_code_of_words, words.values())), None)
+        code = next(filter(None, map(_code_of_description, words.values())), None)
     if code is None:
-        said = (_CODE_IN_WORDS.search(words.get(name, "")) for name in _NUMBERED)
+        said = (_CODE_IN_TEXT.search(words.get(name, "")) for name in _NUMBERED)
         code = next((int(number[0]) for number in said if number), None)
     return Fault(code, next((words[name] for name in _DESCRIPTION_NAMES if name in words), ""))
 
 
-def _code_of_words(text: str) -> int | None:
+def _code_of_description(text: str) -> int | None:
     letters = re.sub(r"[^a-z]", "", text.lower())
     return next((code.value for words, code in _CODE_OF_DESCRIPTION.items() if words in letters), None)

@@ -1,7 +1,7 @@
-"""SSDP datagrams (UDA 1.1 section 1): what a search says, and what comes back.
+"""SSDP datagrams (UDA 1.1 section 1): searches are built, replies and notifications parsed.
 
-The parser takes any bytes whatever and never raises: a datagram that cannot be used is None, as on a network
-full of other people's devices most are.
+The parser takes any bytes and never raises: a datagram that cannot be used is None, as most are on a network with
+many devices.
 """
 
 from __future__ import annotations
@@ -23,9 +23,11 @@ __all__ = [
 ]
 
 MULTICAST_V4: Final = "239.255.255.250"
+"""The multicast group over IPv4."""
 MULTICAST_V6: Final = ("ff02::c", "ff05::c")
-"""Link-local and site-local scope (UDA 1.1 annex A.3)."""
+"""The multicast groups over IPv6: link-local and site-local scope (UDA 1.1 annex A.3)."""
 PORT: Final = 1900
+"""The UDP port of SSDP."""
 MAX_DATAGRAM: Final = 8192
 """Bytes. A reply of a real device fits an Ethernet frame."""
 
@@ -34,27 +36,27 @@ LIKELY_TARGETS: Final = (
     "urn:schemas-upnp-org:device:InternetGatewayDevice:2",
     "upnp:rootdevice",
 )
-"""What nearly every gateway answers."""
+"""Search targets that nearly every gateway answers."""
 RARE_TARGETS: Final = (
     "urn:schemas-upnp-org:service:WANIPConnection:1",
     "urn:schemas-upnp-org:service:WANIPConnection:2",
     "urn:schemas-upnp-org:service:WANPPPConnection:1",
 )
-"""Each is the only one that some router answers."""
+"""Search targets each of which is the only one that some router answers."""
 ALL_TARGET: Final = "ssdp:all"
-"""The last resort: one device answers a dozen times, and some are deaf to everything else meanwhile."""
+"""The last resort: one device sends a dozen replies, and some drop other searches while they do."""
 
 _START_LINE = re.compile(rb"\s*(?:HTTP/\d(?:\.\d)?\s+(\d{3})(?!\d)|(NOTIFY)\s)", re.IGNORECASE)
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]+")
 _FOLD = re.compile(rb"(?<=[^\r\n])\r?\n[ \t]+(?=\S)")
-"""A line that goes on in the next one (RFC 9112 section 5.2)."""
+"""A header that is continued on the next line (RFC 9112 section 5.2)."""
 _WRAPPED: Final = " \t<>\"'"
-"""What has been seen around a LOCATION, and belongs to none."""
+"""Characters that some devices put around the URL in LOCATION."""
 
 
 @dataclass(frozen=True, slots=True)
 class Announcement:
-    """What one datagram says of a device: a search reply, or a NOTIFY.
+    """The contents of a datagram: a search reply, or a NOTIFY.
 
     ``kind`` is ``"reply"``, or the NTS of a NOTIFY: ``"ssdp:alive"``, ``"ssdp:byebye"``, ``"ssdp:update"``;
     ``target`` the ST or NT; ``boot_id`` the BOOTID.UPNP.ORG, None where there is none.

@@ -1,7 +1,7 @@
-"""Which URLs are followed: plain http, to the address that is known to be the device's own.
+"""Which URLs are followed: plain http, to the address of the device itself.
 
-A device says in its documents where its parts are. Only port and path of what it says are believed; the host
-is the address that answered, so no device can send this program anywhere else.
+The URLs in the documents of a device are used for their port and path only; the host is the address that answered,
+so no device can direct requests to another host.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from urllib.parse import urljoin, urlsplit
 __all__ = ["HttpUrl", "candidates", "parse_location", "parse_url", "same_address"]
 
 _MAX_URL = 512
-"""Characters. Joining URLs costs, and a description has 128 of them to join. Those of real routers have under 100."""
+"""Characters. Joining URLs takes time, and a description may have 128 of them. Those of real routers have under 100."""
 _HOST = re.compile(r"[\w.-]+|[0-9a-f.]*:[0-9a-f:.]*(?:%[\w.-]+)?", re.ASCII)
 _ABSOLUTE = re.compile(r"[a-z][a-z0-9+.-]*://|//", re.IGNORECASE)
 _HOST_AND_PORT = re.compile(r"[\w-]+(?:\.[\w-]+)+:\d{1,5}(?:/|\Z)", re.ASCII)
 _TWO_SLASHES = re.compile(r"//[\w-]+(?:/|\Z)", re.ASCII)
-"""What is a host without a dot by the standard, and more often a path with a slash too many."""
+"""By RFC 3986 a host without a dot; in descriptions more often a path with two slashes."""
 _NO_HOST = re.compile(r"http://(?=[:/])", re.IGNORECASE)
 _UNSAFE = re.compile(r"[^!#$%&'()*+,/:;=?@\[\]~\w.-]|[^\x21-\x7e]")
 
@@ -52,7 +52,7 @@ class HttpUrl:
 
 
 def parse_url(text: str) -> HttpUrl:
-    """Take a URL apart. Raises ValueError, with the reason, for one that must not be followed."""
+    """Parse a URL. Raises ValueError, with the reason, for one that must not be followed."""
     text = text.strip()
     if len(text) > _MAX_URL:
         raise ValueError(f"a URL of over {_MAX_URL} characters")
@@ -76,9 +76,9 @@ def parse_url(text: str) -> HttpUrl:
 
 
 def parse_location(text: str) -> HttpUrl:
-    """Take the URL in a search reply apart as :func:`parse_url` does; only its port and path have to be right.
+    """Parse the URL in a search reply as :func:`parse_url` does; only its port and path have to be right.
 
-    It may lack the scheme, or the host, in whose place the sender's address is put anyway.
+    It may lack the scheme, or the host, which is replaced by the address of the sender anyway.
     """
     return parse_url(_NO_HOST.sub(r"\g<0>localhost", _with_scheme(text.strip().replace("\\", "/"))))
 
@@ -107,7 +107,7 @@ def candidates(reference: str, base: str, document: HttpUrl) -> tuple[HttpUrl, .
     found: dict[HttpUrl, None] = {}
     for start in bases:
         found.update(_resolved(reference, start, document.host))
-    if _ABSOLUTE.match(reference):  # absolute: perhaps the port is wrong, and the description's is right
+    if _ABSOLUTE.match(reference):  # its port may be wrong, and that of the description right
         found.update({HttpUrl(document.host, document.port, url.target): None for url in list(found)})
         if _TWO_SLASHES.match(reference):
             found.update(_resolved("/" + reference.lstrip("/"), here, document.host))
@@ -136,7 +136,7 @@ def _quote(target: str) -> str:
 
 
 def same_address(one: str, other: str) -> bool:
-    """Tell whether two texts name the same IP address, also where one is IPv4-mapped. Names never match."""
+    """Return whether two texts are the same IP address, also where one is IPv4-mapped. Host names never match."""
     try:
         left, right = ip_address(one.partition("%")[0]), ip_address(other.partition("%")[0])
     except ValueError:

@@ -1,6 +1,6 @@
-"""The actions of WANCommonInterfaceConfig that this package uses: the line, and what went over it.
+"""The actions of WANCommonInterfaceConfig that this package uses: properties and counters of the WAN line.
 
-By section numbers of WANCommonInterfaceConfig:1.
+Section numbers are those of WANCommonInterfaceConfig:1.
 """
 
 from __future__ import annotations
@@ -33,11 +33,12 @@ GET_TOTAL_PACKETS_SENT: Final = Action("GetTotalPacketsSent", {})
 GET_TOTAL_PACKETS_RECEIVED: Final = Action("GetTotalPacketsReceived", {})
 
 _UI4: Final = 0xFFFF_FFFF
+"""The greatest value of the type ui4."""
 _COUNT: Final = re.compile(r"-?\d{1,20}", re.ASCII)
 
 
 def read_link_properties(values: Mapping[str, str]) -> LinkProperties:
-    """Return what GetCommonLinkProperties tells (section 2.4.3)."""
+    """Return the values in a reply to GetCommonLinkProperties (section 2.4.3)."""
     status = read_text(values, "newphysicallinkstatus")
     if not status:
         raise InvalidResponseError("a physical link status that says nothing")
@@ -50,9 +51,9 @@ def read_link_properties(values: Mapping[str, str]) -> LinkProperties:
 
 
 def read_total(action: Action, values: Mapping[str, str]) -> int:
-    """Return what one of the counters tells (sections 2.4.6 to 2.4.9).
+    """Return the value of a counter (sections 2.4.6 to 2.4.9).
 
-    The standard has 32 bits for it. Some gateways print them as a signed number, and some count on beyond them.
+    The standard has 32 bits for it. Some gateways print a signed number, and some count beyond 32 bits.
     """
     text = values.get(action.name.lower().replace("get", "new", 1), "")
     if not _COUNT.fullmatch(text):

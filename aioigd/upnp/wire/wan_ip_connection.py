@@ -53,14 +53,14 @@ __all__ = [
 ]
 
 _MAX_ROW_VALUES: Final = 32
-"""Values looked at in one row; the standard has eight."""
+"""Elements read in one row; the standard has eight."""
 _ARGUMENT_OF_ROW: Final = {"newdescription": "newportmappingdescription", "newleasetime": "newleaseduration"}
-"""What the rows call otherwise than the arguments of the actions."""
+"""The elements of a row whose names differ from those of the arguments."""
 
-GET_EXTERNAL_IP_ADDRESS = Action("GetExternalIPAddress", {})
-GET_STATUS_INFO = Action("GetStatusInfo", {})
-GET_CONNECTION_TYPE_INFO = Action("GetConnectionTypeInfo", {})
-GET_NAT_RSIP_STATUS = Action("GetNATRSIPStatus", {})
+GET_EXTERNAL_IP_ADDRESS: Final = Action("GetExternalIPAddress", {})
+GET_STATUS_INFO: Final = Action("GetStatusInfo", {})
+GET_CONNECTION_TYPE_INFO: Final = Action("GetConnectionTypeInfo", {})
+GET_NAT_RSIP_STATUS: Final = Action("GetNATRSIPStatus", {})
 
 
 def add_port_mapping(request: MappingRequest, client: str, terms: Terms) -> Action:
@@ -82,7 +82,7 @@ def add_port_mapping(request: MappingRequest, client: str, terms: Terms) -> Acti
 
 
 def add_any_port_mapping(request: MappingRequest, client: str, terms: Terms) -> Action:
-    """AddAnyPortMapping (section 2.5.17): the arguments of AddPortMapping, the port a wish."""
+    """AddAnyPortMapping (section 2.5.17): the arguments of AddPortMapping; the gateway may choose another port."""
     return Action("AddAnyPortMapping", add_port_mapping(request, client, terms).arguments)
 
 
@@ -92,12 +92,12 @@ def delete_port_mapping(key: MappingKey) -> Action:
 
 
 def delete_port_mapping_range(start: int, end: int, proto: Proto) -> Action:
-    """DeletePortMappingRange (section 2.5.19) of everybody's mappings, as far as this machine may."""
+    """DeletePortMappingRange (section 2.5.19) with NewManage: of all clients, where the gateway allows it."""
     return Action("DeletePortMappingRange", _range_arguments(start, end, proto))
 
 
 def get_list(proto: Proto) -> Action:
-    """GetListOfPortMappings (section 2.5.21) of all ports, everybody's mappings, and as many as there are."""
+    """GetListOfPortMappings (section 2.5.21) of all ports and all clients, without a limit."""
     return Action("GetListOfPortMappings", {**_range_arguments(0, 65535, proto), "NewNumberOfPorts": "0"})
 
 
@@ -112,7 +112,7 @@ def get_generic_entry(index: int) -> Action:
 
 
 def read_entry(key: MappingKey, values: Mapping[str, str]) -> PortMapping:
-    """Return the mapping that GetSpecificPortMappingEntry tells of."""
+    """Return the mapping in a reply to GetSpecificPortMappingEntry."""
     client = values.get("newinternalclient", "")
     if not client:
         raise InvalidResponseError(f"an entry for {key} without an internal client")
@@ -129,7 +129,7 @@ def read_entry(key: MappingKey, values: Mapping[str, str]) -> PortMapping:
 
 
 def read_generic_entry(values: Mapping[str, str]) -> PortMapping:
-    """Return the mapping that GetGenericPortMappingEntry tells of."""
+    """Return the mapping in a reply to GetGenericPortMappingEntry."""
     try:
         proto = check_proto(values.get("newprotocol", ""))
     except ValueError as error:
@@ -139,10 +139,10 @@ def read_generic_entry(values: Mapping[str, str]) -> PortMapping:
 
 
 def read_external_address(values: Mapping[str, str]) -> IPv4Address | IPv6Address:
-    """Return the address that GetExternalIPAddress tells of: private ones too, impossible ones never."""
+    """Return the address in a reply to GetExternalIPAddress: private ones too, impossible ones never."""
     text = values.get("newexternalipaddress", "")
     try:
-        address = ip_address("" if "%" in text else text)  # a zone is of no use outside
+        address = ip_address("" if "%" in text else text)  # a zone has no meaning on the internet
     except ValueError:
         raise InvalidResponseError(f"{text[:60]!r} is not an external address") from None
     if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
@@ -153,7 +153,7 @@ def read_external_address(values: Mapping[str, str]) -> IPv4Address | IPv6Addres
 
 
 def read_reserved_port(values: Mapping[str, str]) -> int:
-    """Return the external port that AddAnyPortMapping tells of."""
+    """Return the external port that AddAnyPortMapping has chosen."""
     port = read_number(values, "newreservedport", 65535)
     if port == 0:
         raise InvalidResponseError("a reserved port 0")
@@ -161,7 +161,7 @@ def read_reserved_port(values: Mapping[str, str]) -> int:
 
 
 def read_connection_status(values: Mapping[str, str]) -> bool | None:
-    """Return whether GetStatusInfo says that the connection is up, None where it says nothing of use."""
+    """Return whether the connection is up by a reply to GetStatusInfo, None where it has no status."""
     status = values.get("newconnectionstatus", "").lower()
     if not status:
         return None
@@ -169,7 +169,7 @@ def read_connection_status(values: Mapping[str, str]) -> bool | None:
 
 
 def read_status_info(values: Mapping[str, str]) -> ConnectionStatus:
-    """Return what GetStatusInfo tells."""
+    """Return the status in a reply to GetStatusInfo."""
     status = read_text(values, "newconnectionstatus")
     if not status:
         raise InvalidResponseError("a connection status that says nothing")
@@ -182,13 +182,13 @@ def read_status_info(values: Mapping[str, str]) -> ConnectionStatus:
 
 
 def read_connection_type(values: Mapping[str, str]) -> ConnectionType:
-    """Return what GetConnectionTypeInfo tells."""
+    """Return the connection type in a reply to GetConnectionTypeInfo."""
     possible = (word.strip() for word in read_text(values, "newpossibleconnectiontypes").split(","))
     return ConnectionType(read_text(values, "newconnectiontype"), tuple(word for word in possible if word))
 
 
 def read_nat_status(values: Mapping[str, str]) -> NatStatus:
-    """Return what GetNATRSIPStatus tells."""
+    """Return the NAT status in a reply to GetNATRSIPStatus."""
     return NatStatus(
         nat_enabled=read_flag(values, "newnatenabled"),
         rsip_available=read_flag(values, "newrsipavailable", default=False),
@@ -198,8 +198,8 @@ def read_nat_status(values: Mapping[str, str]) -> NatStatus:
 def read_port_listing(values: Mapping[str, str]) -> tuple[PortMapping, ...]:
     """Return the mappings in a reply to GetListOfPortMappings (A_ARG_TYPE_PortListing, section 2.3.25).
 
-    They are a document in the reply. A row that is no mapping is skipped; raises InvalidResponseError for what is no
-    list, or only a part of one.
+    They are an XML document in one value of the reply. A row that is no mapping is skipped. Raises
+    InvalidResponseError for what is no list, or only a part of one.
     """
     root = xml.parse(values.get("newportlisting", "").encode())
     listing = next(xml.iter_named(root, "portmappinglist"), None)

@@ -1,6 +1,6 @@
 """The actions of WANIPv6FirewallControl, all seven of them: arguments to send, values to read.
 
-By section numbers of WANIPv6FirewallControl:1. Its arguments have no ``New`` before their names, but for one.
+Section numbers are those of WANIPv6FirewallControl:1. Its arguments, except for one, have no prefix ``New``.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ SERVICE: Final = "wanipv6firewallcontrol"
 GET_FIREWALL_STATUS: Final = Action("GetFirewallStatus", {})
 
 _UI4: Final = 0xFFFF_FFFF
+"""The greatest value of the type ui4."""
 _PROTOCOLS: Final = {"TCP": "6", "UDP": "17"}
 """Protocols go by their IANA numbers here."""
 
@@ -48,8 +49,8 @@ RESULT_OF_ERROR_CODE: Final = MappingProxyType(
         708: UPnPResult.SRC_IP_WILDCARD_NOT_PERMITTED,  # WildCardNotPermittedInSrcIP
     }
 )
-"""The codes of this service that have a result which says the same; in other services they mean other things. The
-rest is UNKNOWN_ERROR: 702 FirewallDisabled, 707 ProtocolWildcardingNotAllowed, 709 NoPacketSent."""
+"""The codes of this service that have a result of the same meaning; other services use these codes differently. All
+others are UNKNOWN_ERROR: 702 FirewallDisabled, 707 ProtocolWildcardingNotAllowed, 709 NoPacketSent."""
 
 
 def add_pinhole(request: PinholeRequest, client: str) -> Action:
@@ -83,27 +84,27 @@ def get_outbound_pinhole_timeout(request: PinholeRequest, client: str) -> Action
 
 
 def read_firewall_status(values: Mapping[str, str]) -> FirewallStatus:
-    """Return what GetFirewallStatus tells."""
+    """Return the status in a reply to GetFirewallStatus."""
     return FirewallStatus(read_flag(values, "firewallenabled"), read_flag(values, "inboundpinholeallowed"))
 
 
 def read_unique_id(values: Mapping[str, str]) -> int:
-    """Return the number that AddPinhole tells: 16 bits in the standard, more in some gateways."""
+    """Return the identifier in a reply to AddPinhole: 16 bits in the standard, more in some gateways."""
     return read_number(values, "uniqueid", _UI4)
 
 
 def read_pinhole_packets(values: Mapping[str, str]) -> int:
-    """Return what GetPinholePackets tells."""
+    """Return the number of packets in a reply to GetPinholePackets."""
     return read_number(values, "pinholepackets", _UI4)
 
 
 def read_is_working(values: Mapping[str, str]) -> bool:
-    """Return what CheckPinholeWorking tells."""
+    """Return the flag in a reply to CheckPinholeWorking."""
     return read_flag(values, "isworking")
 
 
 def read_outbound_pinhole_timeout(values: Mapping[str, str]) -> int:
-    """Return what GetOutboundPinholeTimeout tells, in seconds."""
+    """Return the seconds in a reply to GetOutboundPinholeTimeout."""
     return read_number(values, "outboundpinholetimeout", _UI4)
 
 

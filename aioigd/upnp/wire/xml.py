@@ -1,13 +1,13 @@
 """XML as routers write it: parsed safely, repaired where that is harmless.
 
-The rule: libxml2 never sees what a device wrote, only what this module makes of it: start tags, end tags and
-text, in UTF-8. Whatever else there is (declarations, attributes, namespaces, comments, CDATA sections, stray ``&``
-and ``<``) means nothing in UPnP; it is dropped or turned into text on the way. A document type declaration is
-refused. So neither an encoding nor a kind of markup can hide anything from the checks made here.
+libxml2 never reads what a device wrote, only what this module makes of it: start tags, end tags and text, in UTF-8.
+Everything else (declarations, attributes, namespaces, comments, CDATA sections, stray ``&`` and ``<``) has no meaning
+in UPnP; it is dropped or turned into text before. A document type declaration is refused. So neither an encoding nor
+a kind of markup can hide anything from the checks made here.
 
 Every element in the resulting tree is called ``e`` and carries its name, in lower case and without a prefix, in
-its attribute ``n``: libxml2 keeps every element name that it has ever seen until the process ends, and a device
-that makes up new ones could fill the memory. The functions of this module read that name.
+its attribute ``n``: libxml2 caches every element name until the process ends, so a device that sends new names
+could fill the memory. The functions of this module read that name.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ __all__ = [
 MAX_DOCUMENT: Final = 256 * 1024
 """Bytes. 16 KiB was too little for the descriptions of ZTE and Sagemcom routers; miniupnpc sets no limit."""
 MAX_MARKUP: Final = 20_000
-"""How many ``<`` and ``&`` a document may have: bounds tree and time, whatever its shape. Real ones have some 500."""
+"""Characters ``<`` and ``&`` in a document: bounds tree and time, whatever its shape. Real ones have some 500."""
 
 _MAX_CHILDREN: Final = 256
-"""How many children of one element are looked at. Real ones have fewer than 20."""
+"""Children read of one element. Real ones have fewer than 20."""
 
 _CONTROLS: Final = bytes(set(range(32)) - {*b"\t\n\r"})
 _DECLARED_ENCODING = re.compile(
@@ -53,14 +53,14 @@ _ALLOWED_ENCODINGS: Final = frozenset(
     {"ascii", "utf_8", "utf_8_sig", "latin_1", "iso8859_2", "iso8859_15", "cp1250", "cp1251", "cp1252", "koi8_r"}
     | {"gb2312", "gbk", "gb18030", "big5", "euc_jp", "euc_kr", "shift_jis"}
 )
-"""What routers have been seen to declare. UTF-7 is not here: it hides markup from every scan but its own."""
+"""Encodings that routers declare. UTF-7 is not here: it hides markup from every scan for ASCII characters."""
 _NO_ENCODINGS_OF_BYTES: Final = frozenset({"utf_16", "utf_16_le", "utf_16_be", "utf_32", "utf_32_le", "utf_32_be"})
-"""Declared by documents that cannot be in them, since the declaration itself was readable as ASCII."""
+"""Encodings that a document cannot be in, as its declaration was readable as ASCII."""
 _KNOWN_ENCODINGS: Final = frozenset(aliases.values())
 
 # No alternative looks beyond the end of its own match, so all of it takes linear time. Text behind an element goes
-# with its end tag, as nothing in UPnP has text beside elements. Blanks behind a start tag go with that: libxml2 keeps
-# runs of blanks for ever, too.
+# with its end tag, as nothing in UPnP has text beside elements. Blanks behind a start tag go with that: libxml2 caches
+# runs of blanks, too.
 _MARKUP = re.compile(
     r"""<(?: (?P<name>[^\W\d][\w.:-]{0,80}) (?P<rest>[^<>]*+) (?: (?<=/)>[^<]*+ | >?[ \t\r\n]*+ )
            | (?P<end>/[^\W\d]) [^<>]*+ >? [^<]*+
@@ -78,10 +78,11 @@ _MARKUP = re.compile(
     re.VERBOSE | re.DOTALL | re.IGNORECASE,
 )
 _UNFINISHED: Final = "?"
-"""The name of an element that is put at the end of each document: where a tag is still open, it lands in it."""
+"""The name of an element that is appended to each document: it becomes a child of whatever tag is still open."""
 
 _HEAD: Final = 4096
 _TAIL: Final = 1024
+"""Bytes at the beginning and end of a document in which the tags of the root are searched."""
 _ROOT_START = re.compile(rb"<!--.*?(?:-->|\Z)|<([A-Za-z_][\w.:-]{0,80})", re.DOTALL)
 _END = re.compile(rb"</([A-Za-z_][\w.:-]{0,80})\s*+>")
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
@@ -97,9 +98,9 @@ _PARSER: Final = etree.XMLParser(
 
 
 def parse(document: bytes) -> etree._Element:
-    """Return the root element of a document, however sloppily it is written.
+    """Return the root element of a document, also of a malformed one.
 
-    Mended are: an unknown or wrong encoding, blanks or other text around the root, control characters, raw
+    Repaired are: an unknown or wrong encoding, blanks or other text around the root, control characters, raw
     ``&`` and ``<``, prefixes and attributes of any kind, tags that do not match. Raises InvalidResponseError for
     what is no XML at all, is over :data:`MAX_DOCUMENT` or :data:`MAX_MARKUP`, or has a document type declaration.
     """
@@ -109,7 +110,7 @@ def parse(document: bytes) -> etree._Element:
     markup = text.count("<") + text.count("&")
     if markup > MAX_MARKUP:
         raise InvalidResponseError(f"a document with {markup} tags and references; at most {MAX_MARKUP} are read")
-    # Nothing behind the last ">" counts: it is garbage, or half of something.
+    # What follows the last ">" is dropped: it is garbage, or half of something.
     text = _MARKUP.sub(_plain, text[: text.rfind(">") + 1]).replace("]]>", "]]&gt;")
     start = text.find("<e ")
     if start < 0:
@@ -120,10 +121,10 @@ def parse(document: bytes) -> etree._Element:
 
 
 def has_root_end_tag(document: bytes) -> bool:
-    """Tell whether the end tag of the root has arrived, so that nothing can be missing.
+    """Return whether the end tag of the root has arrived, so that nothing is missing.
 
-    Framing in HTTP is often wrong (lengths that are too long or too short, connections that stay open); a
-    document's own end is not. It looks only at both ends of the document, so it may be asked often.
+    HTTP framing is often wrong (lengths that are too long or too short, connections that stay open); the end of the
+    document is not. Only both ends of the document are searched, so it may be called often.
     """
     # Without control characters, which are the NULs of UTF-16, among others.
     head, tail = (part.translate(None, _CONTROLS) for part in (document[:_HEAD], document[-_TAIL:]))
@@ -135,7 +136,7 @@ def has_root_end_tag(document: bytes) -> bool:
 
 
 def is_finished(element: etree._Element) -> bool:
-    """Tell whether an element was closed, or stood open where the document was cut off."""
+    """Return whether an element was closed; otherwise the document was cut off in it."""
     return element.get("unfinished") is None
 
 
@@ -172,7 +173,7 @@ def escape(text: str) -> str:
 
 
 def printable_line(text: str, longest: int) -> str:
-    """Return text that a device sent as it may be shown to people: one line, without control characters."""
+    """Return a text from a device as one line without control characters, fit for display."""
     return _UNPRINTABLE.sub(" ", text[:longest]).strip()
 
 
@@ -195,18 +196,18 @@ def _encoding(document: bytes) -> str:
     declared = _DECLARED_ENCODING.match(document)
     if declared is None:
         return "utf_8"
-    # Not by codecs.lookup: it looks for a module on the disk, and remembers every label it did not find.
+    # Not by codecs.lookup: it searches the disk for a module, and caches every label that it did not find.
     label = declared[1].decode("ascii").lower().replace("-", "_")
     encoding = aliases.get(label, label)
     if encoding in _ALLOWED_ENCODINGS:
         return encoding
     if encoding in _KNOWN_ENCODINGS and encoding not in _NO_ENCODINGS_OF_BYTES:
         raise InvalidResponseError(f"a document in the encoding {label!r} is refused")
-    return "utf_8"  # a label that nobody knows
+    return "utf_8"  # an unknown label
 
 
 def _plain(match: re.Match[str]) -> str:
-    """Return what is left of a piece of markup."""
+    """Return the replacement for a piece of markup."""
     kind = match.lastgroup
     if kind == "rest":
         name, rest = match.group("name", "rest")
@@ -227,7 +228,7 @@ def _plain(match: re.Match[str]) -> str:
         return "&amp;"
     if kind == "doctype":
         raise InvalidResponseError("a document with a document type declaration is refused")
-    return match[0].lower()  # "&AMP;" is meant, too
+    return match[0].lower()  # also "&AMP;"
 
 
 def _local(name: bytes) -> bytes:
@@ -235,7 +236,7 @@ def _local(name: bytes) -> bytes:
 
 
 def _is_character(number: int) -> bool:
-    """Tell whether XML 1.0 allows a character (section 2.2)."""
+    """Return whether XML 1.0 allows a character (section 2.2)."""
     return (
         number in (9, 10, 13) or 0x20 <= number <= 0xD7FF or 0xE000 <= number <= 0xFFFD or 0x10000 <= number <= 0x10FFFF
     )
