@@ -1,7 +1,7 @@
 """Forwarding of the emulated gateway: from its internet side to the hosts to which ports are mapped.
 
-The mapping table is looked up for each connection and each datagram. Only loopback addresses are connected to: a mapping
-to any other address is in the table and forwards nothing.
+The mapping table is looked up for each connection and each datagram. A mapping to an address that is not loopback
+is in the table and forwards nothing.
 """
 
 from __future__ import annotations
@@ -249,7 +249,7 @@ class _UdpPeer(asyncio.DatagramProtocol):
         self._answer(data)
 
     def error_received(self, exc: Exception) -> None:
-        pass  # no server listens there; a NAT does not report that to the sender either
+        pass  # no server listens there: the datagram is lost
 
     def send(self, datagram: bytes) -> None:
         if self._transport is None:

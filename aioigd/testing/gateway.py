@@ -1,7 +1,7 @@
-"""The emulated gateway: puts the pieces together, and is what tests hold in their hands.
+"""The emulated gateway: what tests use, made of the other modules of this package.
 
-What it knows of UPnP is elsewhere, in pure modules; here a search or request goes from the socket through the
-hooks of the quirks to those modules, and the answer the same way back.
+UPnP itself is in modules without I/O. A search or request goes from the socket through the hooks of the quirks to those
+modules, and the reply the same way back.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from .wan_line import Line
 __all__ = ["EmulatedGateway"]
 
 _ANOTHER_HOST: Final = "192.168.1.77"
+"""The internal client of mappings that a test adds."""
 
 
 class EmulatedGateway:
@@ -44,25 +45,25 @@ class EmulatedGateway:
                 mapping = await mapper.add_port_mapping(8080, proto="TCP", duration=3600)
             assert gateway.mappings == [mapping]
 
-    Without quirks it keeps to the standard, and is strict about what it is asked. Each loopback address is a
-    network of its own: a gateway hears the searches that are multicast from its ``address``, and no others, so
-    gateways on different addresses (``127.0.0.0/8`` on Linux) do not see each other's clients, and several on one
-    address are several gateways in one network. A search that is sent to the address itself reaches one of these;
-    on ``::1``, where Linux has no multicast, that is the only kind there is.
+    Without quirks it follows the standard, and is strict about requests. Each loopback address is a separate network:
+    a gateway receives the searches that are multicast from its ``address``, and no others, so gateways on different
+    addresses (``127.0.0.0/8`` on Linux) do not see each other's clients, and several on one address are several
+    gateways in one network. A search that is sent to the address itself reaches one of these; on ``::1``, where Linux
+    has no multicast, only such searches arrive.
 
     ====================  ================================================================================
-    ``quirks``            what it does otherwise than the standard says: see :mod:`aioigd.testing.quirks`;
-                          a quirk, or its name in the catalogue
-    ``address``           the loopback address where it lives, ``"::1"`` also; None for one that no other
-                          gateway has, in any process (see :func:`~aioigd.testing.loopback_address`)
+    ``quirks``            how it differs from the standard: see :mod:`aioigd.testing.quirks`; quirks, or their
+                          names in the catalogue
+    ``address``           its loopback address, ``"::1"`` also; None for one that no other gateway uses,
+                          in any process (see :func:`~aioigd.testing.loopback_address`)
     ``version``           1 or 2, of the InternetGatewayDevice and its WANIPConnection
-    ``external_address``  what GetExternalIPAddress says; empty is allowed
-    ``table_size``        how many mappings there is room for, None for no limit
-    ``secure_mode``       whether a host may map ports to itself only, as most routers have it
-    ``clock``             a function that tells seconds, by which leases end; the event loop's clock if None
-    ``friendly_name``     how it is called in its description
-    ``forward``           whether it carries bytes: a mapped port is then open at :attr:`internet_side`, and
-                          leads to the host and port that it is mapped to, if that is on loopback
+    ``external_address``  the reply to GetExternalIPAddress; may be empty
+    ``table_size``        the greatest number of mappings, None for no limit
+    ``secure_mode``       whether a host may map ports to itself only, as on most routers
+    ``clock``             a function that returns seconds, by which leases expire; the event loop's clock if None
+    ``friendly_name``     its name in the description
+    ``forward``           whether it forwards connections and datagrams: a mapped port is then open at
+                          :attr:`internet_side`, and forwarded to its host and port, if that is on loopback
     ====================  ================================================================================
     """
 
@@ -84,7 +85,7 @@ class EmulatedGateway:
         self.friendly_name = friendly_name
         self.quirks = tuple(_quirk(each) for each in quirks)
         self.requests: list[Request] = []
-        """All searches and HTTP requests that were received, in their order."""
+        """All searches and HTTP requests that were received, in order."""
         self._address = None if address is None else network.check_loopback(address)
         self._clock = clock
         self._connections = {
@@ -97,7 +98,7 @@ class EmulatedGateway:
             )
         }
         self.line = Line()
-        """Its line, with the counters of what went over it; see :class:`aioigd.testing.wan_line.Line`."""
+        """Its line, with the traffic counters; see :class:`aioigd.testing.wan_line.Line`."""
         self.firewall = Firewall(self._now)
         """Its IPv6 firewall, which an IGD:2 has; see :class:`aioigd.testing.firewall.Firewall`."""
         self._pipeline = Pipeline(self.quirks)
@@ -130,20 +131,20 @@ class EmulatedGateway:
         holds = f"{len(self.mappings)} mappings, {len(self.requests)} requests"
         return f"<EmulatedGateway {where} {state}, {holds}{quirks}>"
 
-    # What it is, and what is in it
+    # Its addresses and its state
 
     @property
     def address(self) -> str:
-        """The loopback address where it lives. For None it is known once the gateway has been started."""
+        """Its loopback address. If None was passed, it is known once the gateway has been started."""
         if self._address is None:
             raise RuntimeError("a gateway without a fixed address has none before it is started")
         return self._address
 
     @property
     def internet_side(self) -> str:
-        """The loopback address that stands for the internet, where mapped ports are open; for ``forward`` only.
+        """The loopback address on which mapped ports are open, in place of the internet; with ``forward`` only.
 
-        It is another one than :attr:`address`, but for systems that have only one.
+        It differs from :attr:`address`, except on systems that have one loopback address.
         """
         if self._forwarder is None:
             raise RuntimeError("only a running gateway that was made with forward=True has an internet side")
@@ -156,12 +157,12 @@ class EmulatedGateway:
 
     @property
     def location(self) -> str:
-        """The URL of its description, for those who do not want to search."""
+        """The URL of its description, for programs that do not search."""
         return Site(self.address, self._port).location
 
     @property
     def external_address(self) -> str:
-        """The address that it says it has on the internet; can be set at any time."""
+        """Its address on the internet, as GetExternalIPAddress returns it; can be set at any time."""
         return self._main.external_address
 
     @external_address.setter
@@ -179,17 +180,17 @@ class EmulatedGateway:
 
     @property
     def mappings(self) -> list[PortMapping]:
-        """The mappings that it holds, oldest first, without those whose lease has run out.
+        """The mappings in its table, oldest first, without those whose lease has expired.
 
         ``duration`` is the lease that was granted, not what remains of it.
         """
         return [entry.mapping for entry in self._main.table.entries().values()]
 
     def entry(self, port: int, proto: Proto = "UDP", remote_host: str = "") -> Entry | None:
-        """Return a mapping with the time at which it ends, by the gateway's clock; None if there is none."""
+        """Return a mapping with the time at which it expires, by the gateway's clock; None if there is none."""
         return self._main.table.get(MappingKey(port, proto, remote_host))
 
-    # What it has received
+    # Requests that it has received
 
     def count(self, what: str) -> int:
         """Return how many requests there were of a kind (``"M-SEARCH"``, ``"GET"``, ``"POST"``) or action."""
@@ -197,7 +198,7 @@ class EmulatedGateway:
 
     @property
     def subscriptions(self) -> list[Subscription]:
-        """Who has subscribed to events."""
+        """The subscriptions to its events."""
         return self._eventing.subscriptions if self._eventing else []
 
     @property
@@ -207,7 +208,7 @@ class EmulatedGateway:
 
     @property
     def problems(self) -> list[str]:
-        """What was wrong by the standards with the requests that were received; a good client causes none."""
+        """The violations of the standards in the requests that were received; a good client causes none."""
         return [f"{each.kind} {each.action or each.target}: {each.problem}" for each in self.requests if each.problem]
 
     @property
@@ -217,10 +218,10 @@ class EmulatedGateway:
 
     @property
     def tally(self) -> Tally:
-        """What has become of its TCP connections since the first start."""
+        """Counts of its TCP connections since the first start."""
         return self._past.plus(self._http.tally) if self._http else self._past
 
-    # What can be done to it
+    # Changing it
 
     def add_mapping(
         self,
@@ -234,7 +235,7 @@ class EmulatedGateway:
         remote_host: str = "",
         enabled: bool = True,
     ) -> PortMapping:
-        """Put a mapping in the table, as if another host of the LAN had asked for it; replaces what is there."""
+        """Add a mapping, as if another host of the LAN had requested it; replaces an existing one."""
         mapping = PortMapping(
             external_port, internal_port or external_port, internal_client, proto, desc, duration, remote_host, enabled
         )
@@ -242,20 +243,20 @@ class EmulatedGateway:
         return mapping
 
     def remove_mapping(self, external_port: int, proto: Proto = "UDP", remote_host: str = "") -> bool:
-        """Drop a mapping, as routers do for no reason; tells whether there was one."""
+        """Drop a mapping, as routers sometimes do; returns whether there was one."""
         return self._main.table.remove(MappingKey(external_port, proto, remote_host))
 
     async def set_external_address(self, address: str) -> None:
-        """Change the external address, as a provider does over night, and tell those who have subscribed to events."""
+        """Change the external address, as a provider does over night, and send events to the subscribers."""
         self._main.external_address = address
         if self._eventing is not None:
             self._eventing.publish()
         await asyncio.sleep(0)
 
     def hang(self) -> None:
-        """Stop answering, without closing anything, as a process does that gets SIGSTOP.
+        """Stop replying, without closing anything, like a process that is stopped by SIGSTOP.
 
-        Connections still come about, searches arrive; :meth:`resume` answers them all.
+        Connections are still accepted, and searches queued; :meth:`resume` answers them all.
         """
         self._hanging = True
         if self._http and self._ssdp:
@@ -263,14 +264,14 @@ class EmulatedGateway:
             self._ssdp.pause()
 
     def resume(self) -> None:
-        """Go on after :meth:`hang`."""
+        """Continue after :meth:`hang`."""
         self._hanging = False
         if self._http and self._ssdp:
             self._http.running.set()
             self._ssdp.resume()
 
     async def start(self) -> None:
-        """Listen, and announce the gateway; ``async with`` does it."""
+        """Listen, and announce the gateway; called by ``async with``."""
         if self._running:
             raise RuntimeError("the gateway runs already")
         if self._address is None:
@@ -283,9 +284,9 @@ class EmulatedGateway:
             raise
 
     async def stop(self, *, polite: bool = True) -> None:
-        """End, with every socket, connection and task; ``async with`` does it.
+        """Close every socket, connection and task; called by ``async with``.
 
-        ``polite``: say byebye first. A router that lost its power does not.
+        ``polite``: send ssdp:byebye first. A router that lost its power does not.
         """
         try:
             await _to_the_end(self._stop(polite))
@@ -293,10 +294,10 @@ class EmulatedGateway:
             self._reservation.close()
 
     async def restart(self, *, polite: bool = True, new_port: bool = True, keep_mappings: bool = False) -> None:
-        """End and begin anew, as after an update or a power cut.
+        """Stop and start again, as after an update or a power cut.
 
-        It has another BOOTID then, and announces itself; ``new_port`` gives it another HTTP port, and
-        ``keep_mappings`` is for the few routers that write their table down.
+        It has a new BOOTID then, and announces itself; ``new_port`` gives it another HTTP port, and ``keep_mappings``
+        keeps the table, as a few routers do that store it.
         """
         try:
             await _to_the_end(self._restart(polite, new_port, keep_mappings))
@@ -378,12 +379,12 @@ class EmulatedGateway:
             self._eventing,
         )
         for service in frontend.device.all_services():
-            # A connection by another name than the one that works is one that is down.
+            # Every connection but the main one is down.
             self._connections.setdefault(service.connection, WanConnection(self._now, connected=False))
         return frontend
 
     def _evented(self, service: Service) -> dict[str, str]:
-        """Return the state variables of a service that subscribers are told."""
+        """Return the evented state variables of a service."""
         if not service.is_wan_connection:
             return {}
         connection = self._connections[service.connection]
@@ -402,7 +403,7 @@ class EmulatedGateway:
 
 
 async def _to_the_end(work: Coroutine[None, None, None]) -> None:
-    """Do work that must not be left half done: a cancellation counts when it is done, which is soon."""
+    """Complete a short task that must not be interrupted; a cancellation is raised when it is done."""
     task = asyncio.ensure_future(work)
     cancelled: asyncio.CancelledError | None = None
     while not task.done():
@@ -412,7 +413,7 @@ async def _to_the_end(work: Coroutine[None, None, None]) -> None:
             cancelled = error
     if cancelled is not None:
         if not task.cancelled():
-            task.exception()  # retrieved, so that nobody warns of it: the cancellation is what is reported
+            task.exception()  # retrieved, so that asyncio does not warn; the cancellation is raised
         raise cancelled
     task.result()
 
@@ -420,7 +421,7 @@ async def _to_the_end(work: Coroutine[None, None, None]) -> None:
 def _quirk(quirk: Quirk[...] | str) -> Quirk[...]:
     if isinstance(quirk, Quirk):
         return quirk
-    from .quirks import CATALOGUE  # only those who use a name need the whole catalogue
+    from .quirks import CATALOGUE  # imported only where a quirk is named: it is large
 
     try:
         return CATALOGUE[quirk]

@@ -1,31 +1,31 @@
-"""Quirks: what they are, where they take hold, and how several of them combine.
+"""Quirks: their hooks into an emulated gateway, and how several of them combine.
 
-A gateway does its work in stages, and each stage has a hook. A quirk is a function that returns
-:class:`Hooks` for those stages where it differs from the standard:
+A gateway processes requests in stages, and each stage has a hook. A quirk is a function that returns :class:`Hooks` for
+the stages in which it differs from the standard:
 
 ========================  ==========================================================================
 hook                      what it changes
 ========================  ==========================================================================
-``hears``                 whether a search is noticed at all
+``hears``                 whether a search is received at all
 ``replies``               the replies to a search, as messages (header names and values)
 ``datagrams``             the same as bytes, with delay and source port
-``notices``               the notifications that the gateway sends on its own
+``notices``               the notifications that the gateway sends unasked
 ``device``                the structure of the device tree, from which description and routes follow
 ``description``           the text of the description
 ``encoded``               the bytes of the description
 ``service``               the text of a service document (SCPD)
 ``pages``                 more documents that the gateway serves, by their path
-``admit``                 what becomes of a new TCP connection
-``intercept``             a request that is answered (or sent bytes, or nothing) before anything is done
+``admit``                 whether a new TCP connection is served, closed or reset
+``intercept``             a response, or bytes, or nothing, instead of processing a request
 ``action``                an action: before it, instead of it, after it
 ``envelope``              the text of a SOAP reply, answer or fault
 ``response``              an HTTP response: status, headers, body, delay, end
 ``transmission``          the bytes of a response, the pauses between them, the end
 ========================  ==========================================================================
 
-The quirks of a gateway take their turn in the order in which they were given: each changes what the one before it
-has made. ``action`` hooks are nested, the first one outermost. Every gateway calls the function anew, so what a
-quirk remembers (in its closure) belongs to one gateway.
+The quirks of a gateway are applied in the order in which they were passed: each changes the result of the one before.
+``action`` hooks are nested, the first one outermost. Every gateway calls the function again, so the state of a quirk
+(in its closure) belongs to one gateway.
 """
 
 from __future__ import annotations
@@ -47,15 +47,15 @@ P = ParamSpec("P")
 _T = TypeVar("_T")
 Family = Literal["discovery", "description", "http", "soap", "hostile"]
 Proceed = Callable[[ActionCall], Outputs]
-"""Does an action as the rest of the gateway would; raises UPnPError where that refuses."""
+"""Performs an action without the hook that calls it; raises UPnPError where the action is refused."""
 
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """A request with what the gateway has made of it.
+    """A request as the gateway has parsed it.
 
-    ``purpose`` is what was asked for; ``action`` and ``arguments`` are what a SOAP request says, whether that is
-    right or not, and ``call`` is the action if it is. ``refusal`` is the HTTP status with which the request is
+    ``purpose`` is the kind of resource that was requested; ``action`` and ``arguments`` are those of a SOAP request,
+    valid or not, and ``call`` is the action of a valid one. ``refusal`` is the HTTP status with which the request is
     refused (0 if it is not), ``error`` the UPnP error.
     """
 
@@ -70,7 +70,7 @@ class Exchange:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hooks:
-    """What a quirk does, stage by stage; None at a stage leaves it as it is."""
+    """The hooks of a quirk, one for each stage; None leaves a stage unchanged."""
 
     hears: Callable[[Search], bool] | None = None
     replies: Callable[[Search, Sequence[Message], Site], Iterable[Message]] | None = None
@@ -92,10 +92,10 @@ class Hooks:
 class Quirk(Generic[P]):
     """A way in which a gateway differs from the standard.
 
-    ``name`` and ``family`` identify it, ``summary`` says what it does, ``reason`` why it is worth a test, and
-    ``source`` who has seen it. ``hopeless`` are those with which nobody can, or should, map a port: the test is that
-    the failure is reported well. A quirk with parameters is used as it is, or called for another one with these
-    parameters: ``refuses_leases`` and ``refuses_leases(402)``.
+    ``name`` and ``family`` identify it, ``summary`` describes it, ``reason`` is why it is worth a test, and ``source``
+    where it was observed. With a ``hopeless`` quirk no port can, or should, be mapped: a test checks that the failure
+    is reported well. A quirk is used with its default parameters, or called to get it with others:
+    ``refuses_leases`` and ``refuses_leases(402)``.
     """
 
     def __init__(
@@ -123,9 +123,9 @@ class Quirk(Generic[P]):
         return Quirk(self._make, self.family, self.reason, self.source, self.hopeless, bound)
 
     def hooks(self) -> Hooks:
-        """Return the hooks for one gateway, which keep their state to themselves."""
+        """Return the hooks for one gateway, with their own state."""
         if self._arguments is None:
-            return self._make()  # type: ignore[call-arg] # every parameter has a default; a test sees to that
+            return self._make()  # type: ignore[call-arg] # every parameter has a default, which a test checks
         return self._make(*self._arguments.args, **self._arguments.kwargs)
 
     def __repr__(self) -> str:
@@ -137,7 +137,7 @@ class Quirk(Generic[P]):
 def quirk(
     family: Family, *, reason: str, source: str, hopeless: bool = False
 ) -> Callable[[Callable[P, Hooks]], Quirk[P]]:
-    """Make a quirk of a function that returns hooks; its parameters must have defaults."""
+    """Turn a function that returns hooks into a quirk; its parameters must have defaults."""
 
     def decorate(make: Callable[P, Hooks]) -> Quirk[P]:
         return Quirk(make, family, reason, source, hopeless)
@@ -153,12 +153,12 @@ class Pipeline:
         self.pages = {path: page for hooks in self._hooks for path, page in hooks.pages.items()}
 
     def hears(self, search: Search) -> bool:
-        """Tell whether a search reaches the gateway. Each quirk is asked, so that each may count."""
+        """Return whether a search reaches the gateway. All hooks are called, because some count the searches."""
         verdicts = [hooks.hears(search) for hooks in self._hooks if hooks.hears]
         return all(verdicts)
 
     def replies(self, search: Search, messages: Sequence[Message], site: Site) -> list[Datagram]:
-        """Return what is sent in answer to a search."""
+        """Return the replies to a search."""
         for hooks in self._hooks:
             if hooks.replies:
                 messages = list(hooks.replies(search, messages, site))
@@ -169,14 +169,14 @@ class Pipeline:
         return list(datagrams)
 
     def notices(self, messages: Sequence[Message]) -> list[Message]:
-        """Return the notifications that are really sent."""
+        """Return the notifications to send."""
         for hooks in self._hooks:
             if hooks.notices:
                 messages = list(hooks.notices(messages))
         return list(messages)
 
     def device(self, device: Device, site: Site) -> Device:
-        """Return the device tree as this gateway has it."""
+        """Return the device tree of the gateway."""
         for hooks in self._hooks:
             if hooks.device:
                 device = hooks.device(device, site)
@@ -201,17 +201,17 @@ class Pipeline:
         return text.encode()
 
     def admit(self, others: int) -> Admission:
-        """Return what becomes of a new connection while there are so many others: the first objection counts."""
+        """Return how a new connection is treated beside ``others``: the first hook that does not serve it decides."""
         verdicts = [hooks.admit(others) for hooks in self._hooks if hooks.admit]
         return next((verdict for verdict in verdicts if verdict is not Admission.SERVE), Admission.SERVE)
 
     def intercept(self, exchange: Exchange) -> Response | Transmission | None:
-        """Return the first answer that a quirk has ready."""
+        """Return the first response of a hook, None if no hook intercepts the request."""
         answers = (hooks.intercept(exchange) for hooks in self._hooks if hooks.intercept)
         return next((answer for answer in answers if answer is not None), None)
 
     def action(self, call: ActionCall, proceed: Proceed) -> Outputs:
-        """Do an action, through all quirks."""
+        """Perform an action through the hooks of all quirks."""
         for hooks in reversed(self._hooks):
             if hooks.action:
                 proceed = _around(hooks.action, proceed)
@@ -225,7 +225,7 @@ class Pipeline:
         return text.encode()
 
     def transmission(self, exchange: Exchange, response: Response) -> Transmission:
-        """Return what is sent in answer to an HTTP request."""
+        """Return the bytes, pauses and end of the reply to an HTTP request."""
         for hooks in self._hooks:
             if hooks.response:
                 response = hooks.response(exchange, response)

@@ -1,8 +1,8 @@
-"""An HTTP server of which every byte can be chosen: when, how framed, how ended.
+"""An HTTP server with full control over the bytes of a reply, their timing and the end of the connection.
 
-The rule: this module knows TCP and HTTP/1.x, and nothing of UPnP. It reads requests strictly, hands each to one
-synchronous function, and sends what that returns: a :class:`Transmission`, a series of bytes and pauses with an
-end. Every connection and task belongs to the server, and is gone after :meth:`HttpServer.stop`.
+TCP and HTTP/1.x only, no UPnP. Requests are parsed strictly and passed to one synchronous function; the server sends
+the :class:`Transmission` that it returns, a series of bytes and pauses with an end. The server owns every connection
+and task; none remains after :meth:`HttpServer.wait_closed`.
 """
 
 from __future__ import annotations
@@ -22,36 +22,38 @@ __all__ = ["Admission", "End", "HttpRequest", "HttpServer", "Response", "Tally",
 
 _MAX_HEAD: Final = 64 * 1024
 _MAX_BODY: Final = 1024 * 1024
+"""Bytes of a request."""
 _BACKLOG: Final = 1024
+"""Connections that are not accepted yet."""
 _LINGER: Final = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
-"""Linger for no time at all: closing such a socket sends a reset."""
+"""SO_LINGER with a timeout of 0: closing the socket sends a reset."""
 
 
 class End(Enum):
     """How a transmission ends."""
 
     KEEP = "keep"  #: the connection stays open for another request
-    CLOSE = "close"  #: it is closed, as usual
-    RESET = "reset"  #: it is cut off; what the client has not read yet is lost to it
-    HANG = "hang"  #: it stays open, and nothing is read or sent on it any more
+    CLOSE = "close"  #: it is closed
+    RESET = "reset"  #: it is reset; what the client has not read yet is lost
+    HANG = "hang"  #: it stays open; nothing more is read or sent
 
 
 class Admission(Enum):
-    """What becomes of a new connection."""
+    """How a new connection is treated."""
 
     SERVE = "serve"  #: its requests are answered
-    RESET = "reset"  #: it is cut off at once
+    RESET = "reset"  #: it is reset at once
     CLOSE = "close"  #: it is closed at once
-    WAIT = "wait"  #: its requests are answered when all earlier connections are gone
+    WAIT = "wait"  #: its requests are answered when all earlier connections are closed
 
 
 @dataclass(frozen=True, slots=True)
 class HttpRequest:
-    """A request as it came.
+    """A request as it was received.
 
-    ``refusal`` is the HTTP status with which a strict server answers it, 0 if it is all right, and ``problem``
-    the reason; ``segments`` is in how many pieces TCP delivered it, ``connection`` the serial number of the
-    connection, from 1, and ``half_closed`` tells whether the client has closed its side of it by now.
+    ``refusal`` is the HTTP status with which a strict server refuses it, 0 for a valid one, and ``problem`` the reason;
+    ``segments`` is the number of pieces in which TCP delivered it, ``connection`` the serial number of the connection,
+    from 1, and ``half_closed`` returns whether the client has closed its side of it by now.
     """
 
     method: str
@@ -81,9 +83,9 @@ class HttpRequest:
 
 @dataclass(frozen=True, slots=True)
 class Transmission:
-    """What is sent on a connection: bytes, and pauses in seconds, one after another; then the end.
+    """What is sent on a connection: ``steps`` are bytes, and pauses in seconds; then the end.
 
-    ``steps`` may be endless.
+    ``steps`` may be infinite.
     """
 
     steps: Iterable[bytes | float]
@@ -92,10 +94,10 @@ class Transmission:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """A response before it is put into bytes.
+    """A response before it is serialized.
 
-    ``delay`` (seconds) passes before its first byte; ``length`` makes the Content-Length out of the body, None
-    leaves that header away; ``eol`` ends the lines of the head.
+    ``delay`` is in seconds, before the first byte; ``length`` computes the Content-Length from the body, None omits
+    that header; ``eol`` ends the lines of the head.
     """
 
     status: int = 200
@@ -113,11 +115,11 @@ class Response:
         return replace(self, headers=tuple(pair for pair in self.headers if pair[0].lower() != name.lower()))
 
     def having(self, name: str, value: str) -> Self:
-        """Return the response with a header, in the place of any of that name."""
+        """Return the response with a header, which replaces those of that name."""
         return replace(self, headers=(*self.without(name).headers, (name, value)))
 
     def delayed(self, seconds: float) -> Self:
-        """Return the response with so much more delay."""
+        """Return the response with additional delay."""
         return replace(self, delay=self.delay + seconds)
 
     def transmission(self) -> Transmission:
@@ -139,23 +141,23 @@ class Response:
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """What has become of connections: how many came about, were cut off, and were open at once at most."""
+    """Counts of connections: accepted, reset, and the greatest number open at the same time."""
 
     accepted: int = 0
     reset: int = 0
     peak: int = 0
 
     def plus(self, later: Tally) -> Tally:
-        """Return the tally of both."""
+        """Return the sum of both."""
         return Tally(self.accepted + later.accepted, self.reset + later.reset, max(self.peak, later.peak))
 
 
 class HttpServer:
     """A server on one address.
 
-    ``receive`` is given each request when all of it has come, and returns a function that is called when its turn
-    to be answered has come, for what to send; ``admit`` is told how many connections are open besides the new one.
-    While ``running`` is not set, connections come about and nothing is answered on them.
+    ``receive`` is called with each complete request, and returns a function that is called for the reply when it is to
+    be sent; ``admit`` is called with the number of other open connections. While ``running`` is not set, connections
+    are accepted and no replies are sent.
     """
 
     def __init__(
@@ -173,17 +175,17 @@ class HttpServer:
         self._loop = asyncio.get_running_loop()
 
     def start(self, listener: socket.socket) -> None:
-        """Listen on a socket that is bound; it belongs to the server from now on."""
+        """Listen on a bound socket, which the server owns from now on."""
         self._listener = listener
         listener.listen(_BACKLOG)
-        # Not loop.create_server(): when that is closed, a connection that is just coming about may be lost in it.
+        # Not loop.create_server(): closing it may leak a connection that is being accepted.
         try:
             self._loop.add_reader(listener, self._accept, listener)
         except NotImplementedError:  # the usual event loop of Windows
             self._own(self._loop.create_task(self._accept_one_by_one(listener)))
 
     def close(self) -> None:
-        """Stop listening, and cut off every connection."""
+        """Stop listening, and abort every connection."""
         self.closing = True
         if self._listener is not None:
             with suppress(NotImplementedError):
@@ -193,7 +195,7 @@ class HttpServer:
             connection.abort()
 
     async def wait_closed(self) -> None:
-        """Wait until nothing is left after :meth:`close`."""
+        """Wait until all connections and tasks have ended after :meth:`close`."""
         while self.unfinished:
             await asyncio.wait(self.unfinished)
 
@@ -201,7 +203,7 @@ class HttpServer:
         for _ in range(_BACKLOG):
             try:
                 accepted, _peer = listener.accept()
-            except OSError:  # there are no more, or the one that was is gone
+            except OSError:  # no more connections, or the client has closed it
                 return
             self._adopt(accepted)
 
@@ -227,7 +229,7 @@ class HttpServer:
 
 
 class Connection(asyncio.Protocol):
-    """One connection of the server: collects a request, sends the response, and so on."""
+    """One connection of the server: receives requests and sends the replies, one after another."""
 
     def __init__(self, server: HttpServer) -> None:
         self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -240,7 +242,7 @@ class Connection(asyncio.Protocol):
         self._writable = asyncio.Event()
         self._writable.set()
         self._turn = asyncio.Event()
-        self._deaf = False
+        self._ignores_input = False
         self._half_closed = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -258,13 +260,13 @@ class Connection(asyncio.Protocol):
         elif admission is Admission.RESET:
             self.reset()
         elif admission is Admission.CLOSE:
-            self._deaf = True
+            self._ignores_input = True
             self._transport.close()
         elif admission is Admission.SERVE or len(server.connections) == 1:
             self._turn.set()
 
     def data_received(self, data: bytes) -> None:
-        if self._deaf:
+        if self._ignores_input:
             return
         self._buffer += data
         self._segments += 1
@@ -275,7 +277,7 @@ class Connection(asyncio.Protocol):
         self._half_closed = True
         if self._buffer and self._task is None:
             self._next()
-        # A client that has said all may still wait for the answer.
+        # A client that has closed its side may still wait for the reply.
         return self._task is not None
 
     def pause_writing(self) -> None:
@@ -295,9 +297,9 @@ class Connection(asyncio.Protocol):
             self._ended.set_result(None)
 
     def reset(self) -> None:
-        """Cut the connection off, so that the client sees a reset."""
+        """Reset the connection."""
         self._server.tally = self._server.tally.plus(Tally(reset=1))
-        self._deaf = True
+        self._ignores_input = True
         raw = self._transport.get_extra_info("socket")
         if raw is not None:
             with suppress(OSError):
@@ -305,8 +307,8 @@ class Connection(asyncio.Protocol):
         self._transport.abort()
 
     def abort(self) -> None:
-        """End the connection and its task at once."""
-        self._deaf = True
+        """Abort the connection and its task."""
+        self._ignores_input = True
         if self._task is not None:
             self._task.cancel()
         self._transport.abort()
@@ -334,7 +336,7 @@ class Connection(asyncio.Protocol):
         transmission = respond()
         for number, step in enumerate(transmission.steps):
             if number:
-                await asyncio.sleep(0)  # a long series must not keep everything else from running
+                await asyncio.sleep(0)  # a long series must not block the loop
                 await self._server.running.wait()
             if isinstance(step, bytes):
                 self._transport.write(step)
@@ -346,12 +348,12 @@ class Connection(asyncio.Protocol):
         elif transmission.end is End.CLOSE:
             self._close(request)
         elif transmission.end is End.HANG:
-            self._deaf = True
+            self._ignores_input = True
 
     def _close(self, request: HttpRequest) -> None:
-        self._deaf = True
+        self._ignores_input = True
         if request.refusal and not self._half_closed:
-            # More of it may be on its way, and closing now would turn into a reset that overtakes the answer.
+            # Closing a socket with unread data sends a reset, which may overtake the reply.
             self._transport.write_eof()
         else:
             self._transport.close()
@@ -360,12 +362,12 @@ class Connection(asyncio.Protocol):
         self._task = None
         failed = not task.cancelled() and task.exception()
         if failed:
-            context = {"message": "a request made the emulated gateway stumble", "exception": failed, "task": task}
+            context = {"message": "the emulated gateway failed to answer a request", "exception": failed, "task": task}
             asyncio.get_running_loop().call_exception_handler(context)
             self._transport.abort()
         if self._serial not in self._server.connections:
             self._ended.set_result(None)
-        elif self._buffer and not self._deaf:
+        elif self._buffer and not self._ignores_input:
             self._next()
         elif self._half_closed:
             self._transport.close()
@@ -374,7 +376,7 @@ class Connection(asyncio.Protocol):
 def parse_request(received: bytes, *, ended: bool = False) -> HttpRequest | None:
     """Return the first request in what was received so far, None while it is not complete.
 
-    ``ended``: nothing more will come, so that an incomplete request is a bad one.
+    ``ended``: the client has closed its side, so an incomplete request is invalid.
     """
     head, blank, rest = received.partition(b"\r\n\r\n")
     if not blank:
@@ -405,7 +407,7 @@ def parse_request(received: bytes, *, ended: bool = False) -> HttpRequest | None
 
 
 def _check_head(request: HttpRequest) -> tuple[str, int, int]:
-    """Return what is wrong with a request, the status that answers it, and how long its body is."""
+    """Return the problem of a request (or ""), the HTTP status that refuses it (or 0), and the length of its body."""
     if request.version == "HTTP/1.1" and not request.header("Host"):
         return "there is no Host header", 400, 0
     if len({name.lower() for name, _ in request.headers}) < len(request.headers):

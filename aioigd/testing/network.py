@@ -1,7 +1,7 @@
 """Sockets on loopback, and addresses to bind them to.
 
-The rule: every socket of the emulator is made here, is bound to a loopback address, and sends its multicast to
-the loopback interface with a TTL of 0. Nothing the emulator says can leave the machine.
+Every socket of the emulator is opened here, is bound to a loopback address, and sends multicast to the loopback
+interface with a TTL of 0. So no packet of the emulator can leave the machine.
 """
 
 from __future__ import annotations
@@ -21,19 +21,20 @@ from ..upnp.wire.ssdp import MULTICAST_V4, PORT
 __all__ = ["GROUP_V6", "group_of", "http_socket", "loopback_address", "search_socket", "server_socket", "spare_socket"]
 
 GROUP_V6: Final = "ff02::c"
-"""Link-local scope (UDA 1.1 annex A.3); wider scopes make no sense on one interface."""
+"""The multicast group, of link-local scope (UDA 1.1 annex A.3): wider scopes make no sense on one interface."""
 
-_IP_MULTICAST_ALL: Final = 49  # linux/in.h; the socket module of Python 3.11 has no name for it
+_IP_MULTICAST_ALL: Final = 49  # linux/in.h; not in the socket module of Python 3.11
 _ADDRESSES: Final = 254 * 254 * 254
+"""Addresses in 127.0.0.0/8 without those that have a part 0 or 255."""
 _counter = itertools.count()
 
 
 @contextmanager
 def loopback_address() -> Iterator[str]:
-    """Give a loopback address that no other emulator uses, in this process or another, for as long as it is held.
+    """Reserve a loopback address that no other emulator uses, in this process or another; a context manager.
 
-    On Linux, where all of 127.0.0.0/8 is loopback, each call gives another address, and a TCP socket bound (not
-    listening) to its port 1900 keeps others away from it. Elsewhere there is only 127.0.0.1.
+    On Linux, where all of 127.0.0.0/8 is loopback, each call yields another address, reserved by a TCP socket that is
+    bound (not listening) to its port 1900. Elsewhere there is only 127.0.0.1.
     """
     if sys.platform != "linux":
         yield "127.0.0.1"
@@ -66,7 +67,7 @@ def group_of(address: str) -> tuple[str, int] | tuple[str, int, int, int]:
 
 
 def search_socket(address: str) -> socket.socket:
-    """Return a UDP socket that hears what is multicast to the SSDP group on loopback, and nothing else."""
+    """Return a UDP socket that receives what is multicast to the SSDP group on loopback, and nothing else."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with _closed_on_error(socket.socket(family, socket.SOCK_DGRAM)) as opened:
         _share(opened)
@@ -78,7 +79,7 @@ def search_socket(address: str) -> socket.socket:
             opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP, member)
         else:
             if sys.platform == "linux":
-                # Otherwise it would hear the group on every interface that any program has joined it on.
+                # Otherwise it receives the group from every interface on which any program has joined it.
                 opened.setsockopt(socket.IPPROTO_IP, _IP_MULTICAST_ALL, 0)
             opened.bind(("", PORT) if sys.platform == "win32" else group_of(address))
             member = socket.inet_aton(MULTICAST_V4) + socket.inet_aton(address)
@@ -95,18 +96,18 @@ def server_socket(address: str) -> socket.socket:
 
 
 def spare_socket(address: str, port: int = 0) -> socket.socket:
-    """Return a UDP socket of the address; ``port`` 0 is one that the system chooses."""
+    """Return a UDP socket of the address; for ``port`` 0 the system chooses one."""
     with _closed_on_error(_udp(address)) as opened:
         opened.bind((address, port))
         return opened
 
 
 def http_socket(address: str, port: int = 0) -> socket.socket:
-    """Return a TCP socket bound to the address; ``port`` 0 is one that the system chooses."""
+    """Return a TCP socket bound to the address; for ``port`` 0 the system chooses one."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with _closed_on_error(socket.socket(family, socket.SOCK_STREAM)) as opened:
         if sys.platform != "win32":
-            # So that a restart can have the same port again, past connections in TIME_WAIT.
+            # So that a restart can bind to the same port despite connections in TIME_WAIT.
             opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         opened.setblocking(False)
         opened.bind((address, port))
@@ -128,7 +129,7 @@ def _udp(address: str) -> socket.socket:
 
 
 def _share(opened: socket.socket) -> None:
-    # Several gateways, and other people's SSDP servers, live on port 1900 side by side.
+    # Several gateways, and SSDP servers of other programs, share port 1900.
     opened.setblocking(False)
     opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     if hasattr(socket, "SO_REUSEPORT"):

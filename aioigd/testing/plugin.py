@@ -1,14 +1,14 @@
 """The pytest plugin: emulated gateways as fixtures.
 
-It is there as soon as the package is installed. An asynchronous test asks for ``igd_gateway``, and gets a running
-:class:`~aioigd.testing.EmulatedGateway` on a loopback address of its own::
+It is active as soon as the package is installed. An asynchronous test that uses ``igd_gateway`` gets a running
+:class:`~aioigd.testing.EmulatedGateway` on a separate loopback address::
 
     @pytest.mark.igd_quirks("refuses_leases")
     async def test_my_server_is_reachable_behind_a_router_that_refuses_leases(igd_gateway):
         async with MyServer(source_address=igd_gateway.address):
             assert [mapping.external_port for mapping in igd_gateway.mappings] == [8080]
 
-Tests run in parallel with pytest-xdist as they are. The fixtures are asynchronous ones, of pytest-asyncio (in both
+Tests can run in parallel with pytest-xdist. The fixtures are asynchronous ones, of pytest-asyncio (in both
 of its modes) where that is installed, otherwise of anyio, on its asyncio backend; a test of any other kind uses
 ``async with EmulatedGateway(address=None)`` itself.
 """
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     _fixture = pytest.fixture
 else:
     try:
-        # In its strict mode, pytest-asyncio cares for its own fixtures only.
+        # In strict mode, pytest-asyncio handles its own fixtures only.
         from pytest_asyncio import fixture as _fixture
     except ImportError:
         _fixture = pytest.fixture
@@ -36,14 +36,14 @@ __all__ = ["GatewayFactory", "igd_gateway", "igd_gateway_factory"]
 
 
 class GatewayFactory(Protocol):
-    """What ``igd_gateway_factory`` is: starts a gateway that ends with the test."""
+    """The type of the fixture ``igd_gateway_factory``: starts a gateway that is stopped after the test."""
 
     def __call__(self, *quirks: Quirk[...] | str, **options: Any) -> Awaitable[EmulatedGateway]:
         """Return a running gateway; the arguments are those of EmulatedGateway, but each has its own address."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make the marker known."""
+    """Register the marker."""
     config.addinivalue_line(
         "markers",
         "igd_quirks(*quirks, **options): what the gateway of the fixture igd_gateway is like. Quirks, or their names "
@@ -53,7 +53,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @_fixture
 async def igd_gateway_factory() -> AsyncIterator[GatewayFactory]:
-    """Give a function that starts emulated gateways, each on a loopback address of its own."""
+    """Return a function that starts emulated gateways, each on a separate loopback address."""
     from . import EmulatedGateway
 
     async with AsyncExitStack() as gateways:
@@ -66,9 +66,9 @@ async def igd_gateway_factory() -> AsyncIterator[GatewayFactory]:
 
 @_fixture
 async def igd_gateway(request: pytest.FixtureRequest, igd_gateway_factory: GatewayFactory) -> EmulatedGateway:
-    """Give a running emulated gateway, with the quirks of the test's ``igd_quirks`` markers, if it has any.
+    """Return a running emulated gateway, with the quirks of the test's ``igd_quirks`` markers, if it has any.
 
-    Markers add up, from the module to the class to the test.
+    The markers of module, class and test are combined in this order.
     """
     markers = list(request.node.iter_markers("igd_quirks"))[::-1]
     quirks = [quirk for marker in markers for quirk in marker.args]

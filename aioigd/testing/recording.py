@@ -1,4 +1,4 @@
-"""Writes down all that is said between a program and its router, for a bug report or a test.
+"""Records the traffic between a program and its router to a file, for a bug report or a test.
 
 ::
 
@@ -7,8 +7,8 @@
             await mapper.add_port_mapping(8080, proto="TCP")
 
 The file has every datagram and every HTTP message with its time. Addresses, UUIDs, MAC addresses and serial numbers
-are replaced in it (see :mod:`aioigd.testing.scrubbing`); names that people have given to their router or to a mapping
-are not. Look at it before you pass it on.
+are replaced in it (see :mod:`aioigd.testing.scrubbing`); the names of the router and of mappings are not. Read it
+before you publish it.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from .scrubbing import Scrubber
 
 __all__ = ["record"]
 
-_MOST_EVENTS: Final = 10_000
-"""A flood need not be written down to its end."""
+_MAX_EVENTS: Final = 10_000
+"""Datagrams and HTTP exchanges in a file; later ones are not recorded."""
 
 
 @asynccontextmanager
 async def record(path: str | Path) -> AsyncIterator[None]:
-    """Record what this task, and those it starts, say to routers while the block runs; the file is written in the end.
+    """Record the traffic of this task, and of those that it starts, and write the file when the block ends.
 
-    What happens on an error in the block is written, too: then it is needed most.
+    The file is written also where the block raises.
     """
     recorder = _Recorder()
     token = tracer.set(recorder)
@@ -47,7 +47,7 @@ async def record(path: str | Path) -> AsyncIterator[None]:
 
 
 class _Recorder:
-    """Listens, and remembers."""
+    """A tracer that collects events."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -56,14 +56,14 @@ class _Recorder:
         self._scrubber = Scrubber()
 
     def datagram(self, direction: Literal["in", "out"], payload: bytes, peer: str) -> None:
-        """Note a datagram."""
-        if len(self._events) < _MOST_EVENTS:
+        """Record a datagram."""
+        if len(self._events) < _MAX_EVENTS:
             time = self._loop.time() - self._began
             self._events.append(DatagramEvent(_rounded(time), direction, self._text(peer), self._bytes(payload)))
 
     def exchange(self, exchange: HttpExchange) -> None:
-        """Note an HTTP request and its reply."""
-        if len(self._events) >= _MOST_EVENTS:
+        """Record an HTTP request and its reply."""
+        if len(self._events) >= _MAX_EVENTS:
             return
         self._events.append(
             HttpEvent(
@@ -81,7 +81,7 @@ class _Recorder:
         )
 
     def conversation(self) -> Conversation:
-        """Return all that was heard, in the order in which it began."""
+        """Return all events in the order in which they began."""
         about = {"aioigd": version("aioigd"), "python": platform.python_version(), "system": platform.system()}
         return Conversation(tuple(sorted(self._events, key=lambda event: event.time)), about)
 
@@ -92,7 +92,7 @@ class _Recorder:
         return {name: self._text(value) for name, value in headers.items()}
 
     def _bytes(self, content: bytes) -> str:
-        # As Latin-1 every byte is a character, so nothing private hides in what is no UTF-8.
+        # In Latin-1 every byte is a character, so that private data in invalid UTF-8 is replaced as well.
         return written(self._text(content.decode("latin-1")).encode("latin-1"))
 
 

@@ -1,7 +1,7 @@
-"""Answers as a recorded router did, on loopback.
+"""Replays the replies of a recorded router on loopback.
 
-Replies come from the file, framed as HTTP should be: what was wrong about their framing is not in a recording. Of
-several recorded replies to the same request the first is given first, the last again and again.
+They are sent with correct HTTP framing, as a recording does not include wrong framing. Several recorded replies to the
+same request are sent in their order, and the last one is repeated.
 """
 
 from __future__ import annotations
@@ -22,14 +22,15 @@ from .ssdp import Datagram, Search, SsdpServer
 __all__ = ["ReplayedGateway"]
 
 _FRAMING: Final = frozenset({"content-length", "transfer-encoding", "connection", "keep-alive", "content-encoding"})
+"""Headers that are not replayed, because the framing is new."""
 _TARGET = re.compile(rb"^(?:ST|NT)[ \t]*:[ \t]*([^\r\n]*)", re.IGNORECASE | re.MULTILINE)
 
 
 class ReplayedGateway:
-    """A router that answers as recorded; an asynchronous context manager.
+    """A router that replies as recorded; an asynchronous context manager.
 
-    ``address`` is the loopback address where it lives, None for one that nobody else has. ``location`` is where its
-    first description was read. ``unexpected`` are the requests for which there is no reply in the recording.
+    ``address`` is its loopback address, None for one that no other gateway uses. ``location`` is the URL of its first
+    description. ``unexpected`` are the requests for which there is no reply in the recording.
     """
 
     def __init__(self, path: str | Path, *, address: str | None = None) -> None:
@@ -68,14 +69,14 @@ class ReplayedGateway:
 
     @property
     def address(self) -> str:
-        """The loopback address where it lives."""
+        """Its loopback address."""
         if self._address is None:
             raise RuntimeError("a replayed gateway has no address before it is started")
         return self._address
 
     @property
     def location(self) -> str:
-        """Where its description is."""
+        """The URL of its description."""
         for event in self._conversation.exchanges:
             if event.method == "GET":
                 return self._moved(event.url)
@@ -126,7 +127,7 @@ class ReplayedGateway:
         return [event for event in self._conversation.datagrams if event.direction == direction]
 
     def _moved(self, text: str) -> str:
-        """Return a text with the places of the recording where they are now."""
+        """Return a text with the recorded addresses replaced by the current ones."""
         for origin, place in self._places.items():
             text = text.replace(origin, place)
             host, _, port = origin.rpartition(":")
@@ -138,14 +139,14 @@ class ReplayedGateway:
 
 
 class _Replies:
-    """The recorded replies of one server, each given once before the last of its kind is repeated."""
+    """The recorded replies of one server, each sent once before the last of its kind is repeated."""
 
     def __init__(self, events: Sequence[HttpEvent]) -> None:
         self._left = list(events)
         self._last: dict[tuple[str, str, str], HttpEvent] = {}
 
     def next(self, request: HttpRequest) -> HttpEvent | None:
-        """Return the reply to a request: to the very same one if there is one left, else to one of its kind."""
+        """Return the reply to the same request if there is one left, else to one of its kind."""
         kind = (request.method, request.target, request.header("SOAPAction") or "")
         alike = [event for event in self._left if _kind(event) == kind]
         ports = _numbers(request.body)
@@ -166,7 +167,7 @@ def _kind(event: HttpEvent) -> tuple[str, str, str]:
 
 
 def _numbers(body: bytes) -> list[bytes]:
-    """Return what tells two requests for one action apart, addresses aside."""
+    """Return the values by which two requests for one action differ, without addresses."""
     return re.findall(rb">([^<.]*)<", body)
 
 

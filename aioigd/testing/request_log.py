@@ -1,4 +1,4 @@
-"""What an emulated gateway received, as it came."""
+"""The requests that an emulated gateway has received."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ class Request:
     """One search or HTTP request.
 
     ==============  =================================================================================
-    ``kind``        the method: ``"M-SEARCH"``, ``"GET"``, ``"POST"``, or whatever a client made up
+    ``kind``        the method: ``"M-SEARCH"``, ``"GET"``, ``"POST"``, or any other that was sent
     ``target``      the search target of an M-SEARCH, path and query of an HTTP request
     ``action``      the UPnP action of a POST by its SOAPAction, empty for anything else
-    ``arguments``   what was sent with the action, by the names of the standard, in the order sent
-    ``sender``      address and port from which it came
-    ``raw``         its bytes, all of them
-    ``time``        seconds, by the gateway's clock, when the last of them had come
-    ``problem``     what is wrong with it by the standards, empty where nothing is
+    ``arguments``   the arguments of the action by name, in the order in which they were sent
+    ``sender``      address and port of the client
+    ``raw``         all of its bytes
+    ``time``        seconds, by the gateway's clock, when it was complete
+    ``problem``     how it violates the standards, empty where it does not
     ``connection``  the serial number of its TCP connection, from 1; 0 for a datagram
     ==============  =================================================================================
     """
@@ -38,3 +38,4 @@ class Request:
 
 
 NO_ARGUMENTS: Mapping[str, str] = MappingProxyType({})
+"""The arguments of a request that is no action."""

@@ -1,7 +1,6 @@
-"""Makes a conversation fit to be shown to others: addresses, UUIDs, MAC addresses and serial numbers are replaced.
+"""Removes private data from a recording: addresses, UUIDs, MAC addresses and serial numbers are replaced.
 
-Each by one that is reserved for documentation, and the same one wherever it occurs, so that what belonged together
-still does.
+Each is replaced by a value that is reserved for documentation, the same one wherever it occurs.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ __all__ = ["Scrubber"]
 
 _KEPT: Final = frozenset({"0.0.0.0", "127.0.0.1", "239.255.255.250", "255.255.255.255"})  # noqa: S104 - no binding
 _KEPT_V6: Final = frozenset({"::", "::1", "ff02::c", "ff05::c"})
+"""Addresses that are not private: they are kept."""
 _SERIAL = re.compile(r"(<(?:\w+:)?serialNumber>)\s*([^<\s][^<]{0,80}?)\s*(</)", re.IGNORECASE)
 _UUID = re.compile(r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", re.IGNORECASE)
 _MAC = re.compile(r"\b[0-9a-f]{2}(?:([:-])[0-9a-f]{2})(?:\1[0-9a-f]{2}){4}\b", re.IGNORECASE)
@@ -24,13 +24,13 @@ _V6 = re.compile(r"(?<![\w:.])(?=[0-9a-f:.]*:[0-9a-f:.]*:)[0-9a-f:.]{2,45}(?:%25
 
 
 class Scrubber:
-    """Replaces what must not be seen, always by the same."""
+    """Replaces private data, equal values by equal ones."""
 
     def __init__(self) -> None:
         self._known: dict[tuple[str, str], str] = {}
 
     def text(self, text: str) -> str:
-        """Return a text without anything private in it."""
+        """Return a text without private data."""
         text = _SERIAL.sub(lambda found: f"{found[1]}{self._instead('serial', found[2], 'serial-{}')}{found[3]}", text)
         text = _UUID.sub(self._by("uuid", "00000000-0000-0000-0000-{:012d}"), text)
         text = _MAC.sub(self._by("mac", "00:00:5e:00:53:{:02x}"), text)
@@ -55,7 +55,7 @@ class Scrubber:
             return text
         if text in _KEPT:
             return text
-        # Whether it is a public one says something; which one it is does not (RFC 5737, RFC 6598).
+        # Whether an address is public matters for a diagnosis, the address itself does not (RFC 5737, RFC 6598).
         if address.is_loopback or address.is_private:
             return self._instead("private", text, "192.0.2.{}")
         if not address.is_global:

@@ -1,7 +1,7 @@
-"""What the services of an Internet Gateway Device can be asked: their actions, arguments and state variables.
+"""The services of an Internet Gateway Device: their actions, arguments and state variables.
 
-This is the standard as data. The service documents (SCPD) are written from it, and every request is checked
-against it, so the two cannot differ.
+This is the standard as data. The service documents (SCPD) are generated from it, and every request is checked against
+it, so the two cannot differ.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from .errors import UPnPError
 __all__ = ["SERVICES", "Action", "Argument", "ServiceSpec", "Variable", "check_arguments"]
 
 _BOOLEANS: Final = frozenset({"0", "1", "true", "false", "yes", "no"})
+"""The values of the type boolean (UDA 1.1 section 2.5)."""
 _UNSIGNED: Final = {"ui2": 0xFFFF, "ui4": 0xFFFF_FFFF}
+"""The greatest value of each unsigned type."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,7 @@ def check_arguments(spec: ServiceSpec, action: Action, sent: Sequence[tuple[str,
 
 
 def _action(name: str, inputs: str = "", outputs: str = "") -> Action:
-    """Write an action down: arguments as ``Argument=StateVariable``, apart by blanks."""
+    """Return an action; arguments are written ``Argument=StateVariable``, separated by blanks."""
     return Action(name, _arguments(inputs), _arguments(outputs))
 
 

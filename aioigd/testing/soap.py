@@ -1,6 +1,6 @@
-"""SOAP as a device sees it (UDA 1.1 section 3): requests read strictly, replies written to the letter.
+"""SOAP on the side of the device (UDA 1.1 section 3): requests are parsed strictly, replies follow the standard.
 
-A router forgives much; this one notices everything, so that what it accepts is right.
+Real routers are lenient; the emulator is strict, so that every request it accepts is valid.
 """
 
 from __future__ import annotations
@@ -54,13 +54,13 @@ def parse_call(body: bytes) -> tuple[str, str, list[tuple[str, str]]]:
 
 
 def build_answer(service_type: str, action: str, outputs: Outputs) -> str:
-    """Return the envelope that says that an action was done (section 3.2)."""
+    """Return the envelope of a successful reply (section 3.2)."""
     inner = "".join(f"<{name}>{_written(value)}</{name}>" for name, value in outputs.items())
     return _envelope(f'<u:{action}Response xmlns:u="{escape(service_type)}">{inner}</u:{action}Response>')
 
 
 def build_fault(error: UPnPError) -> str:
-    """Return the envelope that says that an action was refused (section 3.2)."""
+    """Return the envelope of a fault (section 3.2)."""
     return _envelope(
         "<s:Fault><faultcode>s:Client</faultcode><faultstring>UPnPError</faultstring><detail>"
         f'<UPnPError xmlns="{_CONTROL}"><errorCode>{error.code}</errorCode>'
@@ -70,7 +70,7 @@ def build_fault(error: UPnPError) -> str:
 
 
 def _written(value: str) -> str:
-    # Documents within the document go into CDATA: miniupnpc reads no port listing that is escaped otherwise.
+    # XML in a value is written as CDATA: miniupnpc cannot read a port listing that is escaped.
     return f"<![CDATA[{value.replace(']]>', ']]]]><![CDATA[>')}]]>" if value.startswith("<") else escape(value)
 
 

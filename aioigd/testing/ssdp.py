@@ -1,6 +1,6 @@
-"""The SSDP side of a device (UDA 1.1 section 1): searches read, replies and notifications written and sent.
+"""SSDP on the side of a device (UDA 1.1 section 1): searches are parsed, replies and notifications sent.
 
-Messages are pure values; :class:`SsdpServer` at the end owns the sockets.
+Messages are values without I/O; :class:`SsdpServer` at the end owns the sockets.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .device_tree import Device, Site
 __all__ = ["SERVER", "Datagram", "Identity", "Message", "Search", "SsdpServer", "announcements", "search_replies"]
 
 _MAX_AGE: Final = 1800
-"""Seconds that an announcement is good for, the least that the standard recommends (section 1.2.2)."""
+"""Seconds for which an announcement is valid, the minimum that the standard recommends (section 1.2.2)."""
 SERVER: Final = "Linux/6.1 UPnP/1.1 aioigd-testing/1"
 """Operating system, UPnP version and product, as the SERVER header has them."""
 _MULTICAST_HOSTS: Final = {False: "239.255.255.250:1900", True: "[FF02::C]:1900"}
@@ -27,10 +27,10 @@ _MULTICAST_HOSTS: Final = {False: "239.255.255.250:1900", True: "[FF02::C]:1900"
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """An M-SEARCH as it came.
+    """An M-SEARCH as it was received.
 
-    ``mx`` is in seconds, None where there is none; ``problem`` is what the standard does not allow about it, and
-    such a search gets no answer (section 1.3.2).
+    ``mx`` is in seconds, None where there is none; ``problem`` is how it violates the standard, and such a search gets
+    no reply (section 1.3.2).
     """
 
     target: str
@@ -43,7 +43,7 @@ class Search:
 
 @dataclass(frozen=True, slots=True)
 class Datagram:
-    """A datagram that will be sent: after ``delay`` seconds, from port 1900 or from another one."""
+    """A datagram to be sent: after ``delay`` seconds, from port 1900 or from another one."""
 
     payload: bytes
     delay: float = 0.0
@@ -52,7 +52,7 @@ class Datagram:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """An SSDP message before it is put into bytes."""
+    """An SSDP message before it is serialized."""
 
     start: str
     headers: tuple[tuple[str, str], ...]
@@ -67,14 +67,14 @@ class Message:
         return replace(self, headers=tuple(pairs))
 
     def datagram(self) -> Datagram:
-        """Return the message in bytes."""
+        """Return the message as a datagram."""
         lines = [self.start, *(f"{name}: {value}" if value else f"{name}:" for name, value in self.headers)]
         return Datagram("\r\n".join([*lines, "", ""]).encode())
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What an announcement says of the device beyond its tree: see section 1.2.2 for the two numbers."""
+    """BOOTID and CONFIGID of the device (section 1.2.2)."""
 
     boot_id: int
     config_id: int
@@ -110,7 +110,7 @@ def parse_search(datagram: bytes, sender: tuple[str, int], *, unicast: bool) -> 
 
 
 def search_replies(search: Search, root: Device, site: Site, identity: Identity) -> Iterator[Message]:
-    """Return one reply for each thing of the device that was searched for (section 1.3.3)."""
+    """Yield one reply for each device or service that matches a search (section 1.3.3)."""
     for target, usn in _matches(search.target, root):
         yield Message(
             "HTTP/1.1 200 OK",
@@ -131,7 +131,7 @@ def search_replies(search: Search, root: Device, site: Site, identity: Identity)
 def announcements(kind: str, root: Device, site: Site, identity: Identity) -> Iterator[Message]:
     """Return the NOTIFY messages of a device; ``kind`` is ``ssdp:alive`` or ``ssdp:byebye`` (section 1.2)."""
     alive = kind == "ssdp:alive"
-    for target, usn in _things(root):
+    for target, usn in _targets(root):
         headers = {
             "HOST": _MULTICAST_HOSTS[":" in site.address],
             **({"CACHE-CONTROL": f"max-age={_MAX_AGE}", "LOCATION": site.location} if alive else {}),
@@ -145,8 +145,8 @@ def announcements(kind: str, root: Device, site: Site, identity: Identity) -> It
         yield Message("NOTIFY * HTTP/1.1", tuple(headers.items()))
 
 
-def _things(root: Device) -> Iterator[tuple[str, str]]:
-    """Return type and USN of all that a device is announced as: 3 + 2d + k of them (section 1.2.2)."""
+def _targets(root: Device) -> Iterator[tuple[str, str]]:
+    """Yield target and USN of each announcement of a device: 3 + 2d + k of them (section 1.2.2)."""
     yield "upnp:rootdevice", f"{root.udn}::upnp:rootdevice"
     for device in root:
         yield device.udn, device.udn
@@ -156,11 +156,11 @@ def _things(root: Device) -> Iterator[tuple[str, str]]:
 
 
 def _matches(wanted: str, root: Device) -> Iterator[tuple[str, str]]:
-    for target, usn in _things(root):
+    for target, usn in _targets(root):
         if wanted in ("ssdp:all", target):
             yield target, usn
         elif _is_lower_version(wanted, target):
-            # Who searches for version 1 is told of version 1, whatever the device is (section 1.3.3).
+            # The reply has the version that was searched for, also for a device of a later version (section 1.3.3).
             yield wanted, usn.removesuffix(target) + wanted
 
 
@@ -173,11 +173,10 @@ def _is_lower_version(wanted: str, target: str) -> bool:
 
 
 class SsdpServer:
-    """The sockets of one gateway.
+    """The SSDP sockets of one gateway.
 
-    ``hear`` is given each search of its network (every loopback address is a network of its own: only what was
-    multicast from that very address counts) and each that was sent to it alone, and returns a function that is
-    called for what to send back.
+    ``hear`` is called with each multicast search of its network (every loopback address is a separate network: the
+    sender must have the same address) and each unicast search, and returns a function that returns the replies.
     """
 
     def __init__(self, address: str, hear: Callable[[Search], Callable[[], Iterable[Datagram]]]) -> None:
@@ -188,7 +187,7 @@ class SsdpServer:
         self._held: list[tuple[Callable[[], Iterable[Datagram]], tuple[Any, ...]]] | None = None
 
     async def start(self) -> None:
-        """Listen. If that fails, :meth:`close` tidies up."""
+        """Listen. If that fails, :meth:`close` closes what was opened."""
         loop = asyncio.get_running_loop()
         for unicast, make in ((True, network.server_socket), (False, network.search_socket)):
             opened = make(self._address)
@@ -200,7 +199,7 @@ class SsdpServer:
             self._endpoints.append(endpoint)
 
     def close(self) -> None:
-        """Send nothing more, and close the sockets."""
+        """Cancel pending datagrams, and close the sockets."""
         for timer in self._timers:
             timer.cancel()
         self._timers.clear()
@@ -209,22 +208,22 @@ class SsdpServer:
             endpoint.transport.abort()
 
     async def wait_closed(self) -> None:
-        """Wait until nothing is left after :meth:`close`."""
+        """Wait until the sockets are closed after :meth:`close`."""
         for endpoint in self._endpoints:
             await endpoint.closed
 
     def pause(self) -> None:
-        """Leave what arrives from now on unanswered, as a stopped process does."""
+        """Queue searches instead of replying, like a stopped process."""
         self._held = []
 
     def resume(self) -> None:
-        """Answer what has arrived meanwhile, and go on."""
+        """Reply to the queued searches, and continue."""
         held, self._held = self._held or [], None
         for reply, sender in held:
             self._answer(reply, sender)
 
     def receive(self, search: Search) -> None:
-        """Answer a search, now or later."""
+        """Reply to a search, or queue it."""
         reply = self._hear(search)
         if self._held is not None:
             self._held.append((reply, search.sender))
@@ -232,14 +231,14 @@ class SsdpServer:
             self._answer(reply, search.sender)
 
     def belongs_here(self, sender: tuple[Any, ...]) -> bool:
-        """Tell whether a multicast datagram was sent on this gateway's network."""
-        # On ::1 the loopback interface is all there is; its link-local address is as good a sender.
+        """Return whether a multicast datagram was sent on the network of this gateway."""
+        # On ::1 the loopback interface is the network, and the sender may be its link-local address.
         return ":" in self._address or sender[0] == self._address
 
     def multicast(self, messages: Iterable[Message]) -> None:
-        """Send notifications to everybody on this machine.
+        """Send notifications to the multicast group on this machine.
 
-        On ``::1`` they reach nobody on most Linux machines, which have no multicast route for IPv6 on loopback.
+        On ``::1`` they are lost on most Linux machines, which have no multicast route for IPv6 on loopback.
         """
         for message in messages:
             self._send(message.datagram(), network.group_of(self._address))
@@ -261,7 +260,7 @@ class SsdpServer:
         self._timers.add(timer)
 
     def _send(self, datagram: Datagram, destination: tuple[Any, ...]) -> None:
-        with suppress(OSError):  # who asked may be gone
+        with suppress(OSError):  # the client may have closed its socket
             # asyncio's transports do not send empty datagrams.
             if datagram.other_port or not datagram.payload:
                 with network.spare_socket(self._address) as sender:
@@ -271,7 +270,7 @@ class SsdpServer:
 
 
 class _Endpoint(asyncio.DatagramProtocol):
-    """One of the two sockets: that of the group, or that of the gateway's own address."""
+    """One of the two sockets: for the multicast group, or for unicast."""
 
     def __init__(self, server: SsdpServer, unicast: bool) -> None:
         self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -279,7 +278,7 @@ class _Endpoint(asyncio.DatagramProtocol):
         self._unicast = unicast
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # No isinstance: asyncio's own datagram transport is none by its bases.
+        # No isinstance: asyncio's datagram transport does not derive from DatagramTransport.
         self.transport = cast(asyncio.DatagramTransport, transport)
 
     def datagram_received(self, data: bytes, addr: tuple[Any, ...]) -> None:

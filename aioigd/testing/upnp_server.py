@@ -1,7 +1,6 @@
-"""What a gateway shows to the network from one start to the next: its documents, its routes, its answers.
+"""The UPnP server of a gateway from one start to the next: its documents, routes and replies.
 
-Pure: a search or an HTTP request comes in, datagrams or a transmission go out, by way of the quirks' hooks. It
-keeps no sockets and waits for nothing.
+No I/O: it turns a search or an HTTP request into datagrams or a transmission, through the hooks of the quirks.
 """
 
 from __future__ import annotations
@@ -28,10 +27,10 @@ _XML: Final = 'text/xml; charset="utf-8"'
 
 
 class Frontend:
-    """The face of a gateway at one address and port.
+    """The UPnP server of a gateway at one address and port.
 
-    ``connections`` are its WAN connections by the name that a service has for them, ``others`` what does the actions
-    of services of other names, ``record`` is given every request, ``now`` tells seconds.
+    ``connections`` are its WAN connections by their names in the device tree, ``others`` the functions for the actions
+    of other services by the name of the service, ``record`` is called with every request, ``now`` returns seconds.
     """
 
     def __init__(
@@ -69,7 +68,7 @@ class Frontend:
         return self._pipeline.notices(list(announcements(kind, self.device, self._site, self._identity)))
 
     def hear(self, search: Search) -> Callable[[], list[Datagram]]:
-        """Take note of a search; the function that is returned says what to send back."""
+        """Record a search, and return a function that returns the replies."""
         self._record(
             Request(
                 kind="M-SEARCH",
@@ -91,7 +90,7 @@ class Frontend:
         return self._pipeline.replies(search, messages, self._site)
 
     def receive(self, request: HttpRequest) -> Callable[[], Transmission]:
-        """Take note of an HTTP request; the function that is returned deals with it, and says what to send back."""
+        """Record an HTTP request, and return a function that processes it and returns the reply."""
         exchange, problem = self._understand(request)
         self._record(
             Request(
@@ -117,7 +116,7 @@ class Frontend:
         return self._pipeline.transmission(exchange, response)
 
     def _understand(self, request: HttpRequest) -> tuple[Exchange, str]:
-        """Return what a request asks for, and what is wrong with it."""
+        """Return the parsed request, and how it violates the standards."""
         if request.refusal:
             return Exchange(request, "other", refusal=request.refusal), request.problem
         if request.method == "POST" and request.target in self._controls:
@@ -198,7 +197,7 @@ class Frontend:
 
 
 def _simple_action(call: ActionCall, device: Device) -> Outputs:
-    """Do an action of Layer3Forwarding."""
+    """Perform an action of Layer3Forwarding."""
     if call.action == "GetDefaultConnectionService":
         for part in device:
             for service in part.services:

@@ -1,7 +1,7 @@
-"""The gateway itself: its WAN connection, its table of port mappings, and what its actions do to them.
+"""The WAN connection of a gateway, its table of port mappings, and the actions on them.
 
-Pure: no I/O and no event loop. Time comes in through a clock, the outcome of an action is a dictionary of
-output arguments or an :class:`~aioigd.testing.UPnPError`.
+No I/O and no event loop. Time comes from a clock; the outcome of an action is a dictionary of output arguments or an
+:class:`~aioigd.testing.UPnPError`.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ Outputs = Mapping[str, str]
 """Output arguments of an action by name, in the order of the standard."""
 
 LONGEST_LEASE_V2: Final = 604_800
-"""Seconds, one week: what WANIPConnection:2 makes of a lease of 0 (PortMappingLeaseDuration)."""
+"""Seconds, one week: the lease that WANIPConnection:2 grants for 0 (section 2.3.16)."""
 
 
 @dataclass(frozen=True, slots=True)
 class ActionCall:
-    """An action as it is asked of a service: its arguments were checked, ``sender`` is the asker's address."""
+    """A valid call of an action; ``sender`` is the address of the client."""
 
     service_type: str
     action: str
@@ -38,7 +38,7 @@ class ActionCall:
 
     @property
     def key(self) -> MappingKey:
-        """The mapping that the call is about; raises KeyError where it is about none."""
+        """The key of the mapping in the arguments; raises KeyError where they have none."""
         arguments = self.arguments
         return MappingKey(
             int(arguments["NewExternalPort"]),
@@ -61,9 +61,9 @@ class Entry:
 
 
 class MappingTable:
-    """Mappings in the order in which they were made; those whose lease has run out are gone.
+    """Mappings in the order in which they were added, without those whose lease has expired.
 
-    ``clock`` tells seconds, ``size`` is how many mappings there is room for, None for no limit.
+    ``clock`` returns seconds, ``size`` is the greatest number of mappings, None for no limit.
     """
 
     def __init__(self, clock: Callable[[], float], size: int | None = None) -> None:
@@ -73,7 +73,7 @@ class MappingTable:
         self._expiries: list[tuple[float, int, Entry]] = []
         self._serial = count()
         self.on_change: Callable[[], None] | None = None
-        """Called when mappings have come or gone, but for leases that have run out: nobody tells of those."""
+        """Called when mappings were added or removed, but not when leases expire."""
 
     def __len__(self) -> int:
         return len(self.entries())
@@ -89,11 +89,11 @@ class MappingTable:
 
     @property
     def is_full(self) -> bool:
-        """Whether there is no room for one more mapping."""
+        """Whether no mapping can be added."""
         return self.size is not None and len(self) >= self.size
 
     def put(self, mapping: PortMapping) -> None:
-        """Make or replace a mapping; its lease begins now."""
+        """Add or replace a mapping; its lease begins now."""
         expires = self.clock() + mapping.duration if mapping.duration else None
         entry = Entry(mapping, expires)
         self._entries[mapping.key] = entry
@@ -106,11 +106,11 @@ class MappingTable:
         return self.entries().get(key)
 
     def at(self, index: int) -> Entry | None:
-        """Return the live entry at a place in the table, from 0."""
+        """Return the live entry at an index of the table, from 0."""
         return next(islice(self.entries().values(), index, None), None)
 
     def remove(self, key: MappingKey) -> bool:
-        """Drop a mapping; tells whether there was one."""
+        """Drop a mapping; returns whether there was one."""
         self.entries()
         if self._entries.pop(key, None) is None:
             return False
@@ -118,7 +118,7 @@ class MappingTable:
         return True
 
     def clear(self) -> None:
-        """Drop all mappings, as a router that restarts does."""
+        """Drop all mappings, as a router does that restarts."""
         self._entries.clear()
         self._expiries.clear()
         self._changed()
@@ -129,7 +129,7 @@ class MappingTable:
 
 
 class WanConnection:
-    """One WAN connection of a gateway: what WANIPConnection and WANPPPConnection are asked about.
+    """One WAN connection of a gateway, which WANIPConnection and WANPPPConnection control.
 
     ``version`` is that of the service; in version 2 a lease of 0 means a week, and leases end after a week at the
     latest (PortMappingLeaseDuration; a longer one is shortened, as miniupnpd does). ``secure``: hosts map ports to
@@ -155,11 +155,11 @@ class WanConnection:
         self._since = clock()
 
     def restart(self) -> None:
-        """Begin to count the uptime anew."""
+        """Reset the uptime."""
         self._since = self._clock()
 
     def invoke(self, call: ActionCall) -> Outputs:
-        """Do an action; raises UPnPError where it is refused, 401 where it is none of this service's."""
+        """Perform an action; raises UPnPError where it is refused, 401 for an unknown one."""
         action = _ACTIONS.get(call.action)
         if action is None:
             raise UPnPError(401)
@@ -175,7 +175,7 @@ class WanConnection:
         return {}
 
     def _add_any(self, call: ActionCall) -> Outputs:
-        """AddAnyPortMapping (WANIPConnection:2): another port where the wanted one is taken."""
+        """AddAnyPortMapping (WANIPConnection:2 section 2.5.17): another port where the requested one is taken."""
         wanted = self._check_request(call)
         client = call.arguments["NewInternalClient"]
         upwards = (*range(wanted.external_port, 65536), *range(1024, wanted.external_port))
@@ -232,14 +232,14 @@ class WanConnection:
         return {}
 
     def _delete_range(self, call: ActionCall) -> Outputs:
-        """DeletePortMappingRange (WANIPConnection:2)."""
+        """DeletePortMappingRange (WANIPConnection:2 section 2.5.19)."""
         chosen = self._range(call)
         for entry in chosen:
             self.table.remove(entry.mapping.key)
         return {}
 
     def _list(self, call: ActionCall) -> Outputs:
-        """GetListOfPortMappings (WANIPConnection:2): as much as fits, all of it for 0 ports."""
+        """GetListOfPortMappings (WANIPConnection:2 section 2.5.21): at most NewNumberOfPorts, all of them for 0."""
         most = int(call.arguments["NewNumberOfPorts"]) or None
         rows = "".join(
             "<p:PortMappingEntry>"
@@ -380,5 +380,5 @@ def _is_host(text: str) -> bool:
     try:
         return not IPv4Address(text).is_unspecified
     except ValueError:
-        # IPv6 is no business of WANIPConnection. On ::1 the sender has no other address, though.
+        # WANIPConnection is for IPv4; but on ::1 the client has no other address.
         return text == "::1"

@@ -1,6 +1,6 @@
-"""The line of a gateway: what WANCommonInterfaceConfig tells of it, with counters that begin again as real ones do.
+"""The WAN line of a gateway for WANCommonInterfaceConfig, with counters that wrap around as real ones do.
 
-Pure: what is counted is what a test, or a forwarder, says.
+No I/O: traffic is counted by a test, or by the forwarder.
 """
 
 from __future__ import annotations
@@ -9,14 +9,14 @@ from .wan_connection import ActionCall, Outputs
 
 __all__ = ["Line"]
 
-_FULL = 1 << 32
+_COUNTER_RANGE = 1 << 32
 """The counters are of the type ui4 (WANCommonInterfaceConfig:1 section 2.2)."""
 
 
 class Line:
     """The line of one gateway; all of it can be changed at any time.
 
-    The counters count on without an end; what is told of them has 32 bits.
+    The counters have no limit here; replies have their lowest 32 bits.
     """
 
     def __init__(self) -> None:
@@ -30,18 +30,18 @@ class Line:
         self.packets_received = 4096
 
     def count(self, *, sent: int = 0, received: int = 0) -> None:
-        """Count bytes, each call as one packet in a direction in which there are any."""
+        """Count bytes; each call counts as one packet in each direction that has any."""
         self.bytes_sent += sent
         self.bytes_received += received
         self.packets_sent += bool(sent)
         self.packets_received += bool(received)
 
     def restart(self) -> None:
-        """Begin to count at 0 again."""
+        """Reset the counters."""
         self.bytes_sent = self.bytes_received = self.packets_sent = self.packets_received = 0
 
     def invoke(self, call: ActionCall) -> Outputs:
-        """Do an action."""
+        """Perform an action."""
         if call.action == "GetCommonLinkProperties":
             return {
                 "NewWANAccessType": self.access_type,
@@ -55,4 +55,4 @@ class Line:
             "GetTotalPacketsSent": self.packets_sent,
             "GetTotalPacketsReceived": self.packets_received,
         }
-        return {call.action.replace("Get", "New", 1): str(counters[call.action] % _FULL)}
+        return {call.action.replace("Get", "New", 1): str(counters[call.action] % _COUNTER_RANGE)}

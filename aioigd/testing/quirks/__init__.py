@@ -1,11 +1,11 @@
-"""The catalogue: how real routers differ from the standard, each way a small piece with its reason and source.
+"""The catalogue of quirks: differences of real routers from the standard, each with its reason and source.
 
 Quirks combine freely::
 
     EmulatedGateway(quirks.refuses_leases, quirks.short_descriptions_only(20), quirks.chunked)
 
-and new ones are made with :func:`aioigd.testing.quirk`, in some ten lines. :data:`CATALOGUE` has them all by
-name, to parametrize a test over; those of the ``hostile`` family are not routers but attacks.
+and new ones are made with :func:`aioigd.testing.quirk`, in some ten lines. :data:`CATALOGUE` has them all by name, for
+parametrized tests; those of the ``hostile`` family are attacks.
 """
 
 from types import MappingProxyType

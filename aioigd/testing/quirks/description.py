@@ -1,4 +1,4 @@
-"""Quirks of the description: what stands in it, and how badly it is written."""
+"""Quirks of the description: its structure, and its syntax."""
 
 from __future__ import annotations
 
@@ -187,7 +187,7 @@ def absolute_urls_elsewhere() -> Hooks:
 
 @quirk("description", reason="Such URLs are relative to the document (RFC 3986 section 5).", source="Open.NAT#22")
 def urls_without_slash() -> Hooks:
-    """Leaves the slash at the beginning of its URLs away."""
+    """Omits the slash at the beginning of its URLs."""
     return Hooks(device=_urls(lambda url, site: url.removeprefix("/")))
 
 
@@ -284,7 +284,7 @@ def no_namespace() -> Hooks:
 
 @quirk("description", reason="Elements are to be told by their local names.", source="Huawei: tailscale#10911")
 def wrong_namespace() -> Hooks:
-    """Writes its description in a namespace of somebody else."""
+    """Writes its description in the namespace of another organization."""
     return Hooks(
         description=lambda text, site: text.replace("urn:schemas-upnp-org:device-1-0", "urn:dslforum-org:device-1-0")
     )
@@ -346,7 +346,7 @@ def raw_ampersand() -> Hooks:
 
 @quirk("description", reason="A parser that repairs finds the services all the same.", source="various")
 def unclosed_tags() -> Hooks:
-    """Leaves end tags away, of elements that matter to nobody."""
+    """Omits end tags, of elements that no client needs."""
     return Hooks(description=lambda text, site: re.sub(r"</(modelDescription|serialNumber|specVersion)>", "", text))
 
 
@@ -436,7 +436,7 @@ def _beside(another: Service) -> Callable[[Device, Site], Device]:
 
 
 def _twin(device: Device, number: int) -> Device:
-    """Return a WANConnectionDevice like another, with a connection of its own that is down."""
+    """Return a WANConnectionDevice like another, with a separate connection that is down."""
 
     def change(service: Service) -> Service:
         return replace(
@@ -452,7 +452,7 @@ def _twin(device: Device, number: int) -> Device:
 
 
 def _says(name: str, **values: str) -> Callable[[ActionCall, Proceed], Outputs]:
-    """Let an action be done, and change what it says."""
+    """Perform an action, and change its output arguments."""
 
     def action(call: ActionCall, proceed: Proceed) -> Outputs:
         outputs = proceed(call)

@@ -1,4 +1,4 @@
-"""Quirks of discovery: who answers which search, when, from where, and with what in it."""
+"""Quirks of discovery: which searches are answered, when, from which address, and with which contents."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ __all__ = [
 
 _WAN_IP_1 = "urn:schemas-upnp-org:service:WANIPConnection:1"
 FOREIGN_HOST = "127.66.66.66"
-"""A loopback address where nobody lives; whoever follows a URL there has been led astray."""
+"""A loopback address that no gateway uses: no request may be sent there."""
 
 
 @quirk(
@@ -69,7 +69,7 @@ def late_replies(seconds: float = 1.5) -> Hooks:
     source="ZyXEL VMG8825: OpenRA#15923",
 )
 def first_searches_lost(count: int = 2) -> Hooks:
-    """Does not hear the first searches for each target."""
+    """Does not receive the first searches for each target."""
     heard: dict[str, int] = {}
 
     def hears(search: Search) -> bool:
@@ -100,7 +100,7 @@ def lossy(loss: float = 0.3, seed: int = 0) -> Hooks:
     source="ER605, Huawei: tailscale#7377",
 )
 def replies_from_other_port() -> Hooks:
-    """Sends its replies from a UDP port of its own instead of 1900."""
+    """Sends its replies from another UDP port than 1900."""
     return Hooks(datagrams=lambda search, sent, site: [replace(each, other_port=True) for each in sent])
 
 
@@ -216,7 +216,7 @@ def location_on_another_host(host: str = FOREIGN_HOST) -> Hooks:
     source="syncthing#1542",
 )
 def dead_devices_first(count: int = 3) -> Hooks:
-    """Is announced after other gateways, where nobody accepts connections any more."""
+    """Is announced after other gateways, which do not accept connections any more."""
 
     def replies(search: Search, messages: Sequence[Message], site: Site) -> Iterable[Message]:
         # Port 1 of its own address: nothing listens there, and the refusal is immediate.
@@ -264,7 +264,7 @@ def access_point_first() -> Hooks:
 
 @quirk("discovery", reason="A search sent straight to the gateway is no substitute.", source="tailscale#3197")
 def unicast_ignored() -> Hooks:
-    """Does not hear searches that are sent to its own address."""
+    """Does not receive searches that are sent to its own address."""
     return Hooks(hears=lambda search: not search.unicast)
 
 
@@ -274,7 +274,7 @@ def unicast_ignored() -> Hooks:
     source="tailscale#3197",
 )
 def multicast_ignored() -> Hooks:
-    """Hears only searches that are sent to its own address."""
+    """Receives only searches that are sent to its own address."""
     return Hooks(hears=lambda search: search.unicast)
 
 

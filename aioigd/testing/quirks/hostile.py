@@ -1,7 +1,7 @@
-"""Quirks of an enemy: any host of a network can answer a search and play the router.
+"""Attacks: any host of a network can answer a search and pose as a router.
 
-None of these gateways can be used, so what is to be tested is what they cost: time, memory, and requests that go
-where they must not. ``where`` is the document that the attack is in: the description, or the reply to an action.
+None of these gateways can be used. Tests check what they cost: time, memory, and requests to other hosts. ``where`` is
+the document with the attack: the description, or the reply to an action.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ __all__ = [
 
 Where = Literal["description", "control"]
 CANARY = "http://127.66.66.66:8080"
-"""Where no request may ever arrive; a test that listens elsewhere gives its own."""
+"""A URL that must not be requested; a test that listens elsewhere passes another one."""
 
 _READ_IT_ALL = "measured: async_upnp_client 0.49, upnpclient 2.0 and UPnPy 1.1 read gigabytes of it"
 
@@ -215,7 +215,7 @@ def file_control_url(url: str = "file:///etc/passwd") -> Hooks:
 
 @quirk("hostile", reason="A LOCATION leads a request to any place.", source="measured", hopeless=True)
 def foreign_location(url: str = f"{CANARY}/rootDesc.xml") -> Hooks:
-    """Says that its description is on another host, at a port where it is not itself."""
+    """Says that its description is on another host, at a port where it does not listen."""
 
     def replies(search: Search, messages: Sequence[Message], site: Site) -> Iterable[Message]:
         return [message.having("LOCATION", url) for message in messages]
@@ -231,7 +231,7 @@ def file_location() -> Hooks:
 
 @quirk("hostile", reason="A request for each service is too much.", source="measured: 5,002 requests", hopeless=True)
 def thousands_of_services(count: int = 5_000) -> Hooks:
-    """Has thousands of services behind the one that works, each with documents of its own."""
+    """Has thousands of services behind the one that works, each with separate documents."""
 
     def change(device: Device) -> Device:
         if not any(service.is_wan_connection for service in device.services):

@@ -309,7 +309,7 @@ def hangs_at_first(action: str = "AddPortMapping", times: int = 1) -> Hooks:
 
 
 class _Countdown:
-    """Something that happens so many times."""
+    """Counts down from a number of times."""
 
     def __init__(self, times: int) -> None:
         self._left = times

@@ -1,4 +1,4 @@
-"""Quirks of the actions: what is refused, with which words, and what is done or not done all the same."""
+"""Quirks of the actions: what is refused, with which error, and what is done or not done all the same."""
 
 from __future__ import annotations
 
@@ -70,6 +70,7 @@ __all__ = [
 
 _WEEK: Final = 604_800
 _DAY: Final = 86_400
+"""Seconds."""
 
 
 # Leases
@@ -612,7 +613,7 @@ def _faults(change: Callable[[str], str]) -> Hooks:
 
 
 def _ask(call: ActionCall, proceed: Proceed, name: str, **arguments: str) -> Outputs | None:
-    """Ask the rest of the gateway something else; None where it refuses."""
+    """Perform another action through ``proceed``; None where it is refused."""
     try:
         return proceed(replace(call, action=name, arguments=arguments))
     except UPnPError:
