@@ -15,9 +15,11 @@ from pathlib import Path
 import pytest
 
 import aioigd
+import aioigd.testing
 from aioigd.testing import EmulatedGateway
 
 ROOT = Path(__file__).parent.parent
+AUTODOC = re.compile(r"^\.\. auto\w+:: (\S+)$", re.MULTILINE)
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
@@ -101,3 +103,15 @@ def test_the_readme_has_the_two_commands_of_a_new_user() -> None:
     shell = re.findall(r"^```sh\n(.*?)^```", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE | re.DOTALL)
     assert [command.strip().rpartition(" ")[2] for command in shell] == ["demo", ".venv/bin/nox"]
     assert all(command.count("\n") == 1 for command in shell)
+
+
+def test_the_reference_has_every_public_name_and_no_other() -> None:
+    names = AUTODOC.findall((ROOT / "docs" / "api.md").read_text("utf-8"))
+    testing = [name.rpartition(".")[2] for name in names if name.startswith("aioigd.testing.")]
+    assert sorted(testing) == aioigd.testing.__all__
+    assert sorted(name for name in names if "." not in name) == aioigd.__all__
+
+
+def test_every_public_name_of_the_test_kit_can_be_imported() -> None:
+    for name in aioigd.testing.__all__:
+        assert getattr(aioigd.testing, name) is not None
