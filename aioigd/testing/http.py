@@ -21,8 +21,9 @@ from typing import Any, Final, Self, cast
 __all__ = ["Admission", "End", "HttpRequest", "HttpServer", "Response", "Tally", "Transmission"]
 
 _MAX_HEAD: Final = 64 * 1024
+"""Bytes of the head of a request."""
 _MAX_BODY: Final = 1024 * 1024
-"""Bytes of a request."""
+"""Bytes of the body of a request."""
 _BACKLOG: Final = 1024
 """Connections that are not accepted yet."""
 _LINGER: Final = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)

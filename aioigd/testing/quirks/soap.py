@@ -69,6 +69,7 @@ __all__ = [
 ]
 
 _WEEK: Final = 604_800
+"""Seconds."""
 _DAY: Final = 86_400
 """Seconds."""
 

@@ -35,6 +35,7 @@ __all__ = ["HttpClient"]
 
 _NO_TIMERS: Final = aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None, sock_read=None)
 _SKIPPED_HEADERS: Final = ("Accept", "Accept-Encoding", "User-Agent", "Content-Type")
+"""Headers that aiohttp would add by itself."""
 _MAX_CACHED: Final = 64
 """Entries of each cache: origins whose replies aiohttp cannot read, and parsed URLs."""
 _IP_BIND_ADDRESS_NO_PORT: Final = 24  # Linux; the socket module names it only from Python 3.12 on

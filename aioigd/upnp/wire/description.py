@@ -30,6 +30,7 @@ _SERVICE_TYPE = re.compile(
 )
 _GATEWAY_TYPE = re.compile(r"urn:[\w.-]{1,64}:device:InternetGatewayDevice(?::\d{1,3})?", re.ASCII | re.IGNORECASE)
 _WAN_CONNECTIONS: Final = ("wanipconnection", "wanpppconnection")
+"""The names of the services that map ports, in lower case."""
 
 
 @dataclass(frozen=True, slots=True)

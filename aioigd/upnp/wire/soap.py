@@ -52,8 +52,9 @@ _FALSE: Final = frozenset({"0", "false", "no"})
 _TRUE: Final = frozenset({"1", "true", "yes"})
 """The spellings of a boolean, in lower case."""
 _CODE_NAMES: Final = ("errorcode", "faultcode")
+"""Elements of a fault with the code, in the order of precedence."""
 _DESCRIPTION_NAMES: Final = ("errordescription", "faultstring")
-"""Elements of a fault, each group in the order of precedence."""
+"""Elements of a fault with the description, in the order of precedence."""
 _NUMBERED: Final = ("errorcode", *_DESCRIPTION_NAMES, "detail", "text")
 """Elements whose text may have a code in it; ``text`` is the reason of a SOAP 1.2 fault."""
 _CODE_OF_DESCRIPTION: Final = {

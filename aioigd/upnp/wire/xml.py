@@ -81,8 +81,9 @@ _UNFINISHED: Final = "?"
 """The name of an element that is appended to each document: it becomes a child of whatever tag is still open."""
 
 _HEAD: Final = 4096
+"""Bytes at the beginning of a document in which the start tag of the root is searched."""
 _TAIL: Final = 1024
-"""Bytes at the beginning and end of a document in which the tags of the root are searched."""
+"""Bytes at the end of a document in which the end tag of the root is searched."""
 _ROOT_START = re.compile(rb"<!--.*?(?:-->|\Z)|<([A-Za-z_][\w.:-]{0,80})", re.DOTALL)
 _END = re.compile(rb"</([A-Za-z_][\w.:-]{0,80})\s*+>")
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
