@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from aioigd.models import MappingKey, MappingRequest, Terms
-from aioigd.upnp.fallback import Failure, Habits, next_terms
+from aioigd.upnp.fallback import Failure, TermsPolicy, next_terms
 
 __all__ = ["fallback_table", "write_all"]
 
@@ -43,7 +43,7 @@ def fallback_table() -> str:
 
 def _tries(request: MappingRequest, code: int) -> Iterator[Terms]:
     failures = [Failure(request.terms, code)]
-    while step := next_terms(request, failures, Habits()):
+    while step := next_terms(request, failures, TermsPolicy()):
         _, terms = step
         yield terms
         failures.append(Failure(terms, code))

@@ -2,7 +2,7 @@
 
 A gateway may refuse the lease, the description, or both, and most say so with a code that means many things.
 So the terms of a request are varied in a fixed order, from the least to the largest sacrifice, until the gateway
-agrees or the code says that no other terms could help. What it agreed to is remembered as its :class:`Habits`.
+agrees or the code says that no other terms could help. What it agreed to is remembered as its :class:`TermsPolicy`.
 
 ========================================  ==================================================================
 the gateway says                          what is tried next
@@ -28,8 +28,19 @@ from functools import cache
 from typing import Final
 
 from ..models import MappingRequest, Terms
+from .wire.error_codes import UPnPErrorCode
 
-__all__ = ["HOPELESS", "Desc", "Failure", "Habits", "Lease", "next_terms", "remember", "variants"]
+__all__ = [
+    "AS_ASKED",
+    "FINAL_CODES",
+    "DescriptionPolicy",
+    "Failure",
+    "LeasePolicy",
+    "TermsPolicy",
+    "candidate_terms",
+    "learn",
+    "next_terms",
+]
 
 WEEK: Final = 604_800
 """Seconds. The longest finite lease of IGD:2 (WANIPConnection:2 section 2.3.16), and what lease-only routers take."""
@@ -39,11 +50,29 @@ MAX_PLAIN: Final = 31
 """Characters that every router takes in a description."""
 _DEFAULT_DESC: Final = "aioigd"
 
-HOPELESS: Final = frozenset({401, 403, 606, 713, 714, 715, 716, 724, 726, 727, 728, 729, 730, 732, 733})
+FINAL_CODES: Final = frozenset(
+    {
+        UPnPErrorCode.INVALID_ACTION,
+        UPnPErrorCode.OUT_OF_SYNC,
+        UPnPErrorCode.ACTION_NOT_AUTHORIZED,
+        UPnPErrorCode.SPECIFIED_ARRAY_INDEX_INVALID,
+        UPnPErrorCode.NO_SUCH_ENTRY_IN_ARRAY,
+        UPnPErrorCode.WILDCARD_NOT_PERMITTED_IN_SRC_IP,
+        UPnPErrorCode.WILDCARD_NOT_PERMITTED_IN_EXT_PORT,
+        UPnPErrorCode.SAME_PORT_VALUES_REQUIRED,
+        UPnPErrorCode.REMOTE_HOST_ONLY_SUPPORTS_WILDCARD,
+        UPnPErrorCode.EXTERNAL_PORT_ONLY_SUPPORTS_WILDCARD,
+        UPnPErrorCode.NO_PORT_MAPS_AVAILABLE,
+        UPnPErrorCode.CONFLICT_WITH_OTHER_MECHANISMS,
+        UPnPErrorCode.PORT_MAPPING_NOT_FOUND,
+        UPnPErrorCode.WILDCARD_NOT_PERMITTED_IN_INT_PORT,
+        UPnPErrorCode.INCONSISTENT_PARAMETERS,
+    }
+)
 """Codes after which other terms cannot help: wrong port, wrong host, no right, no room, no such action."""
 
 
-class Lease(Enum):
+class LeasePolicy(Enum):
     """What becomes of the duration that was asked for."""
 
     ASKED = "as asked"
@@ -52,7 +81,7 @@ class Lease(Enum):
     HOUR = "at most an hour"
 
 
-class Desc(Enum):
+class DescriptionPolicy(Enum):
     """What becomes of the description that was asked for."""
 
     ASKED = "as asked"
@@ -62,11 +91,15 @@ class Desc(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Habits:
+class TermsPolicy:
     """What a gateway is known to insist on. Applied to each new request for it."""
 
-    lease: Lease = Lease.ASKED
-    desc: Desc = Desc.ASKED
+    lease: LeasePolicy = LeasePolicy.ASKED
+    desc: DescriptionPolicy = DescriptionPolicy.ASKED
+
+
+AS_ASKED: Final = TermsPolicy()
+"""What is not known to insist on anything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,109 +111,123 @@ class Failure:
 
 
 _ORDER: Final = (
-    Habits(Lease.ASKED, Desc.ASKED),
-    Habits(Lease.NONE, Desc.ASKED),
-    Habits(Lease.WEEK, Desc.ASKED),
-    Habits(Lease.ASKED, Desc.PLAIN),
-    Habits(Lease.ASKED, Desc.NONE),
-    Habits(Lease.NONE, Desc.PLAIN),
-    Habits(Lease.NONE, Desc.NONE),
-    Habits(Lease.WEEK, Desc.PLAIN),
-    Habits(Lease.WEEK, Desc.NONE),
-    Habits(Lease.HOUR, Desc.ASKED),
-    Habits(Lease.HOUR, Desc.PLAIN),
-    Habits(Lease.HOUR, Desc.NONE),
-    Habits(Lease.ASKED, Desc.UNIQUE),
-    Habits(Lease.NONE, Desc.UNIQUE),
-    Habits(Lease.WEEK, Desc.UNIQUE),
-    Habits(Lease.HOUR, Desc.UNIQUE),
+    TermsPolicy(LeasePolicy.ASKED, DescriptionPolicy.ASKED),
+    TermsPolicy(LeasePolicy.NONE, DescriptionPolicy.ASKED),
+    TermsPolicy(LeasePolicy.WEEK, DescriptionPolicy.ASKED),
+    TermsPolicy(LeasePolicy.ASKED, DescriptionPolicy.PLAIN),
+    TermsPolicy(LeasePolicy.ASKED, DescriptionPolicy.NONE),
+    TermsPolicy(LeasePolicy.NONE, DescriptionPolicy.PLAIN),
+    TermsPolicy(LeasePolicy.NONE, DescriptionPolicy.NONE),
+    TermsPolicy(LeasePolicy.WEEK, DescriptionPolicy.PLAIN),
+    TermsPolicy(LeasePolicy.WEEK, DescriptionPolicy.NONE),
+    TermsPolicy(LeasePolicy.HOUR, DescriptionPolicy.ASKED),
+    TermsPolicy(LeasePolicy.HOUR, DescriptionPolicy.PLAIN),
+    TermsPolicy(LeasePolicy.HOUR, DescriptionPolicy.NONE),
+    TermsPolicy(LeasePolicy.ASKED, DescriptionPolicy.UNIQUE),
+    TermsPolicy(LeasePolicy.NONE, DescriptionPolicy.UNIQUE),
+    TermsPolicy(LeasePolicy.WEEK, DescriptionPolicy.UNIQUE),
+    TermsPolicy(LeasePolicy.HOUR, DescriptionPolicy.UNIQUE),
 )
 """What can be varied, from the least to the largest sacrifice."""
 
 
 @cache
-def _order(known: Habits) -> tuple[Habits, ...]:
-    """Return what a gateway is known to insist on, then what gives up one habit, then the rest."""
-    # A habit may have been learned from a coincidence.
-    return tuple(sorted(_ORDER, key=lambda habits: (habits.lease is not known.lease) + (habits.desc is not known.desc)))
+def _order(known: TermsPolicy) -> tuple[TermsPolicy, ...]:
+    """Return what a gateway is known to insist on, then what gives up one part of it, then the rest."""
+    # A policy may have been learned from a coincidence.
+    return tuple(sorted(_ORDER, key=lambda policy: (policy.lease is not known.lease) + (policy.desc is not known.desc)))
 
 
-def variants(request: MappingRequest, habits: Habits = Habits()) -> Iterator[tuple[Habits, Terms]]:
-    """Yield the terms in which a request can be made, best first, each with the habits that call for them.
+def candidate_terms(
+    request: MappingRequest, policy: TermsPolicy = TermsPolicy()
+) -> Iterator[tuple[TermsPolicy, Terms]]:
+    """Yield the terms in which a request can be made, best first, each with the policy that calls for them.
 
     Those that the gateway is known to insist on come first.
     """
     seen: set[Terms] = set()
-    for candidate in _order(habits):
+    for candidate in _order(policy):
         terms = Terms(_desc(request, candidate.desc), _duration(request, candidate.lease))
         if terms not in seen:
             seen.add(terms)
             yield candidate, terms
 
 
-def next_terms(request: MappingRequest, failures: Sequence[Failure], habits: Habits) -> tuple[Habits, Terms] | None:
+def next_terms(
+    request: MappingRequest, failures: Sequence[Failure], policy: TermsPolicy
+) -> tuple[TermsPolicy, Terms] | None:
     """Return the terms for the next try, or None where nothing more can be done.
 
     The first call, with no failures, gives the terms to begin with. As no terms are tried twice, there are at most
-    as many tries as :func:`variants`: 9, or 12 for a gateway that is known to compare descriptions.
+    as many tries as :func:`candidate_terms`: 9, or 12 for a gateway that is known to compare descriptions.
     """
     code = failures[-1].error_code if failures else None
-    if code in HOPELESS:
+    if code in FINAL_CODES:
         return None
     tried = {failure.terms for failure in failures}
-    for candidate, terms in variants(request, habits):
+    for candidate, terms in candidate_terms(request, policy):
         if terms in tried:
             continue
-        if any(failure.error_code == 725 for failure in failures) and terms.duration != 0:
+        if (
+            any(failure.error_code == UPnPErrorCode.ONLY_PERMANENT_LEASES_SUPPORTED for failure in failures)
+            and terms.duration != 0
+        ):
             continue
-        if code == 718 and (candidate.desc is not Desc.UNIQUE or terms.duration != failures[-1].terms.duration):
+        if code == UPnPErrorCode.CONFLICT_IN_MAPPING_ENTRY and (
+            candidate.desc is not DescriptionPolicy.UNIQUE or terms.duration != failures[-1].terms.duration
+        ):
             continue
-        if code != 718 and candidate.desc is Desc.UNIQUE and failures and habits.desc is not Desc.UNIQUE:
+        if (
+            code != UPnPErrorCode.CONFLICT_IN_MAPPING_ENTRY
+            and candidate.desc is DescriptionPolicy.UNIQUE
+            and failures
+            and policy.desc is not DescriptionPolicy.UNIQUE
+        ):
             continue
         return candidate, terms
     return None
 
 
-def remember(habits: Habits, granted: Habits, request: MappingRequest) -> Habits:
+def learn(policy: TermsPolicy, granted: TermsPolicy, request: MappingRequest) -> TermsPolicy:
     """Return what is known of a gateway after it granted a request on the terms of ``granted``.
 
     A habit that would have led to the same terms is kept; a new one is taken on only if it made a difference.
     """
-    if granted == habits:
-        return habits
-    lease, desc = habits.lease, habits.desc
+    if granted == policy:
+        return policy
+    lease, desc = policy.lease, policy.desc
     if _duration(request, lease) != _duration(request, granted.lease):
-        lease = granted.lease if _duration(request, granted.lease) != request.terms.duration else Lease.ASKED
+        lease = granted.lease if _duration(request, granted.lease) != request.terms.duration else LeasePolicy.ASKED
     if _desc(request, desc) != _desc(request, granted.desc):
-        desc = granted.desc if _desc(request, granted.desc) != request.terms.desc else Desc.ASKED
-    return Habits(lease, desc)
+        desc = granted.desc if _desc(request, granted.desc) != request.terms.desc else DescriptionPolicy.ASKED
+    return TermsPolicy(lease, desc)
 
 
-def plain(text: str) -> str:
+def to_plain_ascii(text: str) -> str:
     """Return a description that every router takes: ASCII letters, digits and blanks, at most MAX_PLAIN."""
     ascii_text = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode("ascii")
     words = re.sub(r"[^A-Za-z0-9]+", " ", ascii_text).split()
     return " ".join(words)[:MAX_PLAIN].strip() or _DEFAULT_DESC
 
 
-def _duration(request: MappingRequest, lease: Lease) -> int:
+def _duration(request: MappingRequest, lease: LeasePolicy) -> int:
     asked = request.terms.duration
-    if lease is Lease.NONE:
+    if lease is LeasePolicy.NONE:
         return 0
-    if lease is Lease.WEEK:
+    if lease is LeasePolicy.WEEK:
         return min(asked, WEEK) or WEEK
-    if lease is Lease.HOUR:
+    if lease is LeasePolicy.HOUR:
         return min(asked, HOUR) or HOUR
     return asked
 
 
-def _desc(request: MappingRequest, desc: Desc) -> str:
+def _desc(request: MappingRequest, desc: DescriptionPolicy) -> str:
     asked = request.terms.desc
-    if desc is Desc.PLAIN:
-        return plain(asked)
-    if desc is Desc.NONE:
+    if desc is DescriptionPolicy.PLAIN:
+        return to_plain_ascii(asked)
+    if desc is DescriptionPolicy.NONE:
         return ""
-    if desc is Desc.UNIQUE:
+    if desc is DescriptionPolicy.UNIQUE:
         suffix = f" {request.key.proto} {request.key.external_port}"
-        return plain(asked)[: MAX_PLAIN - len(suffix)].rstrip() + suffix
+        return to_plain_ascii(asked)[: MAX_PLAIN - len(suffix)].rstrip() + suffix
     return asked

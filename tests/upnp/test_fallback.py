@@ -13,19 +13,19 @@ from aioigd.upnp.fallback import (
     HOUR,
     MAX_PLAIN,
     WEEK,
-    Desc,
+    DescriptionPolicy,
     Failure,
-    Habits,
-    Lease,
+    LeasePolicy,
+    TermsPolicy,
+    candidate_terms,
+    learn,
     next_terms,
-    plain,
-    remember,
-    variants,
+    to_plain_ascii,
 )
 
-NO_HABITS = Habits()
+NO_POLICY = TermsPolicy()
 MONTH = 30 * 86400
-HOPELESS = [401, 403, 606, 713, 714, 715, 716, 724, 726, 727, 728, 729, 730, 732, 733]
+FINAL_CODES = [401, 403, 606, 713, 714, 715, 716, 724, 726, 727, 728, 729, 730, 732, 733]
 VAGUE = [402, 501, 600, 601, 605, 700, 799, 899, 0, -911, 12345, None]
 
 Gateway = Callable[[Terms], int | bool | None]
@@ -37,18 +37,18 @@ def request(desc: str = "my server", duration: int = 3600, *, port: int = 8080, 
 
 
 def negotiate(
-    asked: MappingRequest, gateway: Gateway, habits: Habits = NO_HABITS
-) -> tuple[list[Terms], Terms | None, Habits]:
-    """Return all terms that were tried, the terms that were granted, and the habits then."""
+    asked: MappingRequest, gateway: Gateway, policy: TermsPolicy = NO_POLICY
+) -> tuple[list[Terms], Terms | None, TermsPolicy]:
+    """Return all terms that were tried, the terms that were granted, and the policy then."""
     failures: list[Failure] = []
-    while step := next_terms(asked, failures, habits):
+    while step := next_terms(asked, failures, policy):
         assert len(failures) < 20, "it does not end"
         granted, terms = step
         verdict = gateway(terms)
         if verdict is True:
-            return [*(failure.terms for failure in failures), terms], terms, remember(habits, granted, asked)
+            return [*(failure.terms for failure in failures), terms], terms, learn(policy, granted, asked)
         failures.append(Failure(terms, verdict))
-    return [failure.terms for failure in failures], None, habits
+    return [failure.terms for failure in failures], None, policy
 
 
 def never(code: int | None) -> Gateway:
@@ -60,19 +60,19 @@ def only(good: Callable[[Terms], bool], code: int | None = 402) -> Gateway:
 
 
 def test_what_was_asked_for_is_tried_first() -> None:
-    tried, granted, habits = negotiate(request(), never(True))
+    tried, granted, policy = negotiate(request(), never(True))
     assert tried == [granted] == [Terms("my server", 3600)]
-    assert habits == Habits()
+    assert policy == TermsPolicy()
 
 
 # The rows of the table
 
 
 def test_725_leads_to_no_lease() -> None:
-    tried, granted, habits = negotiate(request(), only(lambda terms: terms.duration == 0, 725))
+    tried, granted, policy = negotiate(request(), only(lambda terms: terms.duration == 0, 725))
     assert tried == [Terms("my server", 3600), Terms("my server", 0)]
     assert granted == Terms("my server", 0)
-    assert habits == Habits(lease=Lease.NONE)
+    assert policy == TermsPolicy(lease=LeasePolicy.NONE)
 
 
 def test_after_725_no_lease_is_ever_tried_again() -> None:
@@ -84,9 +84,9 @@ def test_after_725_no_lease_is_ever_tried_again() -> None:
 
 @pytest.mark.parametrize("code", VAGUE)
 def test_a_vague_refusal_leads_to_every_sacrifice_once_the_least_first(code: int | None) -> None:
-    tried, granted, habits = negotiate(request("Ä server", MONTH), never(code))
+    tried, granted, policy = negotiate(request("Ä server", MONTH), never(code))
     assert granted is None
-    assert habits == Habits()
+    assert policy == TermsPolicy()
     assert tried == [
         Terms("Ä server", MONTH),
         Terms("Ä server", 0),
@@ -105,31 +105,31 @@ def test_a_vague_refusal_leads_to_every_sacrifice_once_the_least_first(code: int
 
 @pytest.mark.parametrize("code", VAGUE)
 def test_where_no_lease_was_asked_for_a_week_is_tried(code: int | None) -> None:
-    tried, granted, habits = negotiate(request(duration=0), only(lambda terms: terms.duration > 0, code))
+    tried, granted, policy = negotiate(request(duration=0), only(lambda terms: terms.duration > 0, code))
     assert tried == [Terms("my server", 0), Terms("my server", WEEK)]
     assert granted == Terms("my server", WEEK)
-    assert habits == Habits(lease=Lease.WEEK)
+    assert policy == TermsPolicy(lease=LeasePolicy.WEEK)
 
 
 @pytest.mark.parametrize("code", VAGUE)
 def test_an_empty_description_is_replaced_by_a_plain_one(code: int | None) -> None:
-    tried, granted, habits = negotiate(request("", 0), only(lambda terms: terms.desc != "", code))
+    tried, granted, policy = negotiate(request("", 0), only(lambda terms: terms.desc != "", code))
     assert granted == Terms("aioigd", 0)
     assert tried == [Terms("", 0), Terms("", WEEK), Terms("aioigd", 0)]
-    assert habits == Habits(desc=Desc.PLAIN)
+    assert policy == TermsPolicy(desc=DescriptionPolicy.PLAIN)
 
 
 @pytest.mark.parametrize("code", VAGUE)
 def test_lease_and_description_may_both_have_to_go(code: int | None) -> None:
-    _, granted, habits = negotiate(request(), only(lambda terms: terms == ("", 0), code))
+    _, granted, policy = negotiate(request(), only(lambda terms: terms == ("", 0), code))
     assert granted == Terms("", 0)
-    assert habits == Habits(Lease.NONE, Desc.NONE)
+    assert policy == TermsPolicy(LeasePolicy.NONE, DescriptionPolicy.NONE)
 
 
 def test_a_lease_over_a_week_is_cut_to_a_week_where_shorter_ones_are_taken() -> None:
-    _, granted, habits = negotiate(request(duration=MONTH), only(lambda terms: 0 < terms.duration <= WEEK))
+    _, granted, policy = negotiate(request(duration=MONTH), only(lambda terms: 0 < terms.duration <= WEEK))
     assert granted == Terms("my server", WEEK)
-    assert habits == Habits(lease=Lease.WEEK)
+    assert policy == TermsPolicy(lease=LeasePolicy.WEEK)
 
 
 def test_718_leads_to_one_description_that_names_the_port_and_no_further() -> None:
@@ -142,10 +142,10 @@ def test_a_gateway_that_compares_descriptions_only_gets_different_ones() -> None
     def gateway(terms: Terms) -> int | bool:
         return 718 if terms.desc == "my server" else True
 
-    _, granted, habits = negotiate(request(), gateway)
+    _, granted, policy = negotiate(request(), gateway)
     assert granted == Terms("my server TCP 8080", 3600)
-    assert habits == Habits(desc=Desc.UNIQUE)
-    tried, granted, _ = negotiate(request(proto="UDP"), gateway, habits)
+    assert policy == TermsPolicy(desc=DescriptionPolicy.UNIQUE)
+    tried, granted, _ = negotiate(request(proto="UDP"), gateway, policy)
     assert tried == [granted] == [Terms("my server UDP 8080", 3600)]
 
 
@@ -158,17 +158,17 @@ def test_718_and_725_are_both_served() -> None:
 
 
 def test_718_after_a_description_of_its_own_is_the_end() -> None:
-    tried, _, _ = negotiate(request(), never(718), Habits(desc=Desc.UNIQUE))
+    tried, _, _ = negotiate(request(), never(718), TermsPolicy(desc=DescriptionPolicy.UNIQUE))
     assert tried == [Terms("my server TCP 8080", 3600)]
 
 
-@pytest.mark.parametrize("code", HOPELESS)
+@pytest.mark.parametrize("code", FINAL_CODES)
 def test_after_a_code_that_no_other_terms_could_help_nothing_is_tried(code: int) -> None:
     tried, granted, _ = negotiate(request("Ä", MONTH), never(code))
     assert (tried, granted) == ([Terms("Ä", MONTH)], None)
 
 
-@pytest.mark.parametrize("code", HOPELESS)
+@pytest.mark.parametrize("code", FINAL_CODES)
 def test_a_hopeless_code_ends_a_negotiation_that_has_begun(code: int) -> None:
     answers: list[int | None] = [402, None, code]
     tried, _, _ = negotiate(request("Ä", MONTH), lambda terms: answers.pop(0))
@@ -189,33 +189,42 @@ def test_a_hopeless_code_ends_a_negotiation_that_has_begun(code: int) -> None:
     ],
 )
 def test_the_next_request_begins_with_what_was_learned(gateway: Gateway, first: Terms) -> None:
-    _, granted, habits = negotiate(request("my server", MONTH), gateway)
+    _, granted, policy = negotiate(request("my server", MONTH), gateway)
     assert granted is not None
-    tried, _, later = negotiate(request("other", MONTH, port=8081), gateway, habits)
+    tried, _, later = negotiate(request("other", MONTH, port=8081), gateway, policy)
     assert tried == [first]
-    assert later == habits
+    assert later == policy
 
 
-@pytest.mark.parametrize("habit", [Habits(lease=Lease.NONE), Habits(lease=Lease.WEEK), Habits(desc=Desc.PLAIN)])
-def test_a_habit_survives_a_success_that_says_nothing_about_it(habit: Habits) -> None:
-    asked = request("plain", 0 if habit.lease is Lease.NONE else WEEK)
-    tried, granted, habits = negotiate(asked, never(True), habit)
+@pytest.mark.parametrize(
+    "habit",
+    [
+        TermsPolicy(lease=LeasePolicy.NONE),
+        TermsPolicy(lease=LeasePolicy.WEEK),
+        TermsPolicy(desc=DescriptionPolicy.PLAIN),
+    ],
+)
+def test_a_habit_survives_a_success_that_says_nothing_about_it(habit: TermsPolicy) -> None:
+    asked = request("plain", 0 if habit.lease is LeasePolicy.NONE else WEEK)
+    tried, granted, policy = negotiate(asked, never(True), habit)
     assert tried == [granted] == [asked.terms]
-    assert habits == habit
+    assert policy == habit
 
 
 def test_a_habit_that_was_a_coincidence_is_given_up() -> None:
-    tried, granted, habits = negotiate(request(), only(lambda terms: terms.duration == 3600), Habits(lease=Lease.NONE))
+    tried, granted, policy = negotiate(
+        request(), only(lambda terms: terms.duration == 3600), TermsPolicy(lease=LeasePolicy.NONE)
+    )
     assert tried == [Terms("my server", 0), Terms("my server", 3600)]
     assert granted == Terms("my server", 3600)
-    assert habits == Habits()
+    assert policy == TermsPolicy()
 
 
 def test_giving_up_one_habit_leaves_the_other() -> None:
-    both = Habits(Lease.NONE, Desc.NONE)
-    _, granted, habits = negotiate(request(), only(lambda terms: terms.duration == 0 and terms.desc != ""), both)
+    both = TermsPolicy(LeasePolicy.NONE, DescriptionPolicy.NONE)
+    _, granted, policy = negotiate(request(), only(lambda terms: terms.duration == 0 and terms.desc != ""), both)
     assert granted == Terms("my server", 0)
-    assert habits == Habits(lease=Lease.NONE)
+    assert policy == TermsPolicy(lease=LeasePolicy.NONE)
 
 
 # Descriptions
@@ -235,64 +244,70 @@ def test_giving_up_one_habit_leaves_the_other() -> None:
     ],
 )
 def test_a_plain_description_has_only_what_every_router_takes(text: str, expected: str) -> None:
-    assert plain(text) == expected
+    assert to_plain_ascii(text) == expected
 
 
 @given(st.text(max_size=200))
 def test_any_text_has_a_plain_description(text: str) -> None:
-    short = plain(text)
+    short = to_plain_ascii(text)
     assert 0 < len(short) <= MAX_PLAIN
     assert all(character.isascii() and (character.isalnum() or character == " ") for character in short)
     assert short == short.strip()
-    assert plain(short) == short
+    assert to_plain_ascii(short) == short
 
 
 # For any request and any gateway
 
 requests = st.builds(
     request,
-    st.one_of(st.just(""), st.just("plain"), st.text(max_size=40)),
+    st.one_of(st.just(""), st.just("to_plain_ascii"), st.text(max_size=40)),
     st.one_of(st.sampled_from([0, 1, WEEK - 1, WEEK, WEEK + 1, MAX_DURATION]), st.integers(0, MAX_DURATION)),
     port=st.integers(1, 65535),
     proto=st.sampled_from(["TCP", "UDP"]),
 )
-all_habits = st.builds(Habits, st.sampled_from(Lease), st.sampled_from(Desc))
-codes = st.one_of(st.none(), st.sampled_from([*HOPELESS, 402, 501, 718, 725]), st.integers(-2000, 2000))
+all_habits = st.builds(TermsPolicy, st.sampled_from(LeasePolicy), st.sampled_from(DescriptionPolicy))
+codes = st.one_of(st.none(), st.sampled_from([*FINAL_CODES, 402, 501, 718, 725]), st.integers(-2000, 2000))
 
 
 @given(requests, all_habits, st.lists(codes, min_size=30, max_size=30))
 def test_whatever_a_gateway_says_it_ends_and_repeats_nothing(
-    asked: MappingRequest, habits: Habits, said: list[int | None]
+    asked: MappingRequest, policy: TermsPolicy, said: list[int | None]
 ) -> None:
     answers = iter(said)
-    tried, _, _ = negotiate(asked, lambda _: next(answers), habits)
+    tried, _, _ = negotiate(asked, lambda _: next(answers), policy)
     assert 1 <= len(tried) <= 16
     assert len(set(tried)) == len(tried)
-    assert all(code not in HOPELESS for code in said[: len(tried) - 1])
+    assert all(code not in FINAL_CODES for code in said[: len(tried) - 1])
     assert all(0 <= terms.duration <= max(asked.terms.duration, WEEK) for terms in tried)
 
 
-@given(requests, all_habits, st.sampled_from(Lease), st.sampled_from(Desc), st.sampled_from([402, 501, None, -911]))
+@given(
+    requests,
+    all_habits,
+    st.sampled_from(LeasePolicy),
+    st.sampled_from(DescriptionPolicy),
+    st.sampled_from([402, 501, None, -911]),
+)
 def test_whatever_a_gateway_insists_on_is_found_and_then_takes_one_request(
-    asked: MappingRequest, habits: Habits, lease: Lease, desc: Desc, code: int | None
+    asked: MappingRequest, policy: TermsPolicy, lease: LeasePolicy, desc: DescriptionPolicy, code: int | None
 ) -> None:
     # Descriptions with the port in them are only for those that compare descriptions, and say so with 718.
-    choice = Habits(lease, Desc.NONE if desc is Desc.UNIQUE else desc)
-    wanted = next(variants(asked, choice))[1]
-    _, granted, learned = negotiate(asked, lambda terms: terms == wanted or code, habits)
+    choice = TermsPolicy(lease, DescriptionPolicy.NONE if desc is DescriptionPolicy.UNIQUE else desc)
+    wanted = next(candidate_terms(asked, choice))[1]
+    _, granted, learned = negotiate(asked, lambda terms: terms == wanted or code, policy)
     assert granted == wanted
     assert next_terms(asked, (), learned) == (learned, wanted)
 
 
 @given(requests, all_habits)
-def test_a_gateway_that_grants_everything_teaches_nothing(asked: MappingRequest, habits: Habits) -> None:
-    tried, _, learned = negotiate(asked, never(True), habits)
+def test_a_gateway_that_grants_everything_teaches_nothing(asked: MappingRequest, policy: TermsPolicy) -> None:
+    tried, _, learned = negotiate(asked, never(True), policy)
     assert len(tried) == 1
-    assert learned == habits
+    assert learned == policy
 
 
 @given(requests, all_habits)
-def test_the_variants_of_a_request_are_all_different(asked: MappingRequest, habits: Habits) -> None:
-    offered = [terms for _, terms in variants(asked, habits)]
+def test_the_variants_of_a_request_are_all_different(asked: MappingRequest, policy: TermsPolicy) -> None:
+    offered = [terms for _, terms in candidate_terms(asked, policy)]
     assert len(offered) == len(set(offered))
     assert asked.terms in offered
