@@ -1,4 +1,4 @@
-"""How many requests a gateway gets at once: few, and fewer when it shows that they are too many.
+"""How many requests may be out at a gateway: few, and fewer when it shows that they are too many.
 
 Routers are weak; some serve one connection at a time and reset the rest. The window grows while all is well,
 halves when requests get lost (at most once for those that were out together), and after that tries a larger one
@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from enum import Enum
 from typing import Final
 
-__all__ = ["Limiter", "Slot"]
+__all__ = ["Limiter", "Outcome", "Permit"]
 
 FIRST_WINDOW: Final = 4
 LARGEST_WINDOW: Final = 8
@@ -19,14 +20,22 @@ _FIRST_PATIENCE: Final = 32
 """Successes in a row before a window that has failed once is tried again; doubles each time it fails."""
 
 
-class Slot:
-    """The right to have one request out. ``shared`` tells whether there ever was another one out with it."""
+class Outcome(Enum):
+    """What became of a request, as far as it concerns the limit."""
 
-    __slots__ = ("generation", "shared")
+    ANSWERED = "answered"
+    LOST = "lost"  #: the gateway may not have coped
+    UNKNOWN = "unknown"  #: it was cancelled, or never sent
 
-    def __init__(self, generation: int, *, shared: bool) -> None:
+
+class Permit:
+    """The right to have one request out. ``had_company``: there was another one out with it at some time."""
+
+    __slots__ = ("generation", "had_company")
+
+    def __init__(self, generation: int, *, had_company: bool) -> None:
         self.generation = generation
-        self.shared = shared
+        self.had_company = had_company
 
 
 class Limiter:
@@ -38,54 +47,52 @@ class Limiter:
         self._patience = _FIRST_PATIENCE
         self._successes = 0
         self._generation = 0
-        self._out: set[Slot] = set()
-        self._queue: deque[asyncio.Future[Slot]] = deque()
+        self._out: set[Permit] = set()
+        self._queue: deque[asyncio.Future[Permit]] = deque()
 
     def __repr__(self) -> str:
         return f"<Limiter window={self.window:.1f} out={len(self._out)} waiting={len(self._queue)}>"
 
-    async def acquire(self, *, first: bool = False) -> Slot:
-        """Wait for a slot. Who comes ``first``, because it has begun already, goes to the front."""
-        if not self._is_full() and (first or not self._queue):
+    async def acquire(self, *, first: bool = False) -> Permit:
+        """Wait for a permit. With ``first``, for a call that has begun already, at the front of the queue."""
+        if len(self._out) < int(self.window) and (first or not self._queue):
             return self._grant()
-        turn: asyncio.Future[Slot] = asyncio.get_running_loop().create_future()
+        turn: asyncio.Future[Permit] = asyncio.get_running_loop().create_future()
         (self._queue.appendleft if first else self._queue.append)(turn)
         try:
             return await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
-                self.release(turn.result(), lost=None)  # it had been given to us already
+                self.release(turn.result(), Outcome.UNKNOWN)  # it had been granted already
             raise
 
-    def release(self, slot: Slot, *, lost: bool | None = False) -> None:
-        """Give a slot back; ``lost`` says that the gateway did not cope, None that nothing can be said."""
-        self._out.discard(slot)
-        if lost:
-            self._shrink(slot)
-        elif lost is False:
+    def release(self, permit: Permit, outcome: Outcome = Outcome.ANSWERED) -> None:
+        """Give a permit back."""
+        self._out.discard(permit)
+        if outcome is Outcome.ANSWERED:
             self._grow()
-        self._wake()
+        elif outcome is Outcome.LOST:
+            self._shrink(permit)
+        if self._queue:
+            self._wake()
 
-    def _is_full(self) -> bool:
-        return len(self._out) >= int(self.window)
-
-    def _grant(self) -> Slot:
-        slot = Slot(self._generation, shared=bool(self._out))
-        if slot.shared:
+    def _grant(self) -> Permit:
+        permit = Permit(self._generation, had_company=bool(self._out))
+        if permit.had_company:
             for other in self._out:
-                other.shared = True
-        self._out.add(slot)
-        return slot
+                other.had_company = True
+        self._out.add(permit)
+        return permit
 
     def _wake(self) -> None:
-        while self._queue and not self._is_full():
+        while self._queue and len(self._out) < int(self.window):
             turn = self._queue.popleft()
             if not turn.done():
                 turn.set_result(self._grant())
 
-    def _shrink(self, slot: Slot) -> None:
+    def _shrink(self, permit: Permit) -> None:
         self._successes = 0
-        if slot.generation != self._generation or not slot.shared:
+        if permit.generation != self._generation or not permit.had_company:
             return  # out together with one that has been counted, or alone: not a matter of how many
         self._generation += 1
         if self._ceiling < LARGEST_WINDOW:
