@@ -29,6 +29,7 @@ __all__ = [
     "check_address",
     "check_address6",
     "check_desc",
+    "check_device_filter",
     "check_duration",
     "check_host",
     "check_key",
@@ -53,6 +54,8 @@ _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe\uffff]
 
 def check_port(port: object, what: str = "port", *, lowest: int = 1) -> int:
     """Return a port number from ``lowest`` to 65535, or raise UsageError (INVALID_PORT)."""
+    if type(port) is int and lowest <= port <= 65535:
+        return port
     number = _whole_number(port)
     if number is None or not lowest <= number <= 65535:
         raise UsageError(
@@ -73,6 +76,8 @@ def check_proto(proto: object) -> Proto:
 
 def check_duration(duration: object) -> int:
     """Return a lease in seconds, or raise UsageError (INVALID_DURATION)."""
+    if type(duration) is int and 0 <= duration <= MAX_DURATION:
+        return duration
     number = _whole_number(duration)
     if number is None or not 0 <= number <= MAX_DURATION:
         raise UsageError(
@@ -136,10 +141,14 @@ def _check_request(
     internal_client: object,
     remote_host: object,
 ) -> MappingRequest:
-    key = check_key(port, proto, remote_host)
-    inner = check_port(internal_port, "internal_port", lowest=0) or key.external_port
-    client = check_address(internal_client, "internal_client")
-    return MappingRequest(key, inner, client, Terms(check_desc(desc), check_duration(duration)))
+    external = check_port(port)
+    protocol = check_proto(proto)
+    # Almost everybody leaves the addresses out, and callers come by the ten thousand.
+    host = "" if remote_host == "" else check_address(remote_host, "remote_host")
+    inner = check_port(internal_port, "internal_port", lowest=0) or external
+    client = "" if internal_client is None else check_address(internal_client, "internal_client")
+    terms = Terms(check_desc(desc), check_duration(duration))
+    return MappingRequest(MappingKey(external, protocol, host), inner, client, terms)
 
 
 def check_address6(address: object, what: str) -> str:
@@ -238,6 +247,13 @@ def check_source_address(value: object) -> str | None:
     if address is None or address.is_unspecified or address.is_multicast:
         raise UsageError(f"source_address must be an IP address of this machine, not {value!r}")
     return str(address)
+
+
+def check_device_filter(value: object) -> str:
+    """Return a part of a device or service type, or raise UsageError (INVALID_ARGS)."""
+    if not isinstance(value, str):
+        raise UsageError(f"device_filter must be a str, not {_shown(value)}")
+    return value
 
 
 def check_host(value: object) -> str | None:

@@ -28,6 +28,7 @@ from typing import Final, Self, TypeVar
 from .results import UPnPResult
 
 __all__ = [
+    "GONE_STATUSES",
     "Attempt",
     "ConflictError",
     "DeadlineError",
@@ -45,7 +46,7 @@ __all__ = [
     "is_unreachable",
 ]
 
-_GONE_STATUSES: Final = frozenset({404, 405, 410})
+GONE_STATUSES: Final = frozenset({404, 405, 410})
 """HTTP statuses of a server that is up, and has no such control URL (any more)."""
 
 
@@ -206,7 +207,7 @@ def is_gone(error: IGDError) -> bool:
     """Return whether an error means that the gateway is no longer where it was: it may be had at another address."""
     if isinstance(error, TransportError):
         return not error.may_have_arrived
-    return isinstance(error, InvalidResponseError) and error.status in _GONE_STATUSES
+    return isinstance(error, InvalidResponseError) and error.status in GONE_STATUSES
 
 
 def is_unreachable(error: IGDError) -> bool:

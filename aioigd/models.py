@@ -85,6 +85,10 @@ class PortMapping:
         """What identifies the mapping on its gateway."""
         return MappingKey(self.external_port, self.proto, self.remote_host)
 
+    def leads_to(self, client: str, port: int) -> bool:
+        """Return whether packets that it lets in go to this port of this host."""
+        return self.internal_client == client and self.internal_port == port
+
 
 @dataclass(frozen=True, slots=True)
 class Device:

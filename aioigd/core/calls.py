@@ -1,85 +1,107 @@
-"""One public call: the time it has, the requests it made, and whether it may still be dropped without a trace."""
+"""What may happen to a call now: one state machine for calls that are shared, queued, cancelled and undone.
+
+A call is one task (:class:`SharedCall`) with a future for each caller who waits for it; the layers below see it as an
+:class:`Operation`. In which phase it is, only this module assigns:
+
+====================  =============================  =================  =======================================
+phase                 last caller leaves, or drain   another joins      the work goes on
+====================  =============================  =================  =======================================
+UNSENT (or queued)    cancelled; those behind it     joins              ``sent()`` → SENT
+                      wait for its predecessor
+SENT: the outcome     UNWANTED, with a timer of      joins              ``rejected()`` → UNSENT;
+is not known          ROLLBACK_TIMEOUT                                  ``settled()`` → SETTLED
+UNWANTED: nobody      -                              SENT, timer off    at a checkpoint, the outcome, or the
+waits any more                                                          timer → ROLLING_BACK
+SETTLED: done         result not taken: its undo is  a new call         each caller gets the result, or a copy
+                      queued in the same order                          of the error
+ROLLING_BACK          goes on                        a new call behind  ends within ROLLBACK_TIMEOUT
+====================  =============================  =================  =======================================
+
+Why so: a request that is out may change the gateway, whether or not somebody still waits for the reply. So a call is
+only cancelled while nothing is out; otherwise it gets a moment to hear what became of its request, and another to undo
+it. How to undo is known to those who sent the request: they say so with ``sent()`` and ``settled()``, and the undo
+belongs to the operation from then on. It is run in one place, whatever was sent, and takes no notice of further
+cancellations. Joining, leaving and cancelling cost a caller O(1), whatever the number of the others: each waits for a
+future of its own, and none for the task (removing a callback from a task with many is linear).
+"""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable, Hashable
+from contextlib import suppress
+from enum import Enum, auto
+from typing import Any, Final, Generic, TypeVar
+from weakref import ref
 
-from ..errors import Attempt
-from ..models import Pinhole, PortMapping
+from async_timeout import timeout as time_limit
 
-__all__ = ["Call"]
+from ..errors import Attempt, IGDError, UnexpectedError, UsageError
+
+__all__ = ["ROLLBACK_TIMEOUT", "CallQueue", "Operation", "Phase", "SharedCall", "Undo"]
+
+T = TypeVar("T")
+
+ROLLBACK_TIMEOUT: Final = 2.0
+"""Seconds that a call nobody waits for has to hear what became of its request, and again to undo it."""
 
 
-class Call:
-    """What the layers below need to know of the call that they work for.
+class Phase(Enum):
+    """How far a call has come, and so what may happen to it; see the table above."""
 
-    ``timeout`` (seconds) bounds the call's own work. The clock starts with :meth:`start`, when its first
-    request may be sent, and stands still while the call waits behind other requests of this program.
+    UNSENT = auto()
+    SENT = auto()
+    UNWANTED = auto()
+    SETTLED = auto()
+    ROLLING_BACK = auto()
+
+
+class Operation:
+    """A call as the layers below see it: its deadline, its attempts, its phase, and how to undo what was sent.
+
+    ``timeout`` (seconds) bounds the call's own work. The clock starts with its first request, or with :meth:`start`,
+    and stands still while the call waits behind other requests of this program.
     """
 
     __slots__ = (
         "_deadline",
         "_idle_since",
         "_loop",
-        "_out",
+        "_requests_out",
+        "_rollback",
         "_timeout",
-        "abandoned",
+        "_undo",
         "attempts",
-        "closing",
-        "committed",
-        "lost",
-        "made",
-        "may_move",
-        "opened",
+        "is_started",
+        "phase",
+        "rediscover_on_timeout",
+        "reply_lost",
     )
 
     def __init__(self, timeout: float) -> None:
         self._timeout = timeout
         self._deadline: float | None = None
         self._loop = asyncio.get_running_loop()
-        self._out = 0
+        self._requests_out = 0
         self._idle_since = self._loop.time()
+        self._undo: Undo | None = None
+        self._rollback: asyncio.Task[None] | None = None
         self.attempts: list[Attempt] = []
-        self.committed = False
-        """A request is out that may change the gateway, so the call must not end before that is settled."""
-        self.abandoned = False
-        """Nobody waits for the result any more."""
-        self.lost = False
-        """No answer came to a request that may have arrived: perhaps it was carried out."""
-        self.closing = False
-        """What was done is being undone: too late to join."""
-        self.may_move = False
-        """If the gateway is silent, it may be elsewhere by now: looking for it comes before asking again."""
-        self.made: PortMapping | None = None
-        """The mapping that this call has made and that was not there by this program before."""
-        self.opened: Pinhole | None = None
-        """The same for a pinhole."""
+        self.phase = Phase.UNSENT
+        self.is_started = False
+        """Whether the clock runs."""
+        self.reply_lost = False
+        """No reply came to a request that may have arrived: it may have been carried out."""
+        self.rediscover_on_timeout = False
+        """A gateway that is silent may have moved: looking for it comes before asking again."""
+
+    # Time
 
     def start(self) -> None:
         """Start the clock, unless it runs already."""
         if self._deadline is None:
             self._deadline = self._loop.time() + self._timeout
-
-    @property
-    def started(self) -> bool:
-        """Whether the clock runs."""
-        return self._deadline is not None
-
-    def sending(self, waiting_since: float) -> None:
-        """Note that a request may go now, for which the call has waited since then.
-
-        The clock stood still for that time, as far as no other request of this call was out in it.
-        """
-        if self.started and not self._out:
-            stood_still = self._loop.time() - max(waiting_since, self._idle_since)
-            self._deadline = self.deadline + max(0.0, stood_still)
-        self.start()
-        self._out += 1
-
-    def sent(self) -> None:
-        """Note that a request is over, however it ended."""
-        self._out -= 1
-        self._idle_since = self._loop.time()
+            self.is_started = True
 
     @property
     def deadline(self) -> float:
@@ -91,9 +113,322 @@ class Call:
     @property
     def attempt_deadline(self) -> float:
         """When a request that is sent now has to be answered: at most half the call, so that a second is possible."""
-        return min(self.deadline, self._loop.time() + self._timeout / 2)
+        half = self._loop.time() + self._timeout / 2
+        return half if self._deadline is None else min(self._deadline, half)
 
     @property
     def expired(self) -> bool:
         """Whether no time is left."""
         return self._deadline is not None and self._loop.time() >= self._deadline
+
+    def request_started(self, waiting_since: float) -> None:
+        """Note that a request may go now, for which the call has waited since then.
+
+        The clock stood still for that time, as far as no other request of this call was out in it.
+        """
+        now = self._loop.time()
+        if self._deadline is None:
+            self._deadline = now + self._timeout
+            self.is_started = True
+        elif not self._requests_out:
+            self._deadline += max(0.0, now - max(waiting_since, self._idle_since))
+        self._requests_out += 1
+
+    def request_finished(self) -> None:
+        """Note that a request is over, however it ended."""
+        self._requests_out -= 1
+        self._idle_since = self._loop.time()
+
+    # Phases
+
+    def sent(self, undo: Undo) -> None:
+        """Note that a request goes out which may change the gateway; ``undo`` takes back what it may have done."""
+        self._undo = undo
+        if self.phase is Phase.UNSENT:
+            self.phase = Phase.SENT
+
+    def rejected(self) -> None:
+        """Note that the gateway has refused: there is nothing to undo."""
+        self._undo = None
+        self.checkpoint()
+        if self.phase is Phase.SENT:
+            self.phase = Phase.UNSENT
+
+    def settled(self, undo: Undo | None) -> None:
+        """Note that the outcome is known; ``undo`` is for the case that nobody takes the result.
+
+        Raises CancelledError if nobody waits any more.
+        """
+        self._undo = undo
+        if self.phase is Phase.UNWANTED:
+            raise asyncio.CancelledError
+        if self.phase is not Phase.ROLLING_BACK:
+            self.phase = Phase.SETTLED
+
+    def checkpoint(self) -> None:
+        """Raise CancelledError if nobody waits any more."""
+        if self.phase is Phase.UNWANTED:
+            raise asyncio.CancelledError
+
+    async def roll_back(self) -> None:
+        """Undo what was sent, within ROLLBACK_TIMEOUT. Raises no IGDError, and takes no notice of cancellation."""
+        undo, self._undo = self._undo, None
+        if self.phase is not Phase.ROLLING_BACK:
+            self.phase = Phase.ROLLING_BACK
+            if undo is not None:
+                self._rollback = self._loop.create_task(_run_undo(undo))
+        while self._rollback is not None and not self._rollback.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait([self._rollback])
+
+    def take_undo(self) -> Undo | None:
+        """Return how to undo what the call has done, if it is done, and forget it."""
+        undo, self._undo = self._undo, None
+        return undo if self.phase is Phase.SETTLED else None
+
+    def unwanted(self) -> None:
+        """Note that nobody waits any more for a request that is out."""
+        if self.phase is Phase.SENT:
+            self.phase = Phase.UNWANTED
+
+    def wanted(self) -> None:
+        """Note that somebody waits again."""
+        if self.phase is Phase.UNWANTED:
+            self.phase = Phase.SENT
+
+    def give_up(self) -> None:
+        """Undo nothing any more, and stop what is being undone."""
+        self._undo = None
+        self.phase = Phase.ROLLING_BACK
+        if self._rollback is not None:
+            self._rollback.cancel()
+
+
+Undo = Callable[[Operation], Awaitable[None]]
+"""Takes back what a request may have done, as an operation that has a deadline of its own."""
+
+
+async def _run_undo(undo: Undo) -> None:
+    with suppress(IGDError, TimeoutError):
+        async with time_limit(ROLLBACK_TIMEOUT):
+            await undo(Operation(ROLLBACK_TIMEOUT))
+
+
+class SharedCall(Generic[T]):
+    """One piece of work in a task, and the callers who wait for its result."""
+
+    __slots__ = ("_delivered", "_ended", "_loop", "_queue", "_settled", "_task", "_timer", "_waiters",
+                 "_work", "op", "order_key", "predecessor", "share_key")  # fmt: skip
+
+    def __init__(
+        self,
+        queue: CallQueue,
+        order_key: Hashable,
+        share_key: Hashable,
+        work: Callable[[Operation], Awaitable[T]],
+        op: Operation,
+        predecessor: SharedCall[Any] | None,
+    ) -> None:
+        self.op = op
+        self.order_key = order_key
+        self.share_key = share_key
+        self.predecessor = predecessor
+        """The call that this one waits for, or was waiting for when it was cancelled."""
+        self._queue = queue
+        self._work = work
+        self._delivered = False
+        self._ended = False
+        self._waiters: set[asyncio.Future[T]] = set()
+        self._settled: asyncio.Future[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._loop = asyncio.get_running_loop()
+        self._task: asyncio.Task[T] = self._loop.create_task(self._run())
+        self._task.add_done_callback(self._end)
+
+    @property
+    def joinable(self) -> bool:
+        """Whether one more caller may still wait for this result."""
+        return not self._task.done() and not self._task.cancelling() and self.op.phase is not Phase.ROLLING_BACK
+
+    async def wait(self) -> T:
+        """Wait for the result. Cancelling this leaves the call, and disturbs nobody else who waits for it."""
+        waiter: asyncio.Future[T] = self._loop.create_future()
+        self._waiters.add(waiter)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+            self.op.wanted()
+        try:
+            result = await waiter
+        except BaseException:
+            self._leave(waiter)
+            raise
+        self._waiters.discard(waiter)
+        self._delivered = True
+        return result
+
+    async def ended(self) -> None:
+        """Wait until the work has ended, however it did. Several may wait; cancelling one disturbs nobody."""
+        if not self._ended:
+            if self._settled is None:
+                self._settled = self._loop.create_future()
+            await asyncio.shield(self._settled)
+
+    def abandon(self) -> None:
+        """End the work: at once, or when the outcome of what it has sent is known."""
+        phase = self.op.phase
+        if phase is Phase.SENT or phase is Phase.UNWANTED:
+            self.op.unwanted()
+            if self._timer is None:
+                self._timer = self._loop.call_later(ROLLBACK_TIMEOUT, self._task.cancel)
+        elif phase is not Phase.ROLLING_BACK:
+            self._task.cancel()
+
+    def kill(self) -> None:
+        """Cancel the work whatever it has sent, and undo nothing."""
+        self.op.give_up()
+        self._task.cancel()
+
+    def _leave(self, waiter: asyncio.Future[T]) -> None:
+        """Go without a result: it failed, or whoever waited for it was cancelled."""
+        self._waiters.discard(waiter)
+        if waiter.done() and not waiter.cancelled():
+            waiter.exception()  # a caller that was cancelled at the last moment has seen it, too
+        if not self._waiters:
+            if not self._task.done():
+                self.abandon()
+            elif not self._delivered:
+                self._queue.undo(self)
+
+    async def _run(self) -> T:
+        try:
+            while self.predecessor is not None:
+                await self.predecessor.ended()
+                # One that was cancelled before its turn had others before it, for which we wait in its stead.
+                self.predecessor = self.predecessor.predecessor
+            return await self._work(self.op)
+        except asyncio.CancelledError:
+            await self.op.roll_back()
+            raise
+        except IGDError as error:
+            attempts = tuple(self.op.attempts) or error.attempts
+            raise error.with_attempts(attempts) from error.__cause__
+
+    def _end(self, task: asyncio.Task[T]) -> None:
+        """Give the result out, and let those go on who wait for the end."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if task.cancelled():
+            for waiter in self._waiters:
+                waiter.cancel()
+        elif (failure := task.exception()) is None:
+            result = task.result()
+            for waiter in self._waiters:
+                if not waiter.done():
+                    waiter.set_result(result)
+        else:
+            error = failure if isinstance(failure, IGDError) else _wrapped(failure)
+            for waiter in self._waiters:
+                if not waiter.done():
+                    waiter.set_exception(error.copy())
+        self._ended = True
+        self._queue.leave(self)
+        if self._settled is not None and not self._settled.done():
+            self._settled.set_result(None)
+
+
+class CallQueue:
+    """Keeps order: calls with the same ``order_key`` run one after another, as they were submitted.
+
+    A call whose ``share_key`` equals that of the last in its order joins it instead of following it, as long as that is
+    under way. A queue belongs to the event loop in which it is first used, and refuses calls once it is closed.
+    """
+
+    def __init__(self) -> None:
+        self._last: dict[Hashable, SharedCall[Any]] = {}
+        self._calls: set[SharedCall[Any]] = set()
+        self._loop: ref[asyncio.AbstractEventLoop] | None = None
+        self.is_closed = False
+
+    def __len__(self) -> int:
+        return len(self._calls)
+
+    def check_open(self) -> None:
+        """Raise UsageError where the queue is closed, or belongs to another event loop."""
+        if self.is_closed:
+            raise UsageError("this PortMapper is closed")
+        loop = asyncio.get_running_loop()
+        if self._loop is None:
+            self._loop = ref(loop)
+        elif self._loop() is not loop:
+            raise UsageError("this PortMapper belongs to another event loop; make one for each loop")
+
+    def submit(
+        self, order_key: Hashable, share_key: Hashable, work: Callable[[Operation], Awaitable[T]], timeout: float
+    ) -> SharedCall[T]:
+        """Return the call to wait for: the last in the order if it can be shared, or a new one behind it.
+
+        ``order_key`` None: behind nobody. ``share_key`` None: shared with nobody. ``timeout`` (seconds) is for a call's
+        own work. Raises UsageError as :meth:`check_open` does.
+        """
+        # A plain function, and nothing made only to be thrown away: callers come by the ten thousand.
+        if self.is_closed or self._loop is None or self._loop() is not asyncio.get_running_loop():
+            self.check_open()
+        last = self._last.get(order_key)
+        if last is not None and share_key is not None and last.share_key == share_key and last.joinable:
+            return last
+        call = SharedCall(self, order_key, share_key, work, Operation(timeout), last)
+        self._calls.add(call)
+        if order_key is not None:
+            self._last[order_key] = call
+        return call
+
+    async def drain(self) -> None:
+        """Abandon everything that is under way, and wait until it has ended: at most about twice ROLLBACK_TIMEOUT."""
+        calls = tuple(self._calls)
+        for call in calls:
+            call.abandon()
+        try:
+            for call in calls:
+                await call.ended()
+            while undoing := next((call for call in self._calls if call.op.phase is Phase.ROLLING_BACK), None):
+                await undoing.ended()
+        except asyncio.CancelledError:
+            for call in calls:
+                if call.op.phase in (Phase.UNWANTED, Phase.ROLLING_BACK):
+                    call.kill()
+            raise
+
+    def kill_all(self) -> None:
+        """Cancel everything that is under way, settled or not."""
+        for call in tuple(self._calls):
+            call.kill()
+
+    def leave(self, call: SharedCall[Any]) -> None:
+        """Take a call out that has ended."""
+        self._calls.discard(call)
+        if self._last.get(call.order_key) is call:
+            before = call.predecessor
+            if before in self._calls:
+                self._last[call.order_key] = before
+            else:
+                del self._last[call.order_key]
+
+    def undo(self, call: SharedCall[Any]) -> None:
+        """Undo, in the background but in its order, a call whose callers were cancelled before they had its result."""
+        undo = call.op.take_undo()
+        if undo is not None:
+            op = Operation(ROLLBACK_TIMEOUT)
+            op.phase = Phase.ROLLING_BACK
+            last = self._last.get(call.order_key)
+            undoing = SharedCall(self, call.order_key, None, undo, op, last)
+            self._calls.add(undoing)
+            if call.order_key is not None:
+                self._last[call.order_key] = undoing
+
+
+def _wrapped(failure: BaseException) -> IGDError:
+    # A defect of ours or of a library's: still an IGDError for the caller, who is promised nothing else.
+    error = UnexpectedError(f"unexpected {type(failure).__name__}: {failure}")
+    error.__cause__ = failure
+    return error

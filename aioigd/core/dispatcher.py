@@ -1,179 +1,114 @@
-"""What can be asked for, set on its way: the part that the mapper and a single gateway share.
-
-A verb joins or starts a flight. Which gateway the flight talks to, and what happens when that one has gone, is
-the business of its :class:`Line`.
-"""
+"""With whom a call is shared, behind whom it waits, on which gateway it runs, and what happens if that has gone."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import Awaitable, Callable, Hashable, Sequence
+from functools import partial
 from ipaddress import IPv4Address, IPv6Address
-from typing import Protocol, TypeVar
+from typing import Any, TypeVar
 
-from ..errors import IGDError
+from async_timeout import timeout_at
+
+from ..errors import DeadlineError, IGDError, is_gone
 from ..models import MappingKey, MappingRequest, Pinhole, PinholeRequest, PortMapping
-from ..upnp import add_any_mapping, add_mapping, pinholes
-from ..upnp.find_mapping import find_entry
-from ..upnp.soap_client import Channel
-from ..upnp.wire import wan_ip_connection
-from .call_queue import SETTLE_TIME, Lanes
-from .calls import Call
+from .backend import Backend
+from .calls import CallQueue, Operation
+from .gateway_cache import GatewayCache
 
-__all__ = ["Line", "Verbs"]
+__all__ = ["Dispatcher"]
 
 T = TypeVar("T")
 
 
-class Line(Protocol):
-    """Where a verb finds its gateway."""
+class Dispatcher:
+    """Turns what is asked for into calls, each of them with ``timeout`` seconds for its own work.
 
-    async def run(self, operation: Callable[[Channel], Awaitable[T]], call: Call) -> T:
-        """Carry out an operation on the gateway."""
+    They run on the gateway of the ``cache``, and once more on another if that one has gone; with a ``fixed`` gateway on
+    that one and no other. Identical calls share one; different ones for a port and protocol keep their order, across
+    all dispatchers of a queue.
+    """
 
-    def check_open(self) -> None:
-        """Raise UsageError where the owner is closed, or belongs to another event loop."""
-
-
-class Verbs:
-    """What can be done with mappings, over a line; identical calls that are under way at once share one."""
-
-    def __init__(self, line: Line, lanes: Lanes, timeout: float) -> None:
-        self._line = line
-        self._lanes = lanes
+    def __init__(self, queue: CallQueue, cache: GatewayCache, timeout: float, fixed: Backend | None = None) -> None:
+        self._queue = queue
+        self._cache = cache
         self._timeout = timeout
+        self._fixed = fixed
 
-    def add(self, request: MappingRequest, *, overwrite: bool, verify: bool) -> Awaitable[PortMapping]:
-        """Make a mapping; with ``overwrite`` in the place of whatever is there."""
-        # No coroutine of its own, and nothing made only to be thrown away: callers come by the ten thousand.
-        self._line.check_open()
-        lane = request.key[:2]
-        key = (self, request, overwrite, verify)
-        flight = self._lanes.find(lane, key)
-        if flight is not None:
-            return flight.join()
-        flight = self._lanes.enter(
-            lane,
-            key,
-            Call(self._timeout),
-            lambda call: self._run(
-                lambda channel: add_mapping.add(channel, request, call, overwrite=overwrite, verify=verify), call
-            ),
-            orphaned=self._take_back,
-        )
-        return flight.join()
+    # Plain functions that return awaitables: identical callers come by the ten thousand, and each costs a lambda, a
+    # look-up and a future.
 
-    async def add_any(self, request: MappingRequest) -> PortMapping:
-        """Make a mapping on the port asked for or any other."""
-        return await self.do(
-            lambda channel, call: add_any_mapping.add_any(channel, request, call),
-            (self, "any port", request),
-            object(),
-            orphaned=self._take_back,
-        )
+    def add(self, request: MappingRequest, *, overwrite: bool, verify: bool = False) -> Awaitable[PortMapping]:
+        """Make a mapping; with ``overwrite`` in the place of another."""
+        return self._queue.submit(
+            request.key[:2],
+            (self, request, overwrite, verify),
+            partial(self._run, lambda backend, op: backend.add(op, request, overwrite=overwrite, verify=verify)),
+            self._timeout,
+        ).wait()
 
-    async def delete(self, key: MappingKey) -> None:
+    def add_any(self, request: MappingRequest) -> Awaitable[PortMapping]:
+        """Make a mapping on the port that was asked for, or on any other."""
+        return self.do(lambda backend, op: backend.add_any(op, request), (self, "any port", request))
+
+    def delete(self, key: MappingKey) -> Awaitable[None]:
         """Delete a mapping."""
-        self._line.check_open()
-        flight = self._lanes.enter(
-            key[:2],
-            (self, key),
-            Call(self._timeout),
-            lambda call: self._run(lambda channel: add_mapping.delete(channel, key, call), call),
-        )
-        await flight.join()
+        return self.do(lambda backend, op: backend.delete(op, key), key[:2], (self, "delete", key))
 
-    async def find(self, key: MappingKey) -> PortMapping | None:
-        """Ask for a mapping; None where the gateway says that it holds none."""
-        self._line.check_open()
-        flight = self._lanes.enter(
-            key[:2],
-            (self, "find", key),
-            Call(self._timeout),
-            lambda call: self._run(lambda channel: find_entry(channel, key, call), call),
-        )
-        return await flight.join()
+    def find(self, key: MappingKey) -> Awaitable[PortMapping | None]:
+        """Return the mapping that the gateway holds for a key, None where it says that there is none."""
+        return self.do(lambda backend, op: backend.find(op, key), key[:2], (self, "find", key))
 
-    async def query_external_address(self) -> IPv4Address | IPv6Address:
-        """Ask for the external address."""
-        return await self.do(_external_address, (self, "external address"))
+    def external_address(self) -> Awaitable[IPv4Address | IPv6Address]:
+        """Return the gateway's address on the internet."""
+        return self.query("external address", lambda backend, op: backend.external_address(op))
 
-    async def add_pinhole(self, request: PinholeRequest) -> Pinhole:
+    def list_page(self, cursor: Any) -> Awaitable[tuple[Sequence[PortMapping], Any]]:
+        """Return some of the gateway's mappings, and the cursor of the next page (None behind the last)."""
+        return self.do(lambda backend, op: backend.list_page(op, cursor))
+
+    def add_pinhole(self, request: PinholeRequest) -> Awaitable[Pinhole]:
         """Open a pinhole, or prolong the one that is open for the same packets."""
-        return await self.do(
-            lambda channel, call: pinholes.add(channel, request, call),
-            _lane_of(request),
-            (self, request),
-            orphaned=self._close_again,
-        )
+        return self.do(lambda backend, op: backend.add_pinhole(op, request), _order_of(request), (self, request))
 
-    async def delete_pinhole(self, pinhole: Pinhole) -> None:
+    def delete_pinhole(self, pinhole: Pinhole) -> Awaitable[None]:
         """Close a pinhole."""
-        await self.do(
-            lambda channel, call: pinholes.delete(channel, pinhole, call), _lane_of(pinhole), (self, "delete", pinhole)
-        )
+        return self.do(lambda backend, op: backend.delete_pinhole(op, pinhole), _order_of(pinhole), (self, pinhole))
 
-    async def once(self, operation: Callable[[Channel, Call], Awaitable[T]]) -> T:
-        """Do something that nobody shares and that waits for nobody."""
-        return await self.do(operation, object())
+    def query(self, what: Hashable, question: Callable[[Backend, Operation], Awaitable[T]]) -> Awaitable[T]:
+        """Ask the gateway something; callers who ask for the same (``what``) while it is asked share the answer."""
+        key = (self, what)
+        return self.do(question, key, key)
 
-    async def do(
+    def do(
         self,
-        operation: Callable[[Channel, Call], Awaitable[T]],
-        lane: Hashable,
-        key: Hashable = None,
-        *,
-        orphaned: Callable[[Call], None] | None = None,
-    ) -> T:
-        """Do something on the gateway, behind what is under way in its lane; calls with an equal key share it."""
-        self._line.check_open()
-        flight = self._lanes.enter(
-            lane,
-            key,
-            Call(self._timeout),
-            lambda call: self._run(lambda channel: operation(channel, call), call),
-            orphaned=orphaned,
-        )
-        return await flight.join()
+        operation: Callable[[Backend, Operation], Awaitable[T]],
+        order_key: Hashable = None,
+        share_key: Hashable = None,
+    ) -> Awaitable[T]:
+        """Do anything on the gateway; the keys are those of :meth:`~aioigd.core.calls.CallQueue.submit`."""
+        return self._queue.submit(order_key, share_key, partial(self._run, operation), self._timeout).wait()
 
-    async def _run(self, operation: Callable[[Channel], Awaitable[T]], call: Call) -> T:
+    async def _run(self, operation: Callable[[Backend, Operation], Awaitable[T]], op: Operation) -> T:
+        if self._fixed is not None:
+            return await operation(self._fixed, op)
+        backend = self._cache.cached()
+        if backend is None:
+            op.start()  # the search is part of the call's own work
+            return await operation(await self._cache.find(), op)
+        op.rediscover_on_timeout = True
         try:
-            return await self._line.run(operation, call)
+            return await operation(backend, op)
         except IGDError as error:
-            raise error.with_attempts(tuple(call.attempts)) from error.__cause__
-
-    def _take_back(self, call: Call) -> None:
-        """Undo, in the background but within its lane, an addition whose callers were cancelled at the last moment."""
-        mapping = call.made
-        if mapping is None:
-            return
-        undoing = Call(SETTLE_TIME)
-        undoing.committed = True
-        self._lanes.enter(
-            mapping.key[:2],
-            object(),
-            undoing,
-            lambda call: self._run(lambda channel: add_mapping.undo(channel, mapping, call), call),
-        )
-
-    def _close_again(self, call: Call) -> None:
-        """The same for a pinhole."""
-        pinhole = call.opened
-        if pinhole is None:
-            return
-        undoing = Call(SETTLE_TIME)
-        undoing.committed = True
-        self._lanes.enter(
-            _lane_of(pinhole),
-            object(),
-            undoing,
-            lambda call: self._run(lambda channel: pinholes.undo(channel, pinhole, call), call),
-        )
+            if op.expired or not (is_gone(error) or isinstance(error, DeadlineError)):
+                raise
+            op.rediscover_on_timeout = False
+            try:
+                async with timeout_at(op.deadline):
+                    backend = await self._cache.find(instead_of=backend)
+            except (IGDError, TimeoutError):
+                raise error from error.__cause__  # nobody there at all: what happened first says more
+        return await operation(backend, op)
 
 
-def _lane_of(place: Pinhole | PinholeRequest) -> Hashable:
-    """Return what keeps requests for pinholes of one port in their order."""
-    return "pinhole", place.proto, place.internal_port
-
-
-async def _external_address(channel: Channel, call: Call) -> IPv4Address | IPv6Address:
-    return wan_ip_connection.read_external_address(await channel.ask(wan_ip_connection.GET_EXTERNAL_IP_ADDRESS, call))
+def _order_of(pinhole: Pinhole | PinholeRequest) -> Hashable:
+    return "pinhole", pinhole.proto, pinhole.internal_port

@@ -1,110 +1,140 @@
-"""Looking for gateways: which of the devices that answer to take, and when to stop looking."""
+"""When a search may end: all protocols search at once, and the first candidate that is certain ends it."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
+import os
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from typing import Final
 
+from async_timeout import timeout_at
+
+from ..errors import DiscoveryError
 from ..models import Device
-from ..upnp.net.http import HttpClient
-from ..upnp.probe import Examined
-from ..upnp.search import Found, Rank, Search, SearchOptions
+from ..results import UPnPResult
+from .backend import Candidate, Driver, Rank, Search, SearchScope
 
 __all__ = ["Finder"]
 
 log = logging.getLogger("aioigd.discovery")
 
 _GRACE: Final = 0.4
-"""Seconds to look on for a gateway that is certainly right, once there is one that may be."""
-_SILENT_GRACE: Final = 0.9
-"""Seconds from the start of the search in which the router of the default route may still answer: MX allows it 1."""
-_LONGER_GRACE: Final = 1.5
-"""The same, while the router of the default route has answered and its description is being read."""
+"""Seconds to go on searching for a gateway that is certain, once there is one that is likely."""
+_CLOCK_SLACK: Final = 0.001
+"""Seconds by which a timer may fire early."""
+_SWITCH: Final = "AIOIGD_DISABLE"
+"""Environment variable by which an operator forbids port mapping; read at each search."""
 
 
 class Finder:
-    """Finds devices and gateways by the options it was made with."""
+    """Finds devices and gateways by all ``drivers``, in the ``scope`` that it was made with."""
 
-    def __init__(self, http: HttpClient, options: SearchOptions) -> None:
-        self._http = http
-        self._options = options
+    def __init__(self, drivers: Sequence[Driver], scope: SearchScope) -> None:
+        self._drivers = drivers
+        self._scope = scope
 
-    async def discover(self, timeout: float, ttl: int, device_filter: str) -> list[Device]:
-        """Search for ``timeout`` seconds and return all devices that pass the filter, likely gateways first."""
-        until = asyncio.get_running_loop().time() + timeout
-        found: dict[str, Found] = {}
-        async with self._search(until, ttl) as search:
-            while one := await search.next(until):
-                found[one.examined.device.description_url] = one
-        best_first = sorted(found.values(), key=lambda one: one.rank)
-        return [one.examined.device for one in best_first if _passes(one.examined, device_filter)]
-
-    async def iter_devices(
-        self, timeout: float, ttl: int, device_filter: str, host: str | None
-    ) -> AsyncGenerator[Device, None]:
-        """Search for ``timeout`` seconds and yield each device that passes the filter as soon as it is known.
-
-        A device whose description could be read only later comes twice; the later one counts.
-        """
-        until = asyncio.get_running_loop().time() + timeout
-        async with self._search(until, ttl, host) as search:
-            while one := await search.next(until):
-                if _passes(one.examined, device_filter):
-                    yield one.examined.device
-
-    async def find_gateway(self, timeout: float, udn: str = "") -> tuple[Device, list[Device]]:
+    async def find_gateway(self, timeout: float) -> tuple[Device, list[Device]]:
         """Return the gateway to use and all devices seen on the way, as soon as that is certain.
-
-        With a ``udn`` (UDA 1.1 section 2.3) only the device that has it will do.
 
         Raises DiscoveryError: NO_DEVICES where nobody answers within ``timeout`` seconds, NO_GATEWAY where nobody
         who does can map ports. With a ``location``, what reading it raises.
         """
         loop = asyncio.get_running_loop()
-        until = decide_at = loop.time() + timeout
+        until = loop.time() + timeout
         seen: dict[str, Device] = {}
-        best: Found | None = None
-        async with self._search(until, self._options.ttl) as search:
-            while True:
-                one = await search.next(decide_at)
-                if one is None:
-                    if best is None or not search.next_hop_pending or loop.time() >= search.started + _LONGER_GRACE:
+        best: Candidate | None = None
+        look_on_until = until
+
+        def decide_at() -> float:
+            """Return when to take the best candidate so far: until then a certain one may still come."""
+            return min(until, max(look_on_until, *(search.may_report_until(Rank.CERTAIN) for search in searches)))
+
+        async with self._entered(self._scope, until) as (searches, reports):
+            while best is None or best.rank != Rank.CERTAIN:
+                candidate = await reports.next(until if best is None else decide_at())
+                if candidate is None:
+                    if best is None or reports.are_complete or decide_at() <= loop.time() + _CLOCK_SLACK:
                         break
-                    decide_at = min(until, search.started + _LONGER_GRACE)
                     continue
-                seen[one.examined.device.description_url] = one.examined.device
-                if udn and one.examined.device.udn != udn:
-                    continue
-                if one.rank == Rank.USELESS or (best is not None and one.rank >= best.rank):
+                seen[candidate.device.description_url] = candidate.device
+                if candidate.rank == Rank.USELESS or (best is not None and candidate.rank >= best.rank):
                     continue
                 if best is None:
-                    patience = search.started + _SILENT_GRACE if search.next_hop_silent else 0.0
-                    decide_at = min(until, max(loop.time() + _GRACE, patience))
-                best = one
-                if best.rank == Rank.CERTAIN:
-                    break
+                    look_on_until = loop.time() + _GRACE
+                best = candidate
             if best is None:
-                raise search.failure()
-        log.info("gateway: %s", best.examined.device)
-        others = [device for device in seen.values() if device is not best.examined.device]
-        return best.examined.device, [best.examined.device, *others]
+                raise searches[0].failure()
+        log.info("gateway: %s", best.device)
+        return best.device, [best.device, *(device for device in seen.values() if device is not best.device)]
+
+    async def discover(self, timeout: float, ttl: int, device_filter: str) -> list[Device]:
+        """Search for ``timeout`` seconds and return all devices that pass the filter, likely gateways first."""
+        until = asyncio.get_running_loop().time() + timeout
+        found: dict[str, Candidate] = {}
+        async with self._entered(replace(self._scope, ttl=ttl), until) as (_, reports):
+            while candidate := await reports.next(until):
+                found[candidate.device.description_url] = candidate
+        best_first = sorted(found.values(), key=lambda candidate: candidate.rank)
+        return [candidate.device for candidate in best_first if _passes(candidate, device_filter)]
+
+    async def iter_devices(
+        self, timeout: float, ttl: int, device_filter: str, host: str | None = None
+    ) -> AsyncGenerator[Device, None]:
+        """Search for ``timeout`` seconds and yield each device that passes the filter as soon as it is known.
+
+        A device of which more becomes known comes again; the later one counts.
+        """
+        until = asyncio.get_running_loop().time() + timeout
+        async with self._entered(replace(self._scope, ttl=ttl, host=host), until) as (_, reports):
+            while candidate := await reports.next(until):
+                if _passes(candidate, device_filter):
+                    yield candidate.device
 
     @asynccontextmanager
-    async def _search(self, until: float, ttl: int, host: str | None = None) -> AsyncIterator[Search]:
-        search = Search(self._http, replace(self._options, host=host), until, ttl)
+    async def _entered(self, scope: SearchScope, until: float) -> AsyncIterator[tuple[Sequence[Search], _Reports]]:
+        """Let all drivers search at once, and close what they opened in the end."""
+        if os.environ.get(_SWITCH, "").strip() not in ("", "0"):
+            raise DiscoveryError(f"port mapping is switched off here by {_SWITCH}", UPnPResult.NO_GATEWAY)
+        reports = _Reports(len(self._drivers))
+        searches = [driver.search(scope, until, reports.put) for driver in self._drivers]
+        async with AsyncExitStack() as stack:
+            for search in searches:
+                await stack.enter_async_context(search)
+            yield searches, reports
+
+
+class _Reports:
+    """What all searches report, in the order in which it comes."""
+
+    def __init__(self, searches: int) -> None:
+        self._queue: asyncio.Queue[Candidate | None] = asyncio.Queue()
+        self._searches_left = searches
+
+    @property
+    def are_complete(self) -> bool:
+        """Whether no more candidates can come."""
+        return not self._searches_left and self._queue.empty()
+
+    def put(self, candidate: Candidate | None) -> None:
+        self._queue.put_nowait(candidate)
+
+    async def next(self, until: float) -> Candidate | None:
+        """Return the next candidate; None at the time ``until``, or when no more can come."""
         try:
-            await search.start()
-            yield search
-        finally:
-            await search.stop()
+            async with timeout_at(until):
+                while not self.are_complete:
+                    candidate = await self._queue.get()
+                    if candidate is not None:
+                        return candidate
+                    self._searches_left -= 1
+        except TimeoutError:
+            pass
+        return None
 
 
-def _passes(examined: Examined, device_filter: str) -> bool:
-    said = [examined.device.service_type, examined.device.igd_service_type]
-    if examined.description is not None:
-        said += [examined.description.device_type, *(service.service_type for service in examined.description.services)]
-    return any(device_filter in text for text in said)
+def _passes(candidate: Candidate, device_filter: str) -> bool:
+    device = candidate.device
+    return any(device_filter in text for text in (device.service_type, device.igd_service_type, *candidate.types))

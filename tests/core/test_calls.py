@@ -12,16 +12,15 @@ from types import FrameType
 import pytest
 
 from aioigd import IGDError, RefusedError, UPnPResult
-from aioigd.core import call_queue
-from aioigd.core.call_queue import Flight, Lanes
-from aioigd.core.calls import Call
+from aioigd.core import calls
+from aioigd.core.calls import CallQueue, Operation, Phase, SharedCall
 from aioigd.upnp.wire.error_codes import refused
 
 from ..support import settled_loop
 
 pytestmark = pytest.mark.usefixtures("nothing_is_left")
 
-Work = Callable[[Call], Awaitable[str]]
+Work = Callable[[Operation], Awaitable[str]]
 
 
 class Job:
@@ -33,7 +32,7 @@ class Job:
         self.may_end = asyncio.Event()
         self.failure: BaseException | None = None
 
-    async def __call__(self, call: Call) -> str:
+    async def __call__(self, op: Operation) -> str:
         self.log.append(f"{self.name} begins")
         try:
             await self.may_end.wait()
@@ -49,31 +48,30 @@ class Job:
 class Settling(Job):
     """Work that has sent something: what it does when it may end is up to whether anybody waits for it."""
 
-    async def __call__(self, call: Call) -> str:
-        call.committed = True
-        name = await super().__call__(call)
-        if call.abandoned:
-            call.closing = True
-            self.log.append(f"{self.name} is undone")
-            raise asyncio.CancelledError
-        call.committed = False
+    async def __call__(self, op: Operation) -> str:
+        op.sent(self._undo)
+        name = await super().__call__(op)
+        op.settled(None if self.had_before else self._undo)
         return name
 
+    had_before = False
 
-def enter(
-    lanes: Lanes, key: str, work: Work, *, lane: str = "lane", orphaned: Callable[[Call], None] | None = None
-) -> asyncio.Task[str]:
+    async def _undo(self, op: Operation) -> None:
+        self.log.append(f"{self.name} is undone")
+
+
+def enter(queue: CallQueue, key: str, work: Work, *, lane: str = "lane") -> asyncio.Task[str]:
     """Come as a caller does: enter, and wait for the result."""
 
     async def caller() -> str:
-        return await lanes.enter(lane, key, Call(10), work, orphaned).join()
+        return await queue.submit(lane, key, work, 10).wait()
 
     return asyncio.create_task(caller())
 
 
-async def enter_all(lanes: Lanes, *jobs: Job) -> list[asyncio.Task[str]]:
+async def enter_all(queue: CallQueue, *jobs: Job) -> list[asyncio.Task[str]]:
     """One caller for each job, in this order."""
-    tasks = [enter(lanes, job.name, job) for job in jobs]
+    tasks = [enter(queue, job.name, job) for job in jobs]
     await settled_loop()
     return tasks
 
@@ -88,29 +86,29 @@ async def leave(*tasks: asyncio.Task[str]) -> None:
 
 
 async def test_identical_calls_share_one_piece_of_work() -> None:
-    lanes, job = Lanes(), Job()
-    tasks = [enter(lanes, "same", job) for _ in range(5)]
+    queue, job = CallQueue(), Job()
+    tasks = [enter(queue, "same", job) for _ in range(5)]
     await settled_loop()
-    assert len(lanes) == 1
+    assert len(queue) == 1
     job.may_end.set()
     assert await asyncio.gather(*tasks) == ["job"] * 5
     assert job.log == ["job begins", "job ends"]
-    assert len(lanes) == 0
+    assert len(queue) == 0
 
 
 async def test_who_comes_after_the_end_begins_anew() -> None:
-    lanes, job = Lanes(), Job()
+    queue, job = CallQueue(), Job()
     job.may_end.set()
-    await enter(lanes, "same", job)
-    await enter(lanes, "same", job)
+    await enter(queue, "same", job)
+    await enter(queue, "same", job)
     assert job.log == ["job begins", "job ends"] * 2
 
 
 async def test_a_failure_reaches_everyone_as_an_error_of_its_own_and_is_not_kept() -> None:
-    lanes, job = Lanes(), Job()
+    queue, job = CallQueue(), Job()
     job.failure = refused("no", 718)
     job.may_end.set()
-    tasks = [enter(lanes, "same", job) for _ in range(3)]
+    tasks = [enter(queue, "same", job) for _ in range(3)]
     errors = await asyncio.gather(*tasks, return_exceptions=True)
     assert len({id(error) for error in errors}) == 3
     for error in errors:
@@ -123,7 +121,7 @@ async def test_a_failure_reaches_everyone_as_an_error_of_its_own_and_is_not_kept
         assert error is not job.failure
         assert "caller" in [frame.f_code.co_name for frame in frames(error)]
     job.failure = None
-    assert await enter(lanes, "same", job) == "job"
+    assert await enter(queue, "same", job) == "job"
 
 
 def frames(error: BaseException) -> list[FrameType]:
@@ -131,21 +129,21 @@ def frames(error: BaseException) -> list[FrameType]:
 
 
 async def test_each_copy_of_an_error_has_its_own_traceback() -> None:
-    lanes, job = Lanes(), Job()
+    queue, job = CallQueue(), Job()
     job.failure = refused("no", 718)
     job.may_end.set()
-    tasks = [enter(lanes, "same", job) for _ in range(50)]
+    tasks = [enter(queue, "same", job) for _ in range(50)]
     errors = [error for error in await asyncio.gather(*tasks, return_exceptions=True) if isinstance(error, Exception)]
     assert len(errors) == 50
     assert {len(frames(error)) for error in errors} == {len(frames(errors[0]))}
 
 
 async def test_a_foreign_exception_becomes_an_error_of_the_package() -> None:
-    lanes, job = Lanes(), Job()
+    queue, job = CallQueue(), Job()
     job.failure = ZeroDivisionError("oops")
     job.may_end.set()
     with pytest.raises(IGDError, match="unexpected ZeroDivisionError: oops") as caught:
-        await enter(lanes, "same", job)
+        await enter(queue, "same", job)
     assert caught.value.result is UPnPResult.UNKNOWN_ERROR
     assert caught.value.__cause__ is job.failure
 
@@ -154,8 +152,8 @@ async def test_a_foreign_exception_becomes_an_error_of_the_package() -> None:
 
 
 async def test_who_leaves_disturbs_nobody() -> None:
-    lanes, job = Lanes(), Job()
-    tasks = [enter(lanes, "same", job) for _ in range(4)]
+    queue, job = CallQueue(), Job()
+    tasks = [enter(queue, "same", job) for _ in range(4)]
     await settled_loop()
     await leave(tasks[0], tasks[2])
     job.may_end.set()
@@ -163,50 +161,50 @@ async def test_who_leaves_disturbs_nobody() -> None:
 
 
 async def test_the_last_one_to_leave_cancels_the_work() -> None:
-    lanes, job = Lanes(), Job()
-    tasks = [enter(lanes, "same", job) for _ in range(3)]
+    queue, job = CallQueue(), Job()
+    tasks = [enter(queue, "same", job) for _ in range(3)]
     await settled_loop()
     await leave(*tasks)
     await settled_loop()
     assert job.log == ["job begins", "job is cancelled"]
-    assert len(lanes) == 0
+    assert len(queue) == 0
 
 
 async def test_work_that_is_being_cancelled_is_not_joined() -> None:
-    lanes, job, other = Lanes(), Job("old"), Job("new")
-    (first,) = await enter_all(lanes, job)
+    queue, job, other = CallQueue(), Job("old"), Job("new")
+    (first,) = await enter_all(queue, job)
     first.cancel()
     await asyncio.sleep(0)
     other.may_end.set()
-    assert await enter(lanes, "old", other) == "new"
+    assert await enter(queue, "old", other) == "new"
 
 
 async def test_work_that_has_sent_something_is_given_time_to_settle_it() -> None:
-    lanes, job = Lanes(), Settling()
-    (only,) = await enter_all(lanes, job)
+    queue, job = CallQueue(), Settling()
+    (only,) = await enter_all(queue, job)
     await leave(only)
     await settled_loop()
     assert job.log == ["job begins"]
     job.may_end.set()
-    await lanes.settle()
+    await queue.drain()
     assert job.log == ["job begins", "job ends", "job is undone"]
 
 
 async def test_the_time_to_settle_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(call_queue, "SETTLE_TIME", 0.05)
-    lanes, job = Lanes(), Settling()
-    (only,) = await enter_all(lanes, job)
+    monkeypatch.setattr(calls, "ROLLBACK_TIMEOUT", 0.05)
+    queue, job = CallQueue(), Settling()
+    (only,) = await enter_all(queue, job)
     await leave(only)
-    await asyncio.wait_for(lanes.settle(), 2)
-    assert job.log == ["job begins", "job is cancelled"]
+    await asyncio.wait_for(queue.drain(), 2)
+    assert job.log == ["job begins", "job is cancelled", "job is undone"]
 
 
 async def test_who_comes_while_it_is_being_settled_takes_it_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(call_queue, "SETTLE_TIME", 0.05)
-    lanes, job = Lanes(), Settling()
-    (first,) = await enter_all(lanes, job)
+    monkeypatch.setattr(calls, "ROLLBACK_TIMEOUT", 0.05)
+    queue, job = CallQueue(), Settling()
+    (first,) = await enter_all(queue, job)
     await leave(first)
-    second = enter(lanes, "job", Job("another"))
+    second = enter(queue, "job", Job("another"))
     await asyncio.sleep(0.1)  # longer than it would have had
     job.may_end.set()
     assert await second == "job"
@@ -214,12 +212,12 @@ async def test_who_comes_while_it_is_being_settled_takes_it_over(monkeypatch: py
 
 
 async def test_who_comes_while_it_is_being_undone_begins_anew() -> None:
-    lanes, job, other = Lanes(), Settling("old"), Job("new")
-    (first,) = await enter_all(lanes, job)
-    flight = lanes.enter("lane", "old", Call(10), job)
+    queue, job, other = CallQueue(), Settling("old"), Job("new")
+    (first,) = await enter_all(queue, job)
+    call = queue.submit("lane", "old", job, 10)
     await leave(first)
-    flight.call.closing = True
-    second = enter(lanes, "old", other)
+    call.op.phase = Phase.ROLLING_BACK
+    second = enter(queue, "old", other)
     other.may_end.set()
     await settled_loop()
     assert not second.done()  # it waits until the undoing is over
@@ -228,57 +226,58 @@ async def test_who_comes_while_it_is_being_undone_begins_anew() -> None:
 
 
 async def test_a_caller_that_is_cancelled_twice_leaves_once() -> None:
-    lanes, job = Lanes(), Settling()
-    (only,) = await enter_all(lanes, job)
+    queue, job = CallQueue(), Settling()
+    (only,) = await enter_all(queue, job)
     only.cancel()
     only.cancel()
     await asyncio.wait({only})
     job.may_end.set()
-    await lanes.settle()
+    await queue.drain()
     assert job.log == ["job begins", "job ends", "job is undone"]
 
 
 # A result that reaches nobody
 
 
-async def orphan(tasks_that_stay: int, tasks_that_leave: int, failure: BaseException | None = None) -> list[Call]:
-    lanes, job = Lanes(), Job()
+async def undone(tasks_that_stay: int, tasks_that_leave: int, failure: BaseException | None = None) -> list[str]:
+    """What happens to work that is done when so many of its callers leave before they have had the result."""
+    queue, job = CallQueue(), Settling()
     job.failure = failure
-    orphans: list[Call] = []
-    tasks = [enter(lanes, "same", job, orphaned=orphans.append) for _ in range(tasks_that_stay + tasks_that_leave)]
+    tasks = [enter(queue, "same", job) for _ in range(tasks_that_stay + tasks_that_leave)]
     await settled_loop()
-    flight = lanes.enter("lane", "same", Call(10), job)
+    call = queue.submit("lane", "same", job, 10)
 
-    def cancel_the_rest(_: Flight[str]) -> None:  # results are given out, and nobody has had his yet
+    def cancel_the_rest(_: object) -> None:  # results are given out, and nobody has had his yet
         for task in tasks[tasks_that_stay:]:
             task.cancel()
 
-    flight.on_end(cancel_the_rest)
+    call._task.add_done_callback(cancel_the_rest)
     job.may_end.set()
     await asyncio.wait(tasks)
     assert [task.cancelled() for task in tasks] == [False] * tasks_that_stay + [True] * tasks_that_leave
-    return orphans
+    await queue.drain()
+    return job.log[1:]
 
 
-async def test_a_result_whose_callers_were_cancelled_at_the_last_moment_is_reported_once() -> None:
-    assert len(await orphan(0, 3)) == 1
+async def test_a_result_whose_callers_were_cancelled_at_the_last_moment_is_undone_once() -> None:
+    assert await undone(0, 3) == ["job ends", "job is undone"]
 
 
-async def test_a_result_that_reached_anybody_is_no_orphan() -> None:
-    assert await orphan(1, 3) == []
+async def test_a_result_that_reached_anybody_is_not_undone() -> None:
+    assert await undone(1, 3) == ["job ends"]
 
 
 async def test_a_failure_that_reaches_nobody_warns_of_nothing() -> None:
-    assert len(await orphan(0, 2, refused("no", 718))) == 1  # whether there is something to undo, the call knows
+    assert await undone(0, 2, refused("no", 718)) == []
 
 
 # Order
 
 
 async def test_different_work_is_done_one_after_another_in_the_order_of_the_calls() -> None:
-    lanes, log = Lanes(), list[str]()
+    queue, log = CallQueue(), list[str]()
     jobs = [Job(name, log) for name in "abc"]
-    tasks = await enter_all(lanes, *jobs)
+    tasks = await enter_all(queue, *jobs)
     assert log == ["a begins"]
     for job in reversed(jobs):
         job.may_end.set()
@@ -287,18 +286,18 @@ async def test_different_work_is_done_one_after_another_in_the_order_of_the_call
 
 
 async def test_lanes_do_not_wait_for_each_other() -> None:
-    lanes, slow, fast = Lanes(), Job("slow"), Job("fast")
+    queue, slow, fast = CallQueue(), Job("slow"), Job("fast")
     fast.may_end.set()
-    waiting = enter(lanes, "slow", slow, lane="one")
-    assert await enter(lanes, "fast", fast, lane="two") == "fast"
+    waiting = enter(queue, "slow", slow, lane="one")
+    assert await enter(queue, "fast", fast, lane="two") == "fast"
     slow.may_end.set()
     await waiting
 
 
 async def test_only_the_last_call_of_a_lane_is_joined() -> None:
-    lanes, log = Lanes(), list[str]()
+    queue, log = CallQueue(), list[str]()
     jobs = [Job(name, log) for name in ("add", "delete", "add")]
-    tasks = [*await enter_all(lanes, *jobs), enter(lanes, "add", Job("nobody", log))]
+    tasks = [*await enter_all(queue, *jobs), enter(queue, "add", Job("nobody", log))]
     for job in jobs:
         job.may_end.set()
     await asyncio.gather(*tasks)
@@ -306,19 +305,19 @@ async def test_only_the_last_call_of_a_lane_is_joined() -> None:
 
 
 async def test_a_failure_lets_the_next_one_begin() -> None:
-    lanes, bad, good = Lanes(), Job("bad"), Job("good")
+    queue, bad, good = CallQueue(), Job("bad"), Job("good")
     bad.failure = refused("no", 718)
     bad.may_end.set()
     good.may_end.set()
-    first, second = await enter_all(lanes, bad, good)
+    first, second = await enter_all(queue, bad, good)
     assert isinstance((await asyncio.gather(first, return_exceptions=True))[0], RefusedError)
     assert await second == "good"
 
 
 async def test_order_is_kept_where_one_in_the_middle_is_cancelled() -> None:
-    lanes, log = Lanes(), list[str]()
+    queue, log = CallQueue(), list[str]()
     jobs = [Job(name, log) for name in "abc"]
-    first, second, third = await enter_all(lanes, *jobs)
+    first, second, third = await enter_all(queue, *jobs)
     await leave(second)
     await settled_loop()
     assert log == ["a begins"]  # c must not take the turn of b while a is at work
@@ -329,12 +328,12 @@ async def test_order_is_kept_where_one_in_the_middle_is_cancelled() -> None:
 
 
 async def test_order_is_kept_where_the_last_one_was_cancelled_before_its_turn() -> None:
-    lanes, log = Lanes(), list[str]()
+    queue, log = CallQueue(), list[str]()
     jobs = [Job(name, log) for name in "abc"]
-    first, second = await enter_all(lanes, *jobs[:2])
+    first, second = await enter_all(queue, *jobs[:2])
     await leave(second)
     await settled_loop()
-    (third,) = await enter_all(lanes, jobs[2])
+    (third,) = await enter_all(queue, jobs[2])
     assert log == ["a begins"]
     jobs[0].may_end.set()
     jobs[2].may_end.set()
@@ -343,55 +342,55 @@ async def test_order_is_kept_where_the_last_one_was_cancelled_before_its_turn() 
 
 
 async def test_after_a_cancelled_call_the_one_before_it_is_joined_again() -> None:
-    lanes, log = Lanes(), list[str]()
+    queue, log = CallQueue(), list[str]()
     jobs = [Job(name, log) for name in "ab"]
-    first, second = await enter_all(lanes, *jobs)
+    first, second = await enter_all(queue, *jobs)
     await leave(second)
     await settled_loop()
-    again = enter(lanes, "a", Job("nobody", log))
+    again = enter(queue, "a", Job("nobody", log))
     jobs[0].may_end.set()
     assert list(await asyncio.gather(first, again)) == ["a", "a"]
     assert log == ["a begins", "a ends"]
 
 
 async def test_a_whole_queue_that_is_cancelled_leaves_nothing() -> None:
-    lanes, log = Lanes(), list[str]()
-    tasks = await enter_all(lanes, *(Job(str(number), log) for number in range(20)))
+    queue, log = CallQueue(), list[str]()
+    tasks = await enter_all(queue, *(Job(str(number), log) for number in range(20)))
     await leave(*tasks)
     await settled_loop()
     assert log == ["0 begins", "0 is cancelled"]
-    assert len(lanes) == 0
+    assert len(queue) == 0
     last = Job("last", log)
     last.may_end.set()
-    assert await enter(lanes, "last", last) == "last"
+    assert await enter(queue, "last", last) == "last"
 
 
 # The end of everything
 
 
 async def test_settling_ends_everything_and_its_callers_are_cancelled() -> None:
-    lanes = Lanes()
-    tasks = await enter_all(lanes, Job("a"), Job("b"), Settling("c"))
-    await lanes.settle()
+    queue = CallQueue()
+    tasks = await enter_all(queue, Job("a"), Job("b"), Settling("c"))
+    await queue.drain()
     await settled_loop()
     assert [task.cancelled() for task in tasks] == [True] * 3
-    assert len(lanes) == 0
+    assert len(queue) == 0
 
 
 async def test_dropping_ends_even_what_would_have_to_be_settled() -> None:
-    lanes, job = Lanes(), Settling()
-    (task,) = await enter_all(lanes, job)
-    lanes.drop()
+    queue, job = CallQueue(), Settling()
+    (task,) = await enter_all(queue, job)
+    queue.kill_all()
     await asyncio.wait({task})
     await settled_loop()
     assert job.log == ["job begins", "job is cancelled"]
-    assert len(lanes) == 0
+    assert len(queue) == 0
 
 
 async def test_settling_that_is_cancelled_itself_drops_what_it_was_waiting_for() -> None:
-    lanes, job = Lanes(), Settling()
-    (task,) = await enter_all(lanes, job)
-    settling = asyncio.create_task(lanes.settle())
+    queue, job = CallQueue(), Settling()
+    (task,) = await enter_all(queue, job)
+    settling = asyncio.create_task(queue.drain())
     await settled_loop()
     settling.cancel()
     await asyncio.wait({settling, task})
@@ -400,12 +399,12 @@ async def test_settling_that_is_cancelled_itself_drops_what_it_was_waiting_for()
 
 
 async def test_what_is_taken_over_while_everything_is_being_settled_is_not_dropped() -> None:
-    lanes, job = Lanes(), Settling()
-    (first,) = await enter_all(lanes, job)
-    settling = asyncio.create_task(lanes.settle())
+    queue, job = CallQueue(), Settling()
+    (first,) = await enter_all(queue, job)
+    settling = asyncio.create_task(queue.drain())
     await settled_loop()
     await leave(first)
-    second = enter(lanes, "job", Job("another"))
+    second = enter(queue, "job", Job("another"))
     await settled_loop()
     job.may_end.set()
     await settling
@@ -413,27 +412,27 @@ async def test_what_is_taken_over_while_everything_is_being_settled_is_not_dropp
 
 
 async def test_several_may_wait_for_the_end_and_cancelling_one_disturbs_nobody() -> None:
-    lanes, job = Lanes(), Job()
-    (task,) = await enter_all(lanes, job)
-    flight: Flight[str] = lanes.enter("lane", "job", Call(10), job)
-    waiting = [asyncio.create_task(flight.settled()) for _ in range(3)]
+    queue, job = CallQueue(), Job()
+    (task,) = await enter_all(queue, job)
+    call: SharedCall[str] = queue.submit("lane", "job", job, 10)
+    waiting = [asyncio.create_task(call.ended()) for _ in range(3)]
     await settled_loop()
     waiting[0].cancel()
     job.may_end.set()
     await asyncio.wait(waiting)
     assert [each.cancelled() for each in waiting] == [True, False, False]
     assert await task == "job"
-    await flight.settled()  # over already
+    await call.ended()  # over already
 
 
 # The price
 
 
 async def seconds_to_come_and_go(callers: int, *, cancelled: bool) -> float:
-    lanes, job = Lanes(), Job()
+    queue, job = CallQueue(), Job()
 
     async def caller() -> str:
-        return await lanes.enter("lane", "same", Call(10), job).join()
+        return await queue.submit("lane", "same", job, 10).wait()
 
     tasks = [asyncio.create_task(caller()) for _ in range(callers)]
     gc.collect()

@@ -1,0 +1,270 @@
+"""What a protocol must be able to do: the seam between the core and each protocol.
+
+A :class:`Driver` is one protocol: it searches, connects and listens. A :class:`Backend` is one gateway, spoken to by
+one protocol. A new protocol is a folder with a driver and a backend, and a line in ``mapper.py``; nothing else knows
+which protocols there are.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from enum import Enum, IntEnum
+from ipaddress import IPv4Address, IPv6Address
+from types import TracebackType
+from typing import Any, Final, Literal, Self
+
+from ..errors import IGDError, UnsupportedError
+from ..models import (
+    ConnectionStatus,
+    ConnectionType,
+    Device,
+    FirewallStatus,
+    LinkProperties,
+    MappingKey,
+    MappingRequest,
+    NatStatus,
+    Pinhole,
+    PinholeRequest,
+    PortMapping,
+    Proto,
+    TrafficTotals,
+)
+from .calls import Operation
+
+__all__ = [
+    "NEVER",
+    "Backend",
+    "Candidate",
+    "Driver",
+    "Hint",
+    "Listener",
+    "ProtocolName",
+    "Rank",
+    "Search",
+    "SearchScope",
+]
+
+ProtocolName = Literal["upnp", "pcp", "nat-pmp"]
+
+NEVER: Final = float("-inf")
+"""The time until which something may still come that will not come."""
+
+
+@dataclass(frozen=True, slots=True)
+class SearchScope:
+    """Where and how to search.
+
+    ``source_address`` and ``location``, ``ttl`` (hops), ``local_port`` (0 for any) and ``ipv6`` are those of
+    :class:`~aioigd.PortMapper`. ``host``: the only address to search at; None for wherever a protocol searches.
+    """
+
+    source_address: str | None = None
+    location: str | None = None
+    ttl: int = 2
+    local_port: int = 0
+    ipv6: bool = False
+    host: str | None = None
+
+
+class Rank(IntEnum):
+    """How good a gateway a device would be; the lower the better."""
+
+    CERTAIN = 0  #: usable, and the next hop of the default route, or in a network that has nothing else
+    LIKELY = 1  #: usable
+    LAST_RESORT = 2  #: says that it is not connected
+    USELESS = 3  #: no gateway
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A device that a search has found. ``types``: the device and service types that it names."""
+
+    device: Device
+    rank: Rank
+    types: tuple[str, ...] = ()
+
+
+class Hint(Enum):
+    """What a gateway announces by itself. Anybody in the LAN can send one in its name."""
+
+    RESTARTED = "restarted"  #: its mappings may be gone, and it may be at another address
+    CHANGED = "changed"  #: something about it may have changed, such as its external address
+
+
+class Search(ABC):
+    """One search under way, an asynchronous context manager. Once it is left no socket or task of it remains."""
+
+    @abstractmethod
+    async def __aenter__(self) -> Self:
+        """Begin to search. Raises IGDError where nothing can be sent."""
+
+    @abstractmethod
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """End the search."""
+
+    @abstractmethod
+    def may_report_until(self, rank: Rank) -> float:
+        """Return until when a candidate of this rank or a better one may still come, on the loop's clock, or NEVER.
+
+        It is asked again whenever that time has come, and whenever a candidate was reported.
+        """
+
+    @abstractmethod
+    def failure(self) -> IGDError:
+        """Return why no gateway was found."""
+
+
+class Listener(ABC):
+    """Listens to what the gateway in use announces, until it is closed."""
+
+    @abstractmethod
+    def follow(self, backend: Backend | None, *, resubscribe: bool) -> None:
+        """Listen to this gateway from now on; ``resubscribe`` where it may have lost its subscriptions."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Stop, within a second or two."""
+
+
+class Driver(ABC):
+    """One protocol. Owns its sessions and sockets, and what it has learned of each gateway."""
+
+    @abstractmethod
+    def search(self, scope: SearchScope, until: float, report: Callable[[Candidate | None], None]) -> Search:
+        """Return a search that lasts until a time of the loop's clock.
+
+        Each candidate is reported when it is found, and again when more is known of it; None says that no more will
+        come.
+        """
+
+    @abstractmethod
+    def connect(self, device: Device) -> Backend | None:
+        """Return the backend for a device, None if it does not speak this protocol.
+
+        Raises UnsupportedError for one that speaks it, and cannot be asked.
+        """
+
+    @abstractmethod
+    async def listen(self, on_hint: Callable[[Hint], None]) -> Listener:
+        """Begin to listen for announcements. Where none can be heard, a listener is returned that hears none."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Close every socket; a later request may open new ones."""
+
+
+class Backend(ABC):
+    """One gateway spoken to by one protocol. Every method raises IGDError and nothing else.
+
+    What a protocol cannot do keeps the body that is here: UnsupportedError, which is a refusal.
+    """
+
+    protocol: ProtocolName
+    device: Device
+
+    @property
+    @abstractmethod
+    def internal_client(self) -> str:
+        """The IPv4 address of this machine for its mappings. Raises NoRouteError where there is none."""
+
+    @property
+    @abstractmethod
+    def internal_client_v6(self) -> str:
+        """The IPv6 address of this machine for its pinholes. Raises NoRouteError where there is none."""
+
+    @property
+    @abstractmethod
+    def gateway_id(self) -> Hashable:
+        """What changes when another router is used: its name in the network, or else its address."""
+
+    @property
+    @abstractmethod
+    def location(self) -> Hashable:
+        """What changes when the same router is at another address, or this machine."""
+
+    @abstractmethod
+    def local_address_changed(self) -> bool:
+        """Return whether this machine reaches the gateway from another address now than when it was found."""
+
+    @abstractmethod
+    async def add(self, op: Operation, request: MappingRequest, *, overwrite: bool, verify: bool) -> PortMapping:
+        """Make a mapping; without ``overwrite`` never in the place of another. ``verify``: read it back."""
+
+    @abstractmethod
+    async def delete(self, op: Operation, key: MappingKey) -> None:
+        """Delete a mapping. Raises NotFoundError where there is none."""
+
+    @abstractmethod
+    async def external_address(self, op: Operation) -> IPv4Address | IPv6Address:
+        """Return the gateway's address on the internet."""
+
+    async def add_any(self, op: Operation, request: MappingRequest) -> PortMapping:
+        """Make a mapping on the external port that was asked for, or on any other where it is taken."""
+        raise UnsupportedError(f"{self.protocol} cannot let the gateway choose a port")
+
+    async def find(self, op: Operation, key: MappingKey) -> PortMapping | None:
+        """Return the mapping that the gateway holds for a key, None where it says that there is none."""
+        raise UnsupportedError(f"{self.protocol} cannot read a mapping back")
+
+    async def list_page(self, op: Operation, cursor: Any) -> tuple[Sequence[PortMapping], Any]:
+        """Return some of the gateway's mappings, and the cursor of the next page, None behind the last.
+
+        ``cursor``: what came with the page before, None for the first.
+        """
+        raise UnsupportedError(f"{self.protocol} cannot list mappings")
+
+    async def delete_range(self, op: Operation, first: int, last: int, proto: Proto) -> None:
+        """Delete all mappings on external ports from ``first`` to ``last``."""
+        raise UnsupportedError(f"{self.protocol} cannot delete a range of ports")
+
+    async def connection_status(self, op: Operation) -> ConnectionStatus:
+        """Return the state of the connection."""
+        raise UnsupportedError(f"{self.protocol} cannot read the state of the connection")
+
+    async def connection_type(self, op: Operation) -> ConnectionType:
+        """Return the kind of connection."""
+        raise UnsupportedError(f"{self.protocol} cannot read the kind of connection")
+
+    async def nat_status(self, op: Operation) -> NatStatus:
+        """Return whether addresses are translated."""
+        raise UnsupportedError(f"{self.protocol} cannot read the state of NAT")
+
+    async def link_properties(self, op: Operation) -> LinkProperties:
+        """Return what the line can do."""
+        raise UnsupportedError(f"{self.protocol} cannot read the properties of the line")
+
+    async def traffic_totals(self, op: Operation) -> TrafficTotals:
+        """Return what went over the line."""
+        raise UnsupportedError(f"{self.protocol} cannot read counters")
+
+    async def add_pinhole(self, op: Operation, request: PinholeRequest) -> Pinhole:
+        """Open a pinhole in the IPv6 firewall, or prolong the one that is open for the same packets."""
+        raise UnsupportedError(f"{self.protocol} cannot open pinholes here")
+
+    async def update_pinhole(self, op: Operation, pinhole: Pinhole, duration: int) -> Pinhole:
+        """Let a pinhole last so many seconds from now on."""
+        raise UnsupportedError(f"{self.protocol} cannot prolong pinholes by their number")
+
+    async def delete_pinhole(self, op: Operation, pinhole: Pinhole) -> None:
+        """Close a pinhole."""
+        raise UnsupportedError(f"{self.protocol} cannot close pinholes here")
+
+    async def pinhole_packets(self, op: Operation, pinhole: Pinhole) -> int:
+        """Return how many packets came through a pinhole."""
+        raise UnsupportedError(f"{self.protocol} cannot count packets")
+
+    async def pinhole_working(self, op: Operation, pinhole: Pinhole) -> bool:
+        """Return whether a pinhole lets packets through."""
+        raise UnsupportedError(f"{self.protocol} cannot check pinholes")
+
+    async def firewall_status(self, op: Operation) -> FirewallStatus:
+        """Return what the IPv6 firewall does."""
+        raise UnsupportedError(f"{self.protocol} cannot read the state of a firewall")
+
+    async def outbound_pinhole_timeout(self, op: Operation, request: PinholeRequest) -> int:
+        """Return after how many seconds of silence the firewall forgets packets that were sent out."""
+        raise UnsupportedError(f"{self.protocol} cannot read the timeouts of a firewall")
