@@ -114,4 +114,4 @@ async def _mapper(source_address: str | None, location: str | None) -> AsyncIter
     finally:
         shared.users -= 1
         if not shared.users:
-            await shared.mapper.release()
+            await shared.mapper._release_sockets()

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from ipaddress import IPv4Address, IPv6Address
-from typing import TypeVar
 
 from .arguments import (
     check_key,
@@ -14,9 +13,8 @@ from .arguments import (
     check_port_range,
     check_request,
 )
-from .core.call_queue import Lanes
-from .core.calls import Call
-from .core.dispatcher import Verbs
+from .core.backend import Backend
+from .core.dispatcher import Dispatcher
 from .errors import NotFoundError
 from .models import (
     ConnectionStatus,
@@ -30,13 +28,8 @@ from .models import (
     Proto,
     TrafficTotals,
 )
-from .upnp import delete_mapping, pinholes, wan_status
-from .upnp.list_mappings import all_mappings
-from .upnp.soap_client import Channel
 
 __all__ = ["Gateway"]
-
-T = TypeVar("T")
 
 
 class Gateway:
@@ -47,9 +40,9 @@ class Gateway:
     gone.
     """
 
-    def __init__(self, channel: Channel, lanes: Lanes, timeout: float, check_open: Callable[[], None]) -> None:
-        self.channel = channel
-        self._verbs = Verbs(_OneLine(channel, check_open), lanes, timeout)
+    def __init__(self, backend: Backend, dispatcher: Dispatcher) -> None:
+        self._backend = backend
+        self._dispatcher = dispatcher
 
     def __repr__(self) -> str:
         device = self.device
@@ -58,7 +51,7 @@ class Gateway:
     @property
     def device(self) -> Device:
         """What its examination said, by the names of Godot's ``UPNPDevice``."""
-        return self.channel.device
+        return self._backend.device
 
     async def add_port_mapping(
         self,
@@ -82,7 +75,7 @@ class Gateway:
         host makes between the question and the request is replaced by gateways that replace silently.
         """
         request = check_request(port, internal_port, desc, proto, duration, internal_client, remote_host)
-        return await self._verbs.add(request, overwrite=bool(overwrite), verify=bool(verify))
+        return await self._dispatcher.add(request, overwrite=bool(overwrite), verify=bool(verify))
 
     async def delete_port_mapping(
         self, port: int, proto: Proto = "UDP", *, remote_host: str | IPv4Address = ""
@@ -91,7 +84,7 @@ class Gateway:
 
         The arguments and errors are those of :meth:`PortMapper.delete_port_mapping`.
         """
-        await self._verbs.delete(check_key(port, proto, remote_host))
+        await self._dispatcher.delete(check_key(port, proto, remote_host))
 
     async def query_external_address(self) -> IPv4Address | IPv6Address:
         """Return the gateway's address on the internet (GetExternalIPAddress, WANIPConnection:2 section 2.5.20).
@@ -99,7 +92,7 @@ class Gateway:
         Private addresses and those of 100.64.0.0/10 are returned as they are: they tell of double NAT and of
         carrier-grade NAT. Raises IGDError: INVALID_RESPONSE for what cannot be anybody's address.
         """
-        return await self._verbs.query_external_address()
+        return await self._dispatcher.external_address()
 
     # The table
 
@@ -112,7 +105,16 @@ class Gateway:
         Some show this machine's mappings only. Each request is a call of its own: the time limit is not one for the
         whole list. Raises IGDError: INVALID_RESPONSE for a list without an end, after 4096 mappings.
         """
-        return all_mappings(self._verbs.once)
+        return self._iter_mappings()
+
+    async def _iter_mappings(self) -> AsyncIterator[PortMapping]:
+        cursor = None
+        while True:
+            page, cursor = await self._dispatcher.list_page(cursor)
+            for mapping in page:
+                yield mapping
+            if cursor is None:
+                return
 
     async def query_port_mapping(
         self, port: int, proto: Proto = "UDP", *, remote_host: str | IPv4Address = ""
@@ -123,7 +125,7 @@ class Gateway:
         is no such mapping.
         """
         key = check_key(port, proto, remote_host)
-        mapping = await self._verbs.find(key)
+        mapping = await self._dispatcher.find(key)
         if mapping is None:
             raise NotFoundError(f"the gateway holds no mapping of {key}")
         return mapping
@@ -144,7 +146,7 @@ class Gateway:
         The arguments are those of :meth:`PortMapper.add_port_mapping`; the ``external_port`` of the result is the one
         that the gateway chose. Raises IGDError with INVALID_GATEWAY where it cannot choose, as an IGD:1 cannot.
         """
-        return await self._verbs.add_any(
+        return await self._dispatcher.add_any(
             check_request(port, internal_port, desc, proto, duration, internal_client, remote_host)
         )
 
@@ -156,28 +158,28 @@ class Gateway:
         Raises IGDError: PORT_MAPPING_NOT_FOUND where there is none (or NO_SUCH_ENTRY_IN_ARRAY, as its code says).
         """
         first, last, protocol = check_port_range(start, end, proto)
-        await self._verbs.once(lambda channel, call: delete_mapping.delete_range(channel, first, last, protocol, call))
+        await self._dispatcher.do(lambda backend, op: backend.delete_range(op, first, last, protocol))
 
     # The connection and the line
 
     async def query_status(self) -> ConnectionStatus:
         """Return how it stands with the connection (GetStatusInfo, WANIPConnection:1 section 2.4.9)."""
-        return await self._verbs.do(wan_status.status, (self, "status"))
+        return await self._dispatcher.query("connection status", lambda backend, op: backend.connection_status(op))
 
     async def query_connection_type(self) -> ConnectionType:
         """Return what kind of connection it is (GetConnectionTypeInfo, WANIPConnection:1 section 2.4.2)."""
-        return await self._verbs.do(wan_status.connection_type, (self, "connection type"))
+        return await self._dispatcher.query("connection type", lambda backend, op: backend.connection_type(op))
 
     async def query_nat_status(self) -> NatStatus:
         """Return whether addresses are translated (GetNATRSIPStatus, WANIPConnection:1 section 2.4.13)."""
-        return await self._verbs.do(wan_status.nat_status, (self, "NAT"))
+        return await self._dispatcher.query("nat status", lambda backend, op: backend.nat_status(op))
 
     async def query_link_properties(self) -> LinkProperties:
         """Return what the line can do (GetCommonLinkProperties, WANCommonInterfaceConfig:1 section 2.4.3).
 
         Raises IGDError: INVALID_GATEWAY where the gateway has no such service.
         """
-        return await self._verbs.do(wan_status.link_properties, (self, "link"))
+        return await self._dispatcher.query("link properties", lambda backend, op: backend.link_properties(op))
 
     async def query_traffic(self) -> TrafficTotals:
         """Return what went over the line (GetTotalBytesSent and its like, WANCommonInterfaceConfig:1 section 2.4.6).
@@ -185,7 +187,7 @@ class Gateway:
         A :class:`TrafficMeter` makes rates of it. Raises IGDError: INVALID_GATEWAY where the gateway has no such
         service.
         """
-        return await self._verbs.do(wan_status.traffic, (self, "traffic"))
+        return await self._dispatcher.query("traffic totals", lambda backend, op: backend.traffic_totals(op))
 
     # The IPv6 firewall
 
@@ -216,7 +218,7 @@ class Gateway:
         (706), SRC_IP_WILDCARD_NOT_PERMITTED (708) and, where it is switched off (702), UNKNOWN_ERROR.
         """
         request = check_pinhole_request(internal_client, internal_port, proto, remote_host, remote_port, duration)
-        return await self._verbs.add_pinhole(request)
+        return await self._dispatcher.add_pinhole(request)
 
     async def update_pinhole(self, pinhole: Pinhole, duration: int = 3600) -> Pinhole:
         """Let a pinhole last so many seconds from now on (UpdatePinhole, WANIPv6FirewallControl:1 section 2.6.4).
@@ -224,8 +226,8 @@ class Gateway:
         Raises IGDError: NO_SUCH_ENTRY_IN_ARRAY (704) where it is gone; otherwise as :meth:`add_pinhole`.
         """
         hole, seconds = check_pinhole(pinhole), check_pinhole_duration(duration)
-        return await self._verbs.do(
-            lambda channel, call: pinholes.update(channel, hole, seconds, call), (self, hole), ("update", seconds)
+        return await self._dispatcher.do(
+            lambda backend, op: backend.update_pinhole(op, hole, seconds), ("pinhole", hole), (self, "update", seconds)
         )
 
     async def delete_pinhole(self, pinhole: Pinhole) -> None:
@@ -233,14 +235,12 @@ class Gateway:
 
         Raises IGDError: NO_SUCH_ENTRY_IN_ARRAY (704) where it is gone; otherwise as :meth:`add_pinhole`.
         """
-        await self._verbs.delete_pinhole(check_pinhole(pinhole))
+        await self._dispatcher.delete_pinhole(check_pinhole(pinhole))
 
     async def query_pinhole_packets(self, pinhole: Pinhole) -> int:
         """Return how many packets came through it (GetPinholePackets, WANIPv6FirewallControl:1 section 2.6.6)."""
         hole = check_pinhole(pinhole)
-        return await self._verbs.do(
-            lambda channel, call: pinholes.packets(channel, hole, call), (self, "packets", hole)
-        )
+        return await self._dispatcher.query(("packets", hole), lambda backend, op: backend.pinhole_packets(op, hole))
 
     async def query_pinhole_working(self, pinhole: Pinhole) -> bool:
         """Return whether a pinhole lets packets through (CheckPinholeWorking, WANIPv6FirewallControl:1 section 2.6.7).
@@ -248,13 +248,11 @@ class Gateway:
         Nobody knows before one has come: raises IGDError with UNKNOWN_ERROR and the error code 709 until then.
         """
         hole = check_pinhole(pinhole)
-        return await self._verbs.do(
-            lambda channel, call: pinholes.is_working(channel, hole, call), (self, "working", hole)
-        )
+        return await self._dispatcher.query(("working", hole), lambda backend, op: backend.pinhole_working(op, hole))
 
     async def query_firewall_status(self) -> FirewallStatus:
         """Return what the IPv6 firewall does (GetFirewallStatus, WANIPv6FirewallControl:1 section 2.6.1)."""
-        return await self._verbs.do(pinholes.firewall_status, (self, "firewall"))
+        return await self._dispatcher.query("firewall status", lambda backend, op: backend.firewall_status(op))
 
     async def query_outbound_pinhole_timeout(
         self,
@@ -271,17 +269,6 @@ class Gateway:
         :meth:`add_pinhole`. Many gateways have the action and answer ACTION_FAILED.
         """
         request = check_pinhole_request(internal_client, internal_port, proto, remote_host, remote_port, 1)
-        return await self._verbs.do(
-            lambda channel, call: pinholes.outbound_timeout(channel, request, call), (self, "outbound", request)
+        return await self._dispatcher.query(
+            ("outbound", request), lambda backend, op: backend.outbound_pinhole_timeout(op, request)
         )
-
-
-class _OneLine:
-    """The line to this gateway, and no other."""
-
-    def __init__(self, channel: Channel, check_open: Callable[[], None]) -> None:
-        self._channel = channel
-        self.check_open = check_open
-
-    async def run(self, operation: Callable[[Channel], Awaitable[T]], call: Call) -> T:
-        return await operation(self._channel)

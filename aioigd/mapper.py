@@ -1,30 +1,33 @@
-"""The façade: owns the session, the gateway in mind and everything under way; hands out gateways."""
+"""What a program can ask for: the façade, which owns everything below it and closes it."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from ipaddress import IPv4Address, IPv6Address
 from typing import Self
-from weakref import ref
 
-from .arguments import check_host, check_key, check_port, check_request, check_seconds, check_source_address, check_ttl
-from .core.call_queue import Lanes
-from .core.calls import Call
-from .core.dispatcher import Verbs
+from .arguments import (
+    check_device_filter,
+    check_host,
+    check_key,
+    check_port,
+    check_request,
+    check_seconds,
+    check_source_address,
+    check_ttl,
+)
+from .core.backend import Backend, SearchScope
+from .core.calls import CallQueue
+from .core.dispatcher import Dispatcher
 from .core.finder import Finder
-from .core.gateway_cache import CurrentGateway
-from .errors import UsageError
+from .core.gateway_cache import GatewayCache
 from .gateway import Gateway
-from .leases.lease import Lease
-from .leases.manager import Keeper
-from .leases.request import OnConflict, PortLike, check_claim
+from .leases.lease import PendingLease
+from .leases.manager import LeaseManager
+from .leases.request import OnConflict, PortLike, check_lease_request
 from .models import Device, PortMapping, Proto
-from .upnp.driver import KeepableGateway
-from .upnp.net.http import HttpClient
-from .upnp.search import SearchOptions
-from .upnp.wire.url import parse_url
+from .upnp.driver import UpnpDriver, check_location
 
 __all__ = ["PortMapper"]
 
@@ -54,34 +57,27 @@ class PortMapper:
         local_port: int = 0,
         ipv6: bool = False,
     ) -> None:
-        self._timeout = check_seconds(timeout, "timeout")
-        self._options = SearchOptions(
+        scope = SearchScope(
             source_address=check_source_address(source_address),
-            location=_check_location(location),
+            location=check_location(location),
             ttl=check_ttl(ttl),
             local_port=check_port(local_port, "local_port", lowest=0),
             ipv6=bool(ipv6),
         )
-        self._http = HttpClient()
-        self._lanes = Lanes()
-        self._finder = Finder(self._http, self._options)
-        self._current = CurrentGateway(
-            self._http,
-            self._finder,
-            self._lanes,
-            timeout=self._timeout,
-            discovery_timeout=check_seconds(discovery_timeout, "discovery_timeout"),
-            check_open=self._check_open,
-        )
-        self._verbs = Verbs(self._current, self._lanes, self._timeout)
-        keepable = KeepableGateway(self._http, self._current, self._verbs, self._options)
-        self._keeper = Keeper(keepable)
-        self._loop: ref[asyncio.AbstractEventLoop] | None = None
-        self._closed = False
+        seconds = check_seconds(timeout, "timeout")
+        search_seconds = min(check_seconds(discovery_timeout, "discovery_timeout"), seconds)
+        self._timeout = seconds
+        self._drivers = (UpnpDriver(scope),)
+        self._queue = CallQueue()
+        self._finder = Finder(self._drivers, scope)
+        self._cache = GatewayCache(self._drivers, self._finder, self._queue, discovery_timeout=search_seconds)
+        self._dispatcher = Dispatcher(self._queue, self._cache, seconds)
+        self._leases = LeaseManager(self._dispatcher, self._cache)
+        self._gateway: tuple[Backend, Gateway] | None = None
 
     def __repr__(self) -> str:
-        state = "closed" if self._closed else f"{len(self._lanes)} calls under way"
-        return f"<PortMapper {state}, gateway {self._current.in_mind!r}>"
+        state = "closed" if self._queue.is_closed else f"{len(self._queue)} calls under way"
+        return f"<PortMapper {state}, gateway {self._cache.last!r}>"
 
     @property
     def devices(self) -> list[Device]:
@@ -89,14 +85,14 @@ class PortMapper:
 
         What a program appends to it or removes from it counts from the next call on; assigning a list replaces it.
         """
-        return self._current.devices
+        return self._cache.devices
 
     @devices.setter
     def devices(self, devices: list[Device]) -> None:
-        self._current.devices = devices
+        self._cache.devices = devices
 
     async def __aenter__(self) -> Self:
-        self._check_open()
+        self._queue.check_open()
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -107,18 +103,18 @@ class PortMapper:
 
         Mappings stay: who wants them gone deletes them. May be called more than once.
         """
-        if self._closed:
+        if self._queue.is_closed:
             return
-        self._check_open()
+        self._queue.check_open()
         try:
-            await self._keeper.close()
+            await self._leases.close()
         finally:
-            self._closed = True
+            self._queue.is_closed = True
             try:
-                await self._lanes.settle()
+                await self._queue.drain()
             finally:
-                self._lanes.drop()
-                await self._http.close()
+                self._queue.kill_all()
+                await self._close_drivers()
 
     async def discover(
         self, timeout: float = 2.0, ttl: int = 2, device_filter: str = "InternetGatewayDevice"
@@ -131,18 +127,16 @@ class PortMapper:
 
         Raises IGDError: INVALID_ARGS for other arguments, SOCKET_ERROR where nothing can be sent.
         """
-        self._check_open()
+        self._queue.check_open()
         seconds = check_seconds(timeout, "timeout")
         hops = check_ttl(ttl)
-        if not isinstance(device_filter, str):
-            raise UsageError(f"device_filter must be a str, not {device_filter!r}")
-        flight = self._lanes.enter(
-            "survey",
-            (seconds, hops, device_filter),
-            Call(seconds),
-            lambda _: self._finder.discover(seconds, hops, device_filter),
-        )
-        self.devices = await flight.join()
+        wanted = check_device_filter(device_filter)
+        self.devices = await self._queue.submit(
+            "discover",
+            (seconds, hops, wanted),
+            lambda _: self._finder.discover(seconds, hops, wanted),
+            seconds,
+        ).wait()
         return self.devices
 
     async def iter_devices(
@@ -156,19 +150,17 @@ class PortMapper:
         """Yield devices as they answer a search: ``async for device in mapper.iter_devices():``.
 
         ``timeout``, ``ttl`` and ``device_filter`` are those of :meth:`discover`. ``host``: the only IP address to
-        search at, for instance the router's (by unicast, UDA 1.1 section 1.3.2), or 239.255.255.250 for the multicast group
-        alone; by default the group and the router of the default route. A device whose description could not be read
-        at first may come twice; the later one counts. :attr:`devices` stays as it is. The search ends when the
+        search at, for instance the router's (by unicast, UDA 1.1 section 1.3.2), or 239.255.255.250 for the multicast
+        group alone; by default the group and the router of the default route. A device whose description could not be
+        read at first may come twice; the later one counts. :attr:`devices` stays as it is. The search ends when the
         iteration does; who leaves it early should close it (:func:`contextlib.aclosing`).
 
         Raises IGDError: INVALID_ARGS for other arguments, SOCKET_ERROR where nothing can be sent.
         """
-        self._check_open()
+        self._queue.check_open()
         seconds = check_seconds(timeout, "timeout")
         hops = check_ttl(ttl)
-        if not isinstance(device_filter, str):
-            raise UsageError(f"device_filter must be a str, not {device_filter!r}")
-        search = self._finder.iter_devices(seconds, hops, device_filter, check_host(host))
+        search = self._finder.iter_devices(seconds, hops, check_device_filter(device_filter), check_host(host))
         async with aclosing(search):
             async for device in search:
                 yield device
@@ -181,8 +173,12 @@ class PortMapper:
         Raises IGDError: NO_DEVICES where nobody answers within ``discovery_timeout``, NO_GATEWAY where nobody who
         does can map ports, SOCKET_ERROR where nothing can be sent.
         """
-        self._check_open()
-        return await self._current.find()
+        self._queue.check_open()
+        backend = await self._cache.find()
+        if self._gateway is None or self._gateway[0] is not backend:
+            dispatcher = Dispatcher(self._queue, self._cache, self._timeout, fixed=backend)
+            self._gateway = backend, Gateway(backend, dispatcher)
+        return self._gateway[1]
 
     async def add_port_mapping(
         self,
@@ -215,7 +211,7 @@ class PortMapper:
         argument is also a ValueError, raised before anything is sent; a deadline is also a TimeoutError.
         """
         request = check_request(port, internal_port, desc, proto, duration, internal_client, remote_host)
-        return await self._verbs.add(request, overwrite=bool(overwrite), verify=bool(verify))
+        return await self._dispatcher.add(request, overwrite=bool(overwrite), verify=bool(verify))
 
     async def delete_port_mapping(
         self, port: int, proto: Proto = "UDP", *, remote_host: str | IPv4Address = ""
@@ -226,7 +222,7 @@ class PortMapper:
         such mapping NO_SUCH_ENTRY_IN_ARRAY or PORT_MAPPING_NOT_FOUND, as the gateway's code says (some gateways say
         nothing); otherwise as :meth:`add_port_mapping`.
         """
-        await self._verbs.delete(check_key(port, proto, remote_host))
+        await self._dispatcher.delete(check_key(port, proto, remote_host))
 
     async def query_external_address(self) -> IPv4Address | IPv6Address:
         """Return the gateway's address on the internet (GetExternalIPAddress, WANIPConnection:2 section 2.5.20).
@@ -235,10 +231,9 @@ class PortMapper:
         carrier-grade NAT. Raises IGDError: INVALID_RESPONSE for what cannot be anybody's address; otherwise as
         :meth:`add_port_mapping`.
         """
-        return await self._verbs.query_external_address()
+        return await self._dispatcher.external_address()
 
-    @asynccontextmanager
-    async def lease(
+    def lease(
         self,
         port: PortLike,
         internal_port: int = 0,
@@ -250,7 +245,7 @@ class PortMapper:
         required: bool = True,
         poll_interval: float = 60.0,
         ipv6: bool = False,
-    ) -> AsyncIterator[Lease]:
+    ) -> PendingLease:
         """Keep ports open for as long as the block runs: ``async with mapper.lease(8080, proto="TCP") as lease:``.
 
         ``port``: the external port; 0 for any, a ``range`` for any of it, a list of ports for all of them; or an
@@ -268,9 +263,9 @@ class PortMapper:
         seconds is given up. Raises IGDError as :meth:`add_port_mapping` does, CONFLICT_WITH_OTHER_MAPPING where the
         port is taken.
         """
-        self._check_open()
+        self._queue.check_open()
         poll = check_seconds(poll_interval, "poll_interval")
-        claim = check_claim(
+        request = check_lease_request(
             port,
             internal_port,
             desc,
@@ -281,37 +276,16 @@ class PortMapper:
             required=bool(required),
             ipv6=bool(ipv6),
         )
-        lease = await self._keeper.hold(claim)
+        return PendingLease(self._leases, request)
+
+    async def _release_sockets(self) -> None:
+        """End what is under way and close every socket, but keep the gateway cached: a later call opens new ones."""
         try:
-            yield lease
+            await self._queue.drain()
         finally:
-            await self._keeper.release(lease)
+            if not len(self._queue):
+                await self._close_drivers()
 
-    async def release(self) -> None:
-        """End what is under way and close the session, but keep the gateway in mind: a later call opens a new one."""
-        try:
-            await self._lanes.settle()
-        finally:
-            if not self._lanes:
-                await self._http.close()
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise UsageError("this PortMapper is closed")
-        loop = asyncio.get_running_loop()
-        if self._loop is None:
-            self._loop = ref(loop)
-        elif self._loop() is not loop:
-            raise UsageError("this PortMapper belongs to another event loop; make one for each loop")
-
-
-def _check_location(value: object) -> str | None:
-    if value is None:
-        return None
-    try:
-        if not isinstance(value, str):
-            raise ValueError("not a str")
-        parse_url(value)
-    except ValueError as error:
-        raise UsageError(f"location must be the http URL of a device description, not {value!r} ({error})") from None
-    return value
+    async def _close_drivers(self) -> None:
+        for driver in self._drivers:
+            await driver.close()

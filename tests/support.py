@@ -8,9 +8,10 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from aioigd import Device, IGDError, IGDStatus, PortMapper
+from aioigd.core.calls import Operation
 from aioigd.errors import TransportError
 from aioigd.testing import EmulatedGateway, Hooks, Quirk, UPnPError, network, quirk
 from aioigd.testing.device_tree import Site, describe_device, gateway_device
@@ -19,9 +20,11 @@ from aioigd.testing.http import Admission, End, HttpRequest, HttpServer, Respons
 from aioigd.testing.soap import build_answer, build_fault, parse_call
 from aioigd.testing.wan_connection import ActionCall, MappingTable, Outputs, WanConnection
 from aioigd.upnp.net.http import HttpClient
-from aioigd.upnp.soap_client import Channel, Memory
+from aioigd.upnp.soap_client import GatewayState, SoapClient
 from aioigd.upnp.wire.http_reply import HttpReply
 from aioigd.upnp.wire.url import HttpUrl
+
+T = TypeVar("T")
 
 SERVICE = "urn:schemas-upnp-org:service:WANIPConnection:1"
 OURS = "192.168.1.2"
@@ -222,6 +225,15 @@ class Neighbour:
                     self._timers.append(self._loop.call_later(self._delay, self.answer, target, sender))
 
 
+async def in_a_call(op: Operation, work: Awaitable[T]) -> T:
+    """Do work as a call does it: what was sent is undone if nobody waits any more, or if it is cancelled."""
+    try:
+        return await work
+    except asyncio.CancelledError:
+        await op.roll_back()
+        raise
+
+
 # A gateway without a network
 
 
@@ -321,9 +333,9 @@ class PaperGateway(HttpClient):
         except UPnPError as error:
             return fault(error.code)
 
-    def channel(self, *alternatives: str, memory: Memory | None = None) -> Channel:
-        """A line to this gateway."""
-        return Channel(self, paper_device(alternatives, self.version), memory or Memory())
+    def client(self, *alternatives: str, state: GatewayState | None = None) -> SoapClient:
+        """A client of this gateway."""
+        return SoapClient(self, paper_device(alternatives, self.version), state or GatewayState())
 
 
 def paper_device(alternatives: tuple[str, ...] = (), version: int = 1) -> Device:

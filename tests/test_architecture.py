@@ -31,7 +31,8 @@ MAY_IMPORT = {
     "testing": {"results", "errors", "models", "arguments", "net", "upnp", "testing"},
     "__init__": WORDS | {"gateway", "leases", "mapper", "functions", "net", "traffic_meter"},
 }
-"""Each room, and the rooms that it may look into. ``cli`` and ``__main__`` have a rule of their own, nobody looks into them."""
+"""Each room, and the rooms that it may look into. ``cli`` and ``__main__`` have a rule of their own, nobody looks into
+them."""
 
 NO_IO = {
     "asyncio",

@@ -1,20 +1,26 @@
-"""How a mapping comes to be on a gateway, and how it goes: the procedures, step by step.
+"""How a mapping is made, on a given port or on any, and how it is undone.
 
-What to try next is decided in ``fallback``; how requests travel in ``channel``. Here is what a reply means for
-the mapping: granted, refused, in the way of another, doubtful, or no longer wanted.
+AddPortMapping is a sequence: look (unless it may overwrite), negotiate the terms, remove what is in the way (once, if
+it may overwrite), negotiate again. What to ask for next is decided in ``fallback``, how requests travel in
+``soap_client``; here is what a reply means for the mapping: granted, refused, in the way of another, or doubtful.
+
+Both actions know how they are undone, in three cases:
+
+- A request is out, and nobody waits any more: what the gateway holds then is deleted, if it is this mapping.
+- It was granted, and nobody has taken the result: it is deleted.
+- This program had the mapping before: nothing is undone.
 """
 
 from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from functools import partial
 from typing import Final
 
-from async_timeout import timeout
-
-from ..core.call_queue import SETTLE_TIME
-from ..core.calls import Call
+from ..core.calls import Operation, Phase
 from ..errors import (
+    GONE_STATUSES,
     ConflictError,
     DeadlineError,
     IGDError,
@@ -22,152 +28,181 @@ from ..errors import (
     NotFoundError,
     RefusedError,
     TransportError,
+    UnsupportedError,
+    is_gone,
 )
-from ..models import MappingKey, MappingRequest, PortMapping
+from ..models import MappingRequest, PortMapping
 from ..results import UPnPResult
-from .fallback import HOPELESS, Failure, next_terms, remember, variants
-from .find_mapping import find_entry
-from .soap_client import NOT_THERE, Channel, answer_of
+from .delete_mapping import delete_mapping
+from .fallback import AS_ASKED, FINAL_CODES, Failure, learn, next_terms
+from .list_mappings import find_mapping, iter_mappings
+from .soap_client import SoapClient, is_doubtful, read_answer
 from .wire import soap, wan_ip_connection
-from .wire.error_codes import refused
+from .wire.error_codes import UPnPErrorCode
+from .wire.soap import Action
 
-__all__ = ["add", "delete", "undo"]
+__all__ = ["AddAnyMapping", "AddMapping"]
 
-_CONFLICT: Final = 718
-_NOT_AUTHORIZED: Final = 606
-_ABSENT: Final = frozenset({714, 730})
-_MAYBE_ABSENT: Final = frozenset({402, 501})
-_FIRST_PAUSE: Final = 0.02
-_LONGEST_PAUSE: Final = 1.3
-"""Seconds between that look and the repetition; some routers keep a connection for a second after its end."""
-_MOST_LOSSES: Final = 6
+_CONFLICT: Final = UPnPErrorCode.CONFLICT_IN_MAPPING_ENTRY
+_NOT_AUTHORIZED: Final = UPnPErrorCode.ACTION_NOT_AUTHORIZED
+_IN_THE_WAY: Final = frozenset({_CONFLICT, _NOT_AUTHORIZED})
+"""Codes after which something may have to be removed before other terms make sense."""
+_TRIES_IF_LOST: Final = 6
 """How often a request is sent that gets lost, and has to be looked for each time before it is sent again."""
-
-
-async def add(channel: Channel, request: MappingRequest, call: Call, *, overwrite: bool, verify: bool) -> PortMapping:
-    """Make a mapping, on the terms that the gateway accepts, and return what was granted.
-
-    With ``overwrite`` a mapping in the way is deleted, once; without it the gateway is asked first, and anything
-    but the same mapping is left alone (CONFLICT_WITH_OTHER_MAPPING). With ``verify`` the result is what the gateway
-    says it holds, and a mapping that it does not hold is PORT_MAPPING_NOT_FOUND.
-
-    Cancelled after a request was sent, it takes back what it made before it ends.
-    """
-    client = request.internal_client or channel.internal_client
-    work = _Addition(channel, request, client, call, overwrite=overwrite, verify=verify)
-    try:
-        return await work.run()
-    except asyncio.CancelledError:
-        if call.committed and not call.closing:
-            await work.take_back()
-        raise
-
-
-async def delete(channel: Channel, key: MappingKey, call: Call) -> None:
-    """Delete a mapping. Raises RefusedError with NO_SUCH_ENTRY_IN_ARRAY where there is none."""
-    action = wan_ip_connection.delete_port_mapping(key)
-    channel.memory.made.pop(key, None)  # whatever becomes of it: nobody wants it any more
-    status, reply = await channel.send(action, call)
-    if isinstance(reply, soap.Fault):
-        await _judge_refused_deletion(channel, key, call, reply)
-    elif _is_nowhere(status, reply):
-        answer_of((status, reply), action)
-    elif not _is_clear(status, reply) and await find_entry(channel, key, call) is not None:
-        answer_of((status, soap.InvalidReply("no clear answer, and the mapping is still there")), action)
-
-
-async def undo(channel: Channel, mapping: PortMapping, call: Call) -> None:
-    """Take back a mapping that a call has made and nobody wants any more. Best effort, and bounded by the call."""
-    with suppress(IGDError):
-        await delete(channel, mapping.key, call)
+_FIRST_PAUSE: Final = 0.02
+"""Seconds between such a look and the repetition; four times as long each time."""
+_LONGEST_PAUSE: Final = 1.3
+"""Seconds; some routers keep a connection for a second after its end."""
 
 
 class _Addition:
-    """One AddPortMapping with everything that may have to happen around it."""
+    """What both ways to make a mapping have in common: the terms, and the undo."""
+
+    def __init__(self, client: SoapClient, op: Operation, request: MappingRequest) -> None:
+        self._client = client
+        self._state = client.state
+        self._op = op
+        self._request = request
+        self._internal_client = request.internal_client or client.internal_client
+        self._failures: list[Failure] = []
+        self._policy = self._known_policy = client.state.terms_policy
+        self._terms = request.terms
+        if self._policy != AS_ASKED:
+            self._next_terms()
+
+    def _next_terms(self) -> bool:
+        """Go on to the next terms; returns whether there are any."""
+        self._known_policy = self._state.terms_policy
+        step = next_terms(self._request, self._failures, self._known_policy)
+        if step is not None:
+            self._policy, self._terms = step
+        return step is not None
+
+    def _learn_terms(self) -> None:
+        self._state.terms_policy = learn(self._state.terms_policy, self._policy, self._request)
+
+    def _mapping(self, external_port: int) -> PortMapping:
+        key, terms = self._request.key, self._terms
+        return PortMapping(
+            external_port,
+            self._request.internal_port,
+            self._internal_client,
+            key.proto,
+            terms.desc,
+            terms.duration,
+            key.remote_host,
+        )
+
+    def _is_ours(self, held: PortMapping) -> bool:
+        return held.leads_to(self._internal_client, self._request.internal_port)
+
+
+class AddMapping(_Addition):
+    """One AddPortMapping (WANIPConnection:2 section 2.5.16) with all that may have to happen around it.
+
+    With ``overwrite`` a mapping in the way is deleted, once; without it the gateway is asked first, and anything but
+    the same mapping is left alone (ConflictError). With ``verify`` the result is what the gateway says it holds, and a
+    mapping that it does not hold is PORT_MAPPING_NOT_FOUND.
+    """
 
     def __init__(
-        self, channel: Channel, request: MappingRequest, client: str, call: Call, *, overwrite: bool, verify: bool
+        self, client: SoapClient, op: Operation, request: MappingRequest, *, overwrite: bool, verify: bool
     ) -> None:
-        self._channel = channel
-        self._memory = channel.memory
-        self._request = request
-        self._client = client
-        self._call = call
+        super().__init__(client, op, request)
         self._overwrite = overwrite
         self._verify = verify
-        self._failures: list[Failure] = []
-        self._may_overwrite = overwrite
-        self._already_held: PortMapping | None = None
-        self._is_older = request.key in channel.memory.made
-        self._habits, self._terms = next(variants(request, channel.memory.habits))
+        self._had_before = request.key in client.state.our_keys
+        self._unchanged: PortMapping | None = None
+        """What the gateway holds already, just as it was asked for, and refuses to make again."""
 
     async def run(self) -> PortMapping:
+        """Make the mapping, on the terms that the gateway accepts, and return what was granted."""
         if not self._overwrite:
-            await self._look_first()
-        refusal: IGDError
+            await self._check_unmapped()
+        outcome = await self._negotiate(_IN_THE_WAY if self._overwrite else frozenset({_CONFLICT}))
+        if isinstance(outcome, IGDError) and self._overwrite:
+            outcome = await self._remove_and_negotiate(outcome)
+        if isinstance(outcome, IGDError):
+            raise outcome
+        key = self._request.key
+        self._state.our_keys.add(key)
+        self._op.settled(None if self._had_before else partial(delete_mapping, self._client, key))
+        return outcome
+
+    async def undo_request(self, op: Operation) -> None:
+        """Take back what a request may have done whose outcome is not known."""
+        if not self._had_before:
+            held = await find_mapping(self._client, self._request.key, op)
+            if held is not None and self._is_ours(held):
+                await delete_mapping(self._client, self._request.key, op)
+
+    async def _negotiate(self, stop_at: frozenset[int] = frozenset()) -> PortMapping | IGDError:
+        """Ask on one set of terms after the other; returns what was granted, or the last refusal.
+
+        That is the first with a code of ``stop_at``, or the one after which there are no more terms.
+        """
         while True:
-            try:
-                mapping = await self._try()
-            except _NotHeld as error:
-                refusal = error
-            except RefusedError as error:
-                if error.error_code in (_CONFLICT, _NOT_AUTHORIZED) and await self._make_room(error):
-                    continue
-                if error.error_code == _CONFLICT and not self._overwrite:
-                    raise
-                refusal = error
-            except InvalidResponseError as error:
-                if error.status in NOT_THERE:
-                    raise
-                refusal = error
-            else:
-                self._memory.habits = remember(self._memory.habits, self._habits, self._request)
-                return self._made(mapping)
-            self._failures.append(Failure(self._terms, refusal.error_code))
-            step = next_terms(self._request, self._failures, self._memory.habits)
-            if step is not None:
-                self._habits, self._terms = step
-            elif await self._make_room(refusal):
-                self._failures.clear()
-            elif self._already_held is not None:
-                return self._made(self._already_held)
-            else:
-                raise refusal
+            outcome = await self._ask()
+            if isinstance(outcome, PortMapping):
+                if self._policy != self._state.terms_policy:
+                    self._learn_terms()
+                return outcome
+            if outcome.error_code in stop_at or not self._go_on_after(outcome):
+                return outcome
 
-    async def take_back(self) -> None:
-        """Undo after a cancellation, in bounded time, unless the mapping is older than this call."""
-        self._call.closing = True
-        if self._is_older:
-            return
-        call = Call(SETTLE_TIME)
-        with suppress(IGDError, TimeoutError):
-            async with timeout(SETTLE_TIME):
-                entry = await find_entry(self._channel, self._request.key, call)
-                if entry is not None and self._is_ours(entry):
-                    await delete(self._channel, self._request.key, call)
+    async def _remove_and_negotiate(self, refusal: IGDError) -> PortMapping | IGDError:
+        """Remove what is in the way, and negotiate again."""
+        if await self._remove_conflicting(refusal):
+            if refusal.error_code not in _IN_THE_WAY:
+                self._failures.clear()  # all terms were refused because of what was in the way
+                self._next_terms()
+        elif refusal.error_code not in _IN_THE_WAY or not self._go_on_after(refusal):
+            return self._unchanged or refusal
+        outcome = await self._negotiate()
+        return (self._unchanged or outcome) if isinstance(outcome, IGDError) else outcome
 
-    async def _try(self) -> PortMapping:
-        """Ask once on the present terms. Raises RefusedError, InvalidResponseError or _NotHeld for a no."""
-        status, reply = await (self._send() if self._overwrite else self._send_carefully())
-        await self._stop_if_abandoned()
-        if isinstance(reply, soap.Fault) or _is_nowhere(status, reply):
-            self._call.committed = False
-            answer_of((status, reply), self._action())
-        doubtful = not _is_clear(status, reply)
+    def _go_on_after(self, refusal: IGDError) -> bool:
+        """Go on to the next terms; returns whether there are any."""
+        self._failures.append(Failure(self._terms, refusal.error_code))
+        return self._next_terms()
+
+    async def _ask(self) -> PortMapping | IGDError:
+        """Ask once on the present terms, and return what was granted, or the refusal."""
+        status, reply = await (self._send() if self._overwrite else self._send_verified())
+        self._op.checkpoint()
+        if isinstance(reply, soap.Fault) or (isinstance(reply, soap.InvalidReply) and status in GONE_STATUSES):
+            self._op.rejected()
+            return self._refusal(status, reply)
+        doubtful = is_doubtful(status, reply)
         if not doubtful and not self._verify:
-            return self._mapping()
+            return self._mapping(self._request.key.external_port)
         held = await self._read_back(doubtful=doubtful)
-        await self._stop_if_abandoned()
-        if held is None or not self._is_ours(held):
-            self._call.committed = False
-            if isinstance(reply, soap.InvalidReply):
-                answer_of((status, reply), self._action())
-            raise _NotHeld(f"the gateway says that it mapped {self._request.key}, and does not hold it")
-        return held if self._verify else self._mapping()
+        self._op.checkpoint()
+        if held is not None and self._is_ours(held):
+            return held if self._verify else self._mapping(self._request.key.external_port)
+        self._op.rejected()
+        if isinstance(reply, soap.InvalidReply):
+            return self._refusal(status, reply)
+        return NotFoundError(
+            f"the gateway says that it mapped {self._request.key}, and does not hold it",
+            UPnPResult.PORT_MAPPING_NOT_FOUND,
+        )
+
+    def _refusal(self, status: int, reply: soap.Reply) -> IGDError:
+        """Return the error for a reply that is a refusal, or none at all; raise it if there is no such control URL."""
+        try:
+            read_answer((status, reply), self._latest_action())
+        except IGDError as error:
+            if is_gone(error):
+                raise
+            return error
+        raise AssertionError("an answer is no refusal")
 
     async def _send(self) -> tuple[int, soap.Reply]:
         try:
-            return await self._channel.send(self._latest, self._call, commits=True, repeatable=self._overwrite)
+            return await self._client.send(
+                self._latest_action, self._op, undo=self.undo_request, repeatable=self._overwrite
+            )
         except InvalidResponseError as error:
             return error.status or 0, soap.InvalidReply(error.message)
         except TransportError as error:
@@ -176,15 +211,15 @@ class _Addition:
             raise
 
     async def _has_arrived(self) -> bool:
-        """Tell whether the mapping is there, although the gateway cut every connection on which it was asked for."""
-        if self._call.expired or self._call.abandoned:
+        """Return whether the mapping is there, although the gateway cut every connection on which it was asked for."""
+        if self._op.expired or self._op.phase is Phase.UNWANTED:
             return False
         with suppress(IGDError):
-            held = await find_entry(self._channel, self._request.key, self._call)
+            held = await find_mapping(self._client, self._request.key, self._op)
             return held is not None and self._is_ours(held)
         return False
 
-    async def _send_carefully(self) -> tuple[int, soap.Reply]:
+    async def _send_verified(self) -> tuple[int, soap.Reply]:
         """Send a request that might replace somebody's mapping if it were repeated: look before each repetition."""
         losses = 0
         while True:
@@ -192,133 +227,149 @@ class _Addition:
                 return await self._send()
             except (TransportError, DeadlineError) as error:
                 losses += 1
-                unreached = isinstance(error, TransportError) and not error.may_have_arrived
-                if unreached or losses >= _MOST_LOSSES or self._call.expired:
+                unconnected = isinstance(error, TransportError) and not error.may_have_arrived
+                if unconnected or losses >= _TRIES_IF_LOST or self._op.expired:
                     raise
-                await self._stop_if_abandoned()
+                self._op.checkpoint()
                 try:
-                    held = await find_entry(self._channel, self._request.key, self._call)
+                    held = await find_mapping(self._client, self._request.key, self._op)
                 except (RefusedError, InvalidResponseError):
                     raise error from error.__cause__
             if held is not None and not self._is_ours(held):
                 return 200, soap.Fault(_CONFLICT, "it is mapped already")
-            if held is not None and not self._is_older:
+            if held is not None and not self._had_before:
                 return 200, soap.Answer({})  # it had arrived
             await asyncio.sleep(min(_FIRST_PAUSE * 4**losses, _LONGEST_PAUSE))  # the look may have been too much
 
-    def _latest(self) -> soap.Action:
-        """Return what to send now. Others may have learned the gateway's habits while this call was waiting."""
-        if not self._failures:
-            self._habits, self._terms = next(variants(self._request, self._memory.habits))
-        return self._action()
-
-    def _action(self) -> soap.Action:
-        return wan_ip_connection.add_port_mapping(self._request, self._client, self._terms)
+    def _latest_action(self) -> Action:
+        """Return what to send now. Others may have learned the gateway's terms while this call was waiting."""
+        if not self._failures and self._known_policy is not self._state.terms_policy:
+            self._next_terms()
+        return wan_ip_connection.add_port_mapping(self._request, self._internal_client, self._terms)
 
     async def _read_back(self, *, doubtful: bool) -> PortMapping | None:
         try:
-            return await find_entry(self._channel, self._request.key, self._call)
+            return await find_mapping(self._client, self._request.key, self._op)
         except (RefusedError, InvalidResponseError) as error:
             if doubtful:
-                return None  # nothing tells that it was a success
+                return None  # nothing says that it was a success
             message = f"{self._request.key} was mapped, but the gateway cannot tell: {error.message}"
             if isinstance(error, InvalidResponseError):
                 raise InvalidResponseError(message, status=error.status) from error
             raise RefusedError(message, error.result, error.error_code) from error
 
-    async def _look_first(self) -> None:
+    async def _check_unmapped(self) -> None:
         try:
-            held = await find_entry(self._channel, self._request.key, self._call)
+            held = await find_mapping(self._client, self._request.key, self._op)
         except (RefusedError, InvalidResponseError):
             return  # a gateway that cannot tell; it may still refuse by itself
         if held is None:
             return
-        self._is_older = True
+        self._had_before = True
         if not self._is_ours(held):
             raise ConflictError(
                 f"{self._request.key} is mapped to {held.internal_client} port {held.internal_port} already"
             )
 
-    async def _make_room(self, refusal: IGDError) -> bool:
-        """Delete what may be in the way, once; tell whether it is worth trying again."""
-        if not self._may_overwrite:
-            return False
-        self._may_overwrite = False
+    async def _remove_conflicting(self, refusal: IGDError) -> bool:
+        """Delete what may be in the way; returns whether it is worth trying again."""
         if refusal.error_code != _CONFLICT:
             # Codes that may mean anything, or "not yours": only if there is something in the way at all.
-            if refusal.error_code in HOPELESS - {_NOT_AUTHORIZED}:
+            if refusal.error_code in FINAL_CODES - {_NOT_AUTHORIZED}:
                 return False
             with suppress(RefusedError, InvalidResponseError):
-                held = await find_entry(self._channel, self._request.key, self._call)
+                held = await find_mapping(self._client, self._request.key, self._op)
                 if held is None:
                     return False
                 if self._is_ours(held) and not held.duration:
                     # Some refuse to make what is there. It is as it was asked for, and has no end to be put off.
-                    self._already_held = held
-                    self._is_older = True
+                    self._unchanged = held
+                    self._had_before = True
                     return False
         try:
-            await self._channel.ask(wan_ip_connection.delete_port_mapping(self._request.key), self._call)
+            await self._client.call(wan_ip_connection.delete_port_mapping(self._request.key), self._op)
         except (RefusedError, InvalidResponseError) as error:
-            # Somebody else's, or gone by itself. Only a conflict tells that another try may make sense.
+            # Somebody else's, or gone by itself. Only a conflict says that another try may make sense.
             return refusal.error_code == _CONFLICT and error.error_code != _NOT_AUTHORIZED
         return True
 
-    async def _stop_if_abandoned(self) -> None:
-        if self._call.abandoned:
-            await self.take_back()
-            raise asyncio.CancelledError
 
-    def _made(self, mapping: PortMapping) -> PortMapping:
-        if not self._is_older:
-            self._call.made = mapping
-        self._memory.made[self._request.key] = mapping
-        self._call.committed = False
-        return mapping
+class AddAnyMapping(_Addition):
+    """One AddAnyPortMapping (WANIPConnection:2 section 2.5.17) with all that may have to happen around it.
 
-    def _is_ours(self, entry: PortMapping) -> bool:
-        return entry.internal_client == self._client and entry.internal_port == self._request.internal_port
+    Done twice it makes two mappings, on two ports. So a request whose reply was lost is not repeated before the gateway
+    was asked what it holds: what is there for the same place on this machine is what was made.
+    """
 
-    def _mapping(self) -> PortMapping:
+    async def run(self) -> PortMapping:
+        """Make a mapping on the port asked for or, if it is taken, any other, and return what was granted.
+
+        Raises UnsupportedError where the gateway has no such action, and otherwise its refusal.
+        """
+        if self._client.service_version < 2:
+            raise UnsupportedError(f"a {self._client.service_type} does not choose ports, which takes version 2")
+        while True:
+            try:
+                mapping = self._mapping(await self._ask())
+            except RefusedError as error:
+                self._op.rejected()
+                if UPnPErrorCode.is_unsupported(error.error_code):
+                    raise UnsupportedError(error.message, error.error_code) from error
+                self._failures.append(Failure(self._terms, error.error_code))
+                if not self._next_terms():
+                    raise
+            else:
+                if self._policy != self._state.terms_policy:
+                    self._learn_terms()
+                had_before = mapping.key in self._state.our_keys
+                self._state.our_keys.add(mapping.key)
+                self._op.settled(None if had_before else partial(delete_mapping, self._client, mapping.key))
+                return mapping
+
+    async def undo_request(self, op: Operation) -> None:
+        """Take back what a request may have made to which no reply came."""
+        mapping = await self._find_made(op)
+        if mapping is not None and mapping.key not in self._state.our_keys:
+            await delete_mapping(self._client, mapping.key, op)
+
+    async def _ask(self) -> int:
+        """Ask once on the present terms, and return the port. Raises RefusedError for a no."""
+        action = wan_ip_connection.add_any_port_mapping(self._request, self._internal_client, self._terms)
+        losses = 0
+        while True:
+            try:
+                reply = await self._client.send(action, self._op, undo=self.undo_request, repeatable=False)
+                return wan_ip_connection.read_reserved_port(read_answer(reply, action)[1])
+            except InvalidResponseError as error:
+                if is_gone(error):
+                    raise
+                doubt: IGDError = error
+            except (TransportError, DeadlineError) as error:
+                losses += 1
+                unconnected = isinstance(error, TransportError) and not error.may_have_arrived
+                if unconnected or losses >= _TRIES_IF_LOST or self._op.expired:
+                    raise
+                doubt = error
+            try:
+                mapping = await self._find_made(self._op)
+            except (RefusedError, InvalidResponseError):
+                raise doubt from doubt.__cause__
+            if mapping is not None:
+                return mapping.external_port
+            if isinstance(doubt, InvalidResponseError):
+                raise doubt
+
+    async def _find_made(self, op: Operation) -> PortMapping | None:
+        """Return what the gateway holds for the place that was asked for, on the port that was, or on any other."""
+        held = await find_mapping(self._client, self._request.key, op)
+        if held is not None and self._is_ours(held):
+            return held
+        async for mapping in iter_mappings(self._client, op):
+            if self._is_ours(mapping) and mapping.key not in self._state.our_keys:
+                return mapping
+        return None
+
+    def _is_ours(self, held: PortMapping) -> bool:
         key = self._request.key
-        return PortMapping(
-            external_port=key.external_port,
-            internal_port=self._request.internal_port,
-            internal_client=self._client,
-            proto=key.proto,
-            desc=self._terms.desc,
-            duration=self._terms.duration,
-            remote_host=key.remote_host,
-        )
-
-
-class _NotHeld(NotFoundError):
-    def __init__(self, message: str) -> None:
-        super().__init__(message, UPnPResult.PORT_MAPPING_NOT_FOUND)
-
-
-async def _judge_refused_deletion(channel: Channel, key: MappingKey, call: Call, fault: soap.Fault) -> None:
-    """Return where a refused deletion is none after all; raise otherwise."""
-    may_be_our_doing = call.lost
-    if fault.code in _ABSENT and may_be_our_doing:
-        return
-    message = f"the gateway refused to delete {key}: {fault.description or 'without a reason'}"
-    if fault.code in _MAYBE_ABSENT or fault.code is None:
-        is_there = True
-        with suppress(RefusedError, InvalidResponseError):
-            is_there = await find_entry(channel, key, call) is not None
-        if not is_there:
-            if may_be_our_doing:
-                return
-            raise NotFoundError(message, error_code=fault.code)
-    raise refused(message, fault.code)
-
-
-def _is_clear(status: int, reply: soap.Reply) -> bool:
-    """Tell whether a reply is the answer to the action, without a doubt."""
-    return isinstance(reply, soap.Answer) and 200 <= status < 300
-
-
-def _is_nowhere(status: int, reply: soap.Reply) -> bool:
-    """Tell whether there is no such control URL."""
-    return isinstance(reply, soap.InvalidReply) and status in NOT_THERE
+        same_kind = (held.proto, held.remote_host, held.desc) == (key.proto, key.remote_host, self._terms.desc)
+        return same_kind and super()._is_ours(held)

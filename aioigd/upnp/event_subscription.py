@@ -1,6 +1,6 @@
-"""A subscription to the events of the gateway, for as long as somebody wants to hear them.
+"""How events are had (GENA, UDA 1.1 section 4): one subscription, kept at the gateway in use.
 
-Many gateways have none, or refuse; then there are none, and the poll has to do.
+Many gateways have none, or refuse; then there are none, and polling has to do.
 """
 
 from __future__ import annotations
@@ -20,39 +20,40 @@ from .net.http import HttpClient
 from .wire import gena
 from .wire.url import HttpUrl, parse_url
 
-__all__ = ["Events"]
+__all__ = ["EventSubscription"]
 
 log = logging.getLogger("aioigd.lease")
 
-_TIME: Final = 5.0
-"""Seconds for a SUBSCRIBE; the whole of :data:`_FAREWELL` for an UNSUBSCRIBE, as somebody may wait for the end."""
-_FAREWELL: Final = 1.0
-_PAUSE: Final = 300.0
+_SUBSCRIBE_TIMEOUT: Final = 5.0
+"""Seconds."""
+_UNSUBSCRIBE_TIMEOUT: Final = 1.0
+"""Seconds; somebody may wait for the end."""
+_RESUBSCRIBE_PAUSE: Final = 300.0
 """Seconds until a gateway that once had events is asked again for a subscription."""
-_TELLING: Final = ("externalipaddress", "connectionstatus")
-"""The state variables that say something of interest; others change with every mapping, our own among them."""
+_WATCHED: Final = ("externalipaddress", "connectionstatus")
+"""The state variables that matter; others change with every mapping, our own among them."""
 
 
-class Events:
+class EventSubscription:
     """Keeps one subscription, at the device that :meth:`follow` was last given.
 
-    ``on_change`` is called where an event says that the external address or the state of the line is not what the
+    ``on_change`` is called where an event says that the external address or the state of the connection is not what the
     last one said. What it is now is for others to ask: anybody in the LAN could have sent the message.
     """
 
     def __init__(self, http: HttpClient, on_change: Callable[[], None]) -> None:
         self._http = http
         self._on_change = on_change
-        self._place: tuple[tuple[str, ...], str] | None = None
+        self._followed: tuple[tuple[str, ...], str] | None = None
         self._task: asyncio.Task[None] | None = None
         self._ending: set[asyncio.Task[None]] = set()
 
-    def follow(self, device: Device | None, *, anew: bool) -> None:
-        """Subscribe at this device, if that is not done already; again if it is to be done ``anew``."""
-        place = None if device is None else (device.event_urls, device.igd_our_addr)
-        if place == self._place and not anew:
+    def follow(self, device: Device | None, *, resubscribe: bool) -> None:
+        """Subscribe at this device, unless that is done already; ``resubscribe``: it may have lost the subscription."""
+        followed = None if device is None else (device.event_urls, device.igd_our_addr)
+        if followed == self._followed and not resubscribe:
             return
-        self._place = place
+        self._followed = followed
         self._stop()
         if device is not None and device.event_urls and device.igd_our_addr:
             self._task = asyncio.get_running_loop().create_task(self._run(device))
@@ -72,7 +73,7 @@ class Events:
 
     async def _run(self, device: Device) -> None:
         url = parse_url(device.event_urls[0])
-        server = CallbackServer(url.host, device.igd_our_addr, _Telling(self._on_change))
+        server = CallbackServer(url.host, device.igd_our_addr, ChangeFilter(self._on_change))
         try:
             await server.open()
             await self._keep(url, device.igd_our_addr, server)
@@ -91,7 +92,9 @@ class Events:
         while True:
             try:
                 headers = gena.renewal(server.sid) if server.sid else gena.subscription(server.url)
-                server.sid, seconds = gena.read_grant(await self._ask("SUBSCRIBE", url, source, headers, _TIME))
+                server.sid, seconds = gena.read_grant(
+                    await self._ask("SUBSCRIBE", url, source, headers, _SUBSCRIBE_TIMEOUT)
+                )
             except IGDError as error:
                 log.debug("no subscription at %s: %s", url, error)
                 was_renewal, server.sid = bool(server.sid), ""
@@ -99,15 +102,15 @@ class Events:
                     continue  # it may have forgotten us
                 if not had_one:
                     return
-                await asyncio.sleep(_PAUSE)
+                await asyncio.sleep(_RESUBSCRIBE_PAUSE)
             else:
                 had_one = True
                 await asyncio.sleep(seconds / 2)
 
     async def _unsubscribe(self, url: HttpUrl, source: str, sid: str) -> None:
         with suppress(IGDError, TimeoutError):
-            async with timeout(_FAREWELL):
-                await self._ask("UNSUBSCRIBE", url, source, {"SID": sid}, _FAREWELL)
+            async with timeout(_UNSUBSCRIBE_TIMEOUT):
+                await self._ask("UNSUBSCRIBE", url, source, {"SID": sid}, _UNSUBSCRIBE_TIMEOUT)
 
     async def _ask(
         self, method: str, url: HttpUrl, source: str, headers: Mapping[str, str], seconds: float
@@ -121,16 +124,16 @@ class Events:
         return reply.headers
 
 
-class _Telling:
-    """Tells of what is different from what was told before; the first message only says how things are."""
+class ChangeFilter:
+    """Passes on what is different from the event before; the first one only says how things are."""
 
     def __init__(self, on_change: Callable[[], None]) -> None:
         self._on_change = on_change
         self._known: dict[str, str] = {}
 
     def __call__(self, values: Mapping[str, str], is_first: bool) -> None:
-        news = {name: values[name] for name in _TELLING if name in values}
-        is_different = any(self._known.get(name) != value for name, value in news.items())
-        self._known.update(news)
+        changed = {name: values[name] for name in _WATCHED if name in values}
+        is_different = any(self._known.get(name) != value for name, value in changed.items())
+        self._known.update(changed)
         if is_different and not is_first:
             self._on_change()

@@ -1,115 +1,233 @@
-"""All mappings of a gateway, by whatever way it has to list them.
+"""What a gateway holds: one mapping, or all of them page by page, by whatever way the gateway has.
 
-An IGD:2 gives them in one piece for each protocol; where it does not, or says that there are none, its table is read
-row by row, some rows at a time. Who reads the list may stop at any time, and no more is asked for then.
+An IGD:2 gives a list of its mappings for each protocol; where it does not, or says that there are none, its table is
+read row by row, some rows at a time. What the rows mean, and where the table ends, is a pure rule
+(:class:`MappingTable`):
+
+==============================================  ============================================================
+the gateway answers for a row                   what it means
+==============================================  ============================================================
+713, 714, 402, 501, any other code              the table has ended
+401, 602, 606 or no fault, in the first row     it has no table to show: raised as it is
+the same, further down; HTTP 400 and up         the table has ended
+a mapping that the row before was               the table has ended, and its last row is repeated for ever
+a mapping from before that                      passed over; after a few of them the table has ended
+a blank row                                     a gap; after many of them the table has ended
+==============================================  ============================================================
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import Final, Protocol, TypeVar, get_args
+from collections.abc import AsyncIterator, Sequence
+from typing import Final, get_args
 
-from ..core.calls import Call
-from ..errors import IGDError, InvalidResponseError, RefusedError
+from ..core.calls import Operation
+from ..errors import GONE_STATUSES, IGDError, InvalidResponseError, RefusedError
 from ..models import MappingKey, PortMapping, Proto
-from .find_mapping import read_row
-from .mapping_table import Row, Table
-from .soap_client import Channel
+from .soap_client import SoapClient
 from .wire import wan_ip_connection
+from .wire.error_codes import UPnPErrorCode
+from .wire.wan_ip_connection import read_port_listing
 
-__all__ = ["Asker", "all_mappings", "within"]
+__all__ = ["ListCursor", "MappingTable", "Row", "find_mapping", "iter_mappings", "list_page"]
 
-T = TypeVar("T")
-
-MOST_ENTRIES: Final = 4096
+MAX_LISTED: Final = 4096
 """Mappings listed at most; home routers have room for 32 to 128, and a list need not have an end."""
-_AT_ONCE: Final = 4
-"""Rows that are asked for together: as many as a gateway that is not known yet gets requests at once."""
-_NONE: Final = frozenset({713, 714, 730})
+_MAX_ROWS_FOR_ONE: Final = 256
+"""Rows read at most for one mapping, where the gateway cannot be asked for it."""
+_ROWS_AT_ONCE: Final = 4
+"""Rows that are read together: as many as a gateway that is not known yet gets requests at once."""
+_MAX_BLANK_ROWS: Final = 32
+"""Blank rows one after another that may be gaps; after more of them nothing will come."""
+_MAX_KNOWN_ROWS: Final = 4
+"""Rows one after another that were read before: a row or two move down where a mapping is made meanwhile."""
+_NO_TABLE: Final = frozenset(
+    {
+        UPnPErrorCode.INVALID_ACTION,
+        UPnPErrorCode.OPTIONAL_ACTION_NOT_IMPLEMENTED,
+        UPnPErrorCode.ACTION_NOT_AUTHORIZED,
+    }
+)
+
+Row = PortMapping | IGDError
+"""What came back for one row."""
 
 
-class Asker(Protocol):
-    """Carries out one step on the gateway; each may be a call of its own, with a deadline of its own."""
+class MappingTable:
+    """Reads a table: fed row after row, from the first one on, until it has :attr:`ended`."""
 
-    def __call__(self, operation: Callable[[Channel, Call], Awaitable[T]]) -> Awaitable[T]:
-        """Return what the operation returns."""
+    def __init__(self) -> None:
+        self.ended = False
+        self._seen: set[MappingKey] = set()
+        self._last: MappingKey | None = None
+        self._known_rows = 0
+        self._blank_rows = 0
+
+    def read(self, row: Row) -> PortMapping | None:
+        """Return the mapping in the next row, None where it has no new one; raise where no row can be read at all."""
+        if isinstance(row, IGDError):
+            self._read_failure(row)
+            return None
+        self._blank_rows = 0
+        if row.key not in self._seen:
+            self._seen.add(row.key)
+            self._last = row.key
+            self._known_rows = 0
+            return row
+        self._known_rows += 1
+        self.ended = row.key == self._last or self._known_rows >= _MAX_KNOWN_ROWS
+        self._last = row.key
+        return None
+
+    def _read_failure(self, row: IGDError) -> None:
+        has_rows = bool(self._seen)
+        if isinstance(row, InvalidResponseError) and row.status is None:
+            self._blank_rows += 1
+            self.ended = self._blank_rows > _MAX_BLANK_ROWS
+            return
+        if isinstance(row, RefusedError):
+            self.ended = has_rows or row.error_code not in _NO_TABLE
+        elif isinstance(row, InvalidResponseError) and row.status is not None:
+            self.ended = has_rows and row.status >= 400 and row.status not in GONE_STATUSES
+        if not self.ended:
+            raise row
 
 
-def within(channel: Channel, call: Call) -> Asker:
-    """Return an asker whose steps are parts of a call."""
-    return lambda operation: operation(channel, call)
+class ListCursor:
+    """How far a list has been read."""
+
+    def __init__(self) -> None:
+        self.seen: set[MappingKey] = set()
+        self.protos: list[Proto] = list(get_args(Proto))
+        """Protocols whose lists were not asked for yet; then comes the table."""
+        self.table = MappingTable()
+        self.next_row = 0
+        self.rows_at_once = 1
+        """The first row alone: most tables are short."""
+        self.failure: IGDError | None = None
+        """What to raise behind the mappings that came before it."""
 
 
-async def all_mappings(ask: Asker) -> AsyncIterator[PortMapping]:
-    """Yield the mappings that a gateway holds, each once.
+async def find_mapping(client: SoapClient, key: MappingKey, op: Operation) -> PortMapping | None:
+    """Return the mapping that the gateway holds for a key, None where it says that there is none.
 
-    Raises what asking raises, and InvalidResponseError for a list that has more than MOST_ENTRIES.
+    Routers that cannot answer for one mapping are asked for the whole table. Raises RefusedError or
+    InvalidResponseError where the gateway cannot be made to tell.
     """
-    seen: set[MappingKey] = set()
-    answered = True
-    for proto in get_args(Proto):
-        rows = await ask(lambda channel, call, proto=proto: _list_of(channel, proto, call))  # type: ignore[misc]
-        if rows is None:
-            answered = False
+    try:
+        values = await client.call(wan_ip_connection.get_specific_entry(key), op)
+        return wan_ip_connection.read_entry(key, values)
+    except RefusedError as error:
+        if UPnPErrorCode.is_end_of_list(error.error_code):
+            return None
+    except InvalidResponseError:
+        pass  # a blank entry is how some say "none"; the table tells
+    table = MappingTable()
+    for index in range(_MAX_ROWS_FOR_ONE):
+        mapping = table.read(await _read_row(client, index, op))
+        if table.ended:
+            return None
+        if mapping is not None and mapping.key == key:
+            return mapping
+    raise InvalidResponseError(f"the gateway lists more than {_MAX_ROWS_FOR_ONE} mappings")
+
+
+async def list_page(
+    client: SoapClient, op: Operation, cursor: ListCursor | None
+) -> tuple[Sequence[PortMapping], ListCursor | None]:
+    """Return the next mappings, each of them once, and the cursor for those behind them, None where there are none.
+
+    Raises InvalidResponseError for a list that has more than MAX_LISTED.
+    """
+    if cursor is None:
+        cursor = ListCursor()
+    if cursor.failure is not None:
+        raise cursor.failure
+    if cursor.protos:
+        found = await _read_list(client, cursor.protos[0], op)
+        if found is None:
+            cursor.protos.clear()  # it has no lists
+            return (), cursor
+        del cursor.protos[0]
+        page = _unseen(found, cursor)
+        # "None" is said by some that have the action, but nothing behind it.
+        is_last = not cursor.protos and bool(cursor.seen) and cursor.failure is None
+        return page, None if is_last else cursor
+    rows = range(cursor.next_row, cursor.next_row + cursor.rows_at_once)
+    if rows.start >= 2 * MAX_LISTED:
+        raise _too_many()
+    mappings: list[PortMapping] = []
+    for row in await _read_rows(client, rows, op):
+        try:
+            mapping = cursor.table.read(row)
+        except IGDError as error:
+            if not mappings:
+                raise
+            cursor.failure = error.with_attempts(tuple(op.attempts))
             break
-        for mapping in rows:
-            if mapping.key not in seen:
-                seen.add(mapping.key)
-                yield _counted(mapping, len(seen))
-    if answered and seen:
-        return
-    # "None" is told by some that have the action, but nothing behind it.
-    async for mapping in _table(ask):
-        if mapping.key not in seen:
-            seen.add(mapping.key)
-            yield _counted(mapping, len(seen))
+        if cursor.table.ended:
+            page = _unseen(mappings, cursor)
+            return page, None if cursor.failure is None else cursor
+        if mapping is not None:
+            mappings.append(mapping)
+    cursor.next_row, cursor.rows_at_once = rows.stop, _ROWS_AT_ONCE
+    return _unseen(mappings, cursor), cursor
 
 
-async def _table(ask: Asker) -> AsyncIterator[PortMapping]:
-    table = Table()
-    first, number = 0, 1  # the first alone: most lists are short
-    while first < 2 * MOST_ENTRIES:
-        indices = range(first, first + number)
-        for row in await ask(lambda channel, call, indices=indices: _rows(channel, indices, call)):  # type: ignore[misc]
-            mapping = table.read(row)
-            if table.ended:
-                return
-            if mapping is not None:
-                yield mapping
-        first += number
-        number = _AT_ONCE
-    raise _too_many()
+async def iter_mappings(client: SoapClient, op: Operation) -> AsyncIterator[PortMapping]:
+    """Yield all mappings of a gateway, as parts of one call."""
+    cursor: ListCursor | None = None
+    while True:
+        page, cursor = await list_page(client, op, cursor)
+        for mapping in page:
+            yield mapping
+        if cursor is None:
+            return
 
 
-async def _list_of(channel: Channel, proto: Proto, call: Call) -> Sequence[PortMapping] | None:
+def _unseen(mappings: Sequence[PortMapping], cursor: ListCursor) -> list[PortMapping]:
+    new = []
+    for mapping in mappings:
+        if len(cursor.seen) == MAX_LISTED and mapping.key not in cursor.seen:
+            cursor.failure = _too_many()
+            break
+        if mapping.key not in cursor.seen:
+            cursor.seen.add(mapping.key)
+            new.append(mapping)
+    return new
+
+
+async def _read_list(client: SoapClient, proto: Proto, op: Operation) -> Sequence[PortMapping] | None:
     """Return the list of an IGD:2, None where it gives none (606 included: the table may tell more)."""
-    if channel.service_version < 2:
+    if client.service_version < 2:
         return None
     try:
-        return wan_ip_connection.read_port_listing(await channel.ask(wan_ip_connection.get_list(proto), call))
+        return read_port_listing(await client.call(wan_ip_connection.get_list(proto), op))
     except RefusedError as error:
-        return () if error.error_code in _NONE else None
+        return () if UPnPErrorCode.is_end_of_list(error.error_code) else None
     except InvalidResponseError:
         return None
 
 
-async def _rows(channel: Channel, indices: range, call: Call) -> list[Row]:
+async def _read_row(client: SoapClient, index: int, op: Operation) -> Row:
+    """Return what the gateway says of one row of its table; a refusal and a blank row are results, too."""
+    try:
+        return wan_ip_connection.read_generic_entry(await client.call(wan_ip_connection.get_generic_entry(index), op))
+    except (RefusedError, InvalidResponseError) as error:
+        return error
+
+
+async def _read_rows(client: SoapClient, rows: range, op: Operation) -> list[Row]:
     """Return what comes back for some rows, failures included: those behind the end of the table do not count."""
     found: list[Row] = []
-    for row in await asyncio.gather(*(read_row(channel, index, call) for index in indices), return_exceptions=True):
-        if not isinstance(row, (PortMapping, IGDError)):
-            raise row
-        # Raised, if at all, when the call is over: so it takes along now what the call has tried.
-        found.append(row.with_attempts(tuple(call.attempts)) if isinstance(row, IGDError) else row)
+    outcomes = await asyncio.gather(*(_read_row(client, index, op) for index in rows), return_exceptions=True)
+    for outcome in outcomes:
+        if not isinstance(outcome, (PortMapping, IGDError)):
+            raise outcome
+        found.append(outcome)
     return found
 
 
-def _counted(mapping: PortMapping, number: int) -> PortMapping:
-    if number > MOST_ENTRIES:
-        raise _too_many()
-    return mapping
-
-
 def _too_many() -> InvalidResponseError:
-    return InvalidResponseError(f"the gateway lists more than {MOST_ENTRIES} mappings")
+    return InvalidResponseError(f"the gateway lists more than {MAX_LISTED} mappings")

@@ -1,4 +1,4 @@
-"""From a description URL to a device, and to how good a gateway it would be.
+"""What is behind a description URL: which device, and on which of its services ports are mapped.
 
 Nothing a device serves leads away from it: its description is read at the address that answered, and its
 control URLs are taken at that same address.
@@ -11,18 +11,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from ..core.calls import Call
+from ..core.calls import Operation
 from ..errors import DeadlineError, IGDError, InvalidResponseError, TransportError
 from ..models import Device
 from ..results import IGDStatus
 from .net.http import HttpClient
-from .soap_client import Channel, Memory
+from .soap_client import GatewayState, SoapClient
 from .wire import wan_ip_connection
 from .wire.description import Description, Service, parse_description
 from .wire.http_reply import HttpReply
 from .wire.url import HttpUrl
 
-__all__ = ["Examined", "examine"]
+__all__ = ["ProbeResult", "probe"]
 
 _MOST_COMPARED: Final = 4
 """WAN connection services that are asked for their status; real gateways have one or two."""
@@ -34,8 +34,8 @@ _SILENT, _DISCONNECTED, _UNKNOWN, _CERTAIN = -1, 0, 1, 3
 
 
 @dataclass(frozen=True, slots=True)
-class Examined:
-    """A device after its examination. ``failure`` is why it could not be examined, None where it could."""
+class ProbeResult:
+    """A device as its description has it. ``failure``: why that could not be read, None where it could."""
 
     device: Device
     description: Description | None = None
@@ -47,9 +47,9 @@ class Examined:
         return bool(self.device.igd_control_url)
 
 
-async def examine(
+async def probe(
     http: HttpClient, url: HttpUrl, *, our_address: str, deadline: float, search_target: str = "", server: str = ""
-) -> Examined:
+) -> ProbeResult:
     """Read a description and return what the device is; failures of the device are a result, too.
 
     ``our_address`` is the local address to ask from, ``deadline`` a time of the loop's clock, ``search_target``
@@ -61,9 +61,9 @@ async def examine(
         description = _read(reply, url)
     except InvalidResponseError as error:
         status = getattr(error, "igd_status", IGDStatus.UNKNOWN_DEVICE)
-        return Examined(replace(plain, igd_status=status), failure=error)
+        return ProbeResult(replace(plain, igd_status=status), failure=error)
     except (TransportError, DeadlineError) as error:
-        return Examined(replace(plain, igd_status=IGDStatus.HTTP_ERROR), failure=error)
+        return ProbeResult(replace(plain, igd_status=IGDStatus.HTTP_ERROR), failure=error)
     known = Device(
         description_url=url.with_zone,
         service_type=search_target or description.device_type,
@@ -78,7 +78,7 @@ async def examine(
         presentation_url=description.presentation_url,
         server=server,
     )
-    return Examined(await _choose(http, known, description, deadline), description)
+    return ProbeResult(await _choose(http, known, description, deadline), description)
 
 
 class _EmptyError(InvalidResponseError):
@@ -130,10 +130,10 @@ async def _connected(http: HttpClient, choices: Sequence[Device], deadline: floa
 async def _score(http: HttpClient, choice: Device, deadline: float) -> int:
     """Return how likely it is that this service is the one that leads to the internet."""
     loop = asyncio.get_running_loop()
-    channel = Channel(http, choice, Memory())
-    call = Call(max(0.0, min(_STATUS_TIME, deadline - loop.time())))
+    client = SoapClient(http, choice, GatewayState())
+    op = Operation(max(0.0, min(_STATUS_TIME, deadline - loop.time())))
     try:
-        up = wan_ip_connection.read_connection_status(await channel.ask(wan_ip_connection.GET_STATUS_INFO, call))
+        up = wan_ip_connection.read_connection_status(await client.call(wan_ip_connection.GET_STATUS_INFO, op))
     except (TransportError, DeadlineError):
         return _SILENT
     except IGDError:
@@ -142,7 +142,7 @@ async def _score(http: HttpClient, choice: Device, deadline: float) -> int:
         return _DISCONNECTED
     try:
         address = wan_ip_connection.read_external_address(
-            await channel.ask(wan_ip_connection.GET_EXTERNAL_IP_ADDRESS, call)
+            await client.call(wan_ip_connection.GET_EXTERNAL_IP_ADDRESS, op)
         )
     except IGDError:
         return _UNKNOWN + bool(up)

@@ -1,6 +1,6 @@
-"""The line to one gateway: actions go in, replies come out, and what got lost on the way is sent again.
+"""How an action gets its answer: sent when the limiter allows, and sent again when it was lost.
 
-Knows the gateway's addresses, its limit and its habits; does not know what an action means.
+Knows the control URLs of one service, and what is known of its gateway; does not know what an action means.
 """
 
 from __future__ import annotations
@@ -11,14 +11,15 @@ from dataclasses import replace
 from ipaddress import ip_address
 from typing import Final
 
-from ..core.calls import Call
-from ..core.limiter import Limiter, Slot
-from ..errors import Attempt, DeadlineError, IGDError, InvalidResponseError, TransportError
-from ..models import Device, MappingKey, PortMapping
+from ..core.calls import Operation, Undo
+from ..core.limiter import Limiter, Outcome
+from ..errors import GONE_STATUSES, Attempt, DeadlineError, InvalidResponseError, TransportError
+from ..models import Device, MappingKey
 from ..net.interfaces import default_next_hops, source_address_for
 from ..results import UPnPResult
-from .fallback import Habits
+from .fallback import TermsPolicy
 from .net.http import HttpClient
+from .retry import Step, next_step, pause_after
 from .wire import soap
 from .wire.description import Service
 from .wire.error_codes import refused, result_of_error_code
@@ -26,216 +27,206 @@ from .wire.http_reply import HttpReply
 from .wire.soap import Action
 from .wire.url import HttpUrl, parse_url
 
-__all__ = ["NOT_THERE", "Channel", "Memory", "answer_of"]
+__all__ = ["GatewayState", "SoapClient", "is_doubtful", "read_answer"]
 
-_LONELY_TRIES: Final = {False: 2, True: 6}
-"""How often a request is sent that fails though it was the only one out."""
-_FIRST_PAUSE: Final = 0.02
-_LONGEST_PAUSE: Final = 0.5
-NOT_THERE: Final = frozenset({404, 405, 410})
-"""HTTP statuses of a server that is up, but has no such control URL (any more)."""
 _CONTENT_TYPE: Final = 'text/xml; charset="utf-8"'
+_GET_TRIES: Final = 2
 
 
-class Memory:
-    """What is known of a gateway beyond one connection to it; handed on when it is found again elsewhere."""
+class GatewayState:
+    """What is known of a gateway beyond one connection to it; it stays when the gateway is found again elsewhere."""
 
     def __init__(self) -> None:
         self.limiter = Limiter()
-        self.habits = Habits()
-        self.made: dict[MappingKey, PortMapping] = {}
-        """The mappings that calls of this program have made, so that an undo never removes an older one."""
-        self.pinholes: set[int] = set()
-        """The same for pinholes, by their numbers."""
+        self.terms_policy = TermsPolicy()
+        self.our_keys: set[MappingKey] = set()
+        """The mappings that this program has made, so that an undo never removes an older one."""
+        self.our_pinholes: set[int] = set()
+        """The same for pinholes, by their unique ids."""
 
 
-class Channel:
-    """Sends actions to the service that maps ports on one gateway."""
+class SoapClient:
+    """Sends actions to one service of a gateway."""
 
-    def __init__(self, http: HttpClient, device: Device, memory: Memory) -> None:
+    def __init__(self, http: HttpClient, device: Device, state: GatewayState) -> None:
         self.http = http
         self.device = device
-        self.memory = memory
-        self.others: dict[tuple[str, str], Channel] = {}
-        """The lines to other services of this gateway, as far as they are known (see ``services``)."""
-        self.our_address = device.igd_our_addr
-        self._urls = [parse_url(url) for url in (device.igd_control_url, *device.alternative_control_urls)]
-        self._proven = len(self._urls) == 1
-        self._headers: dict[str, dict[str, str]] = {}
+        self.state = state
+        self.service_type = device.igd_service_type
+        self.local_address = device.igd_our_addr
+        self._control_urls = [parse_url(url) for url in (device.igd_control_url, *device.alternative_control_urls)]
+        """The URL in use, and behind it those that the description may have meant."""
+        self._is_proven = len(self._control_urls) == 1
+        self._headers: dict[tuple[str, HttpUrl], dict[str, str]] = {}
 
     @property
     def service_version(self) -> int:
         """The version of the service that maps ports: 2 and later can choose a port."""
-        version = self.device.igd_service_type.rpartition(":")[2]
+        version = self.service_type.rpartition(":")[2]
         return int(version) if version.isascii() and version.isdigit() else 1
 
     @property
     def internal_client(self) -> str:
         """The IPv4 address of this machine for a mapping: where the gateway sees its requests come from.
 
-        Behind a gateway that was found over IPv6 it is the address towards the IPv4 default route, as a mapping is a
-        matter of IPv4 (WANIPConnection:2 section 2.3.21).
+        For a gateway that was found over IPv6 it is the address towards the IPv4 default route, as InternalClient is an
+        IPv4 address (WANIPConnection:2 section 2.3.21).
         """
-        if ":" not in self.our_address:
-            return self.our_address
-        if ip_address(self.our_address).is_loopback:
+        if ":" not in self.local_address:
+            return self.local_address
+        if ip_address(self.local_address).is_loopback:
             return "127.0.0.1"
         hops = default_next_hops()
         return source_address_for(min(hops) if hops else "192.0.2.1")
 
-    async def ask(self, action: Action, call: Call) -> Mapping[str, str]:
+    async def call(self, action: Action, op: Operation, *, undo: Undo | None = None) -> Mapping[str, str]:
         """Send an action and return its output arguments, whatever the HTTP status.
 
         Raises what :meth:`send` raises, RefusedError for a fault and InvalidResponseError for anything else.
         """
-        return answer_of(await self.send(action, call), action)[1]
+        return read_answer(await self.send(action, op, undo=undo), action)[1]
 
     async def send(
-        self, latest: Action | Callable[[], Action], call: Call, *, commits: bool = False, repeatable: bool = True
+        self, action: Action | Callable[[], Action], op: Operation, *, undo: Undo | None = None, repeatable: bool = True
     ) -> tuple[int, soap.Reply]:
         """Send an action until something comes back, and return the HTTP status and the reply.
 
-        ``latest`` may be a function that returns the action: it is called when the request may go, with all that
-        has become known of the gateway meanwhile. ``commits`` tells that the action may change what must be settled.
-
-        A request that got lost among others is sent again until the call's deadline; one that fails alone only a
-        few times, and not at all after it may have arrived if it is not ``repeatable``. Each request is noted in
-        ``call.attempts``. Raises TransportError, DeadlineError, or InvalidResponseError for a broken cap.
+        ``action`` may be a function that returns it: it is called when the request may go, with all that has become
+        known of the gateway meanwhile. ``undo``: how to take back what the action may have changed. ``repeatable``:
+        carried out twice it does no harm. What follows from a failure is decided in ``retry``; each request is noted in
+        ``op.attempts``. Raises TransportError, DeadlineError, or InvalidResponseError for a reply that breaks a cap.
         """
-        lonely_failures = 0
+        state = self.state
+        loop = asyncio.get_running_loop()
+        failures_alone = 0
         while True:
-            slot = await self._turn(call)
-            call.committed = call.committed or commits
-            action = latest() if callable(latest) else latest
-            body = soap.build_request(self.device.igd_service_type, action.name, action.arguments)
-            url = self._url
-            lost: bool | None = None
+            waiting_since = loop.time()
+            permit = await state.limiter.acquire(first=op.is_started)
+            op.request_started(waiting_since)
+            outcome = Outcome.UNKNOWN
             try:
-                reply = await self._post(action, url, body, call, repeatable=repeatable)
-                lost = False
-            except TransportError as error:
-                lost = True
-                self._note(call, action, error)
-                call.lost = call.lost or error.may_have_arrived
-                if not error.may_have_arrived and not slot.shared and self._try_elsewhere(url):
-                    continue
-                lonely_failures += not slot.shared
-                if call.expired or lonely_failures >= _LONELY_TRIES[error.may_have_arrived]:
-                    raise
-                if error.may_have_arrived and not repeatable:
-                    raise
-            except DeadlineError as error:
-                lost = call.lost = True
-                self._note(call, action, error)
-                if call.expired or call.may_move or not repeatable:
+                if undo is not None:
+                    op.sent(undo)
+                latest = action() if callable(action) else action
+                url = self._control_urls[0]
+                headers = self._headers.get((latest.name, url)) or self._make_headers(latest.name, url)
+                reply = await self.http.request(
+                    "POST",
+                    url,
+                    deadline=op.attempt_deadline,
+                    source=self.local_address,
+                    headers=headers,
+                    body=soap.build_request(self.service_type, latest.name, latest.arguments),
+                    repeatable=repeatable,
+                )
+                outcome = Outcome.ANSWERED
+            except (TransportError, DeadlineError) as error:
+                outcome = Outcome.LOST
+                op.attempts.append(Attempt(latest.name, latest.arguments, None, error.result))
+                op.reply_lost = op.reply_lost or isinstance(error, DeadlineError) or error.may_have_arrived
+                alone = not permit.had_company
+                failures_alone += alone and isinstance(error, TransportError)
+                step = next_step(
+                    error,
+                    alone=alone,
+                    failures_alone=failures_alone,
+                    repeatable=repeatable,
+                    may_have_moved=op.rediscover_on_timeout,
+                    has_next_url=self._has_next_url(url),
+                    expired=op.expired,
+                )
+                if step is Step.RAISE:
                     raise
             except InvalidResponseError as error:
-                self._note(call, action, error)
+                op.attempts.append(Attempt(latest.name, latest.arguments, None, error.result))
                 raise
             finally:
-                call.sent()
-                self.memory.limiter.release(slot, lost=lost)
-            if not lost:
-                parsed = soap.parse_reply(reply.body, action.name)
-                if isinstance(parsed, soap.InvalidReply) and reply.status in NOT_THERE and self._try_elsewhere(url):
+                op.request_finished()
+                state.limiter.release(permit, outcome)
+            if outcome is Outcome.ANSWERED:
+                parsed = soap.parse_reply(reply.body, latest.name)
+                if type(parsed) is soap.InvalidReply and reply.status in GONE_STATUSES and self._has_next_url(url):
+                    self._use_next_control_url(url)
                     continue
-                self._proven = True
-                call.attempts.append(_attempt(action, parsed))
+                self._is_proven = True
+                op.attempts.append(_attempt(latest, parsed))
                 return reply.status, parsed
-            if not slot.shared:
-                await asyncio.sleep(min(_FIRST_PAUSE * 4**lonely_failures, _LONGEST_PAUSE))
+            if step is Step.NEXT_URL:
+                self._use_next_control_url(url)
+                failures_alone -= 1  # a control URL that was guessed wrong does not count
+            elif step is Step.AGAIN_AFTER_PAUSE:
+                await asyncio.sleep(pause_after(failures_alone))
 
-    async def read(self, url: HttpUrl, call: Call, source: str) -> HttpReply:
+    async def get(self, url: HttpUrl, op: Operation, source: str) -> HttpReply:
         """Read a document of the gateway from the address ``source``; raises what :meth:`send` raises."""
+        limiter = self.state.limiter
+        loop = asyncio.get_running_loop()
         tries = 0
         while True:
-            slot = await self._turn(call)
-            lost: bool | None = None
+            waiting_since = loop.time()
+            permit = await limiter.acquire(first=op.is_started)
+            op.request_started(waiting_since)
+            outcome = Outcome.UNKNOWN
             try:
-                reply = await self.http.request("GET", url, deadline=call.attempt_deadline, source=source)
-                lost = False
+                reply = await self.http.request("GET", url, deadline=op.attempt_deadline, source=source)
+                outcome = Outcome.ANSWERED
                 return reply
             except (TransportError, DeadlineError):
-                lost = True
+                outcome = Outcome.LOST
                 tries += 1
-                if call.expired or tries >= _LONELY_TRIES[False]:
+                if op.expired or tries >= _GET_TRIES:
                     raise
             finally:
-                call.sent()
-                self.memory.limiter.release(slot, lost=lost)
+                op.request_finished()
+                limiter.release(permit, outcome)
 
-    def beside(self, service: Service, our_address: str) -> Channel:
-        """Return a line to another service of the same gateway, from another of our addresses."""
+    def for_service(self, service: Service, local_address: str) -> SoapClient:
+        """Return a client for another service of the same gateway, from another of this machine's addresses."""
         first, *others = (url.with_zone for url in service.control_urls)
         device = replace(
             self.device,
             igd_control_url=first,
             igd_service_type=service.service_type,
-            igd_our_addr=our_address,
+            igd_our_addr=local_address,
             alternative_control_urls=tuple(others),
         )
-        return Channel(self.http, device, self.memory)
+        return SoapClient(self.http, device, self.state)
 
-    async def _turn(self, call: Call) -> Slot:
-        """Wait until a request may go. A call that has begun comes before those that have not."""
-        loop = asyncio.get_running_loop()
-        came_at = loop.time()
-        slot = await self.memory.limiter.acquire(first=call.started)
-        call.sending(came_at)
-        return slot
+    def _make_headers(self, action: str, url: HttpUrl) -> dict[str, str]:
+        headers = self._headers[action, url] = {
+            "Host": url.netloc,
+            "Content-Type": _CONTENT_TYPE,
+            "SOAPAction": soap.soap_action(self.service_type, action),
+        }
+        return headers
 
-    async def _post(self, action: Action, url: HttpUrl, body: bytes, call: Call, *, repeatable: bool) -> HttpReply:
-        headers = self._headers.get(action.name)
-        if headers is None:
-            headers = self._headers[action.name] = {
-                "Content-Type": _CONTENT_TYPE,
-                "SOAPAction": soap.soap_action(self.device.igd_service_type, action.name),
-            }
-        return await self.http.request(
-            "POST",
-            url,
-            deadline=call.attempt_deadline,
-            source=self.our_address,
-            headers=headers,
-            body=body,
-            repeatable=repeatable,
-        )
+    def _has_next_url(self, url: HttpUrl) -> bool:
+        """Return whether there is another place where the description may have meant the control URL to be."""
+        return url != self._control_urls[0] or (not self._is_proven and len(self._control_urls) > 1)
 
-    @property
-    def _url(self) -> HttpUrl:
-        return self._urls[0]
-
-    def _try_elsewhere(self, url: HttpUrl) -> bool:
-        """Turn to the next place where the description may have meant the control URL to be, if there is one."""
-        if url != self._url:
-            return True  # somebody else has done so
-        if self._proven or len(self._urls) == 1:
-            return False
-        del self._urls[0]
-        return True
-
-    @staticmethod
-    def _note(call: Call, action: Action, error: IGDError) -> None:
-        call.attempts.append(Attempt(action.name, dict(action.arguments), None, error.result))
+    def _use_next_control_url(self, url: HttpUrl) -> None:
+        if url == self._control_urls[0]:  # otherwise another request has done so
+            del self._control_urls[0]
 
 
-def answer_of(reply: tuple[int, soap.Reply], action: Action) -> tuple[int, Mapping[str, str]]:
+def is_doubtful(status: int, reply: soap.Reply) -> bool:
+    """Return whether a reply is anything but the answer to the action with a status of success."""
+    return not isinstance(reply, soap.Answer) or not 200 <= status < 300
+
+
+def read_answer(reply: tuple[int, soap.Reply], action: Action) -> tuple[int, Mapping[str, str]]:
     """Return HTTP status and output arguments of a reply that is an answer; raise what else it is."""
     status, parsed = reply
     if isinstance(parsed, soap.Answer):
         return status, parsed.values
     if isinstance(parsed, soap.Fault):
-        said = parsed.description or "without a reason"
-        raise refused(f"the gateway refused {action.name}: {said}", parsed.code)
+        raise refused(f"the gateway refused {action.name}: {parsed.description or 'without a reason'}", parsed.code)
     raise InvalidResponseError(f"{action.name}: {parsed.reason} (HTTP status {status})", status=status)
 
 
 def _attempt(action: Action, reply: soap.Reply) -> Attempt:
-    code = None
-    result = UPnPResult.INVALID_RESPONSE
     if isinstance(reply, soap.Answer):
-        result = UPnPResult.SUCCESS
-    elif isinstance(reply, soap.Fault):
-        code = reply.code
-        result = result_of_error_code(code)
-    return Attempt(action.name, dict(action.arguments), code, result)
+        return Attempt(action.name, action.arguments, None, UPnPResult.SUCCESS)
+    if isinstance(reply, soap.Fault):
+        return Attempt(action.name, action.arguments, reply.code, result_of_error_code(reply.code))
+    return Attempt(action.name, action.arguments, None, UPnPResult.INVALID_RESPONSE)

@@ -7,15 +7,15 @@ import asyncio
 import pytest
 
 from aioigd import DeadlineError, IGDError, InvalidResponseError, PortMapping, RefusedError, UPnPResult
-from aioigd.core.calls import Call
+from aioigd.core.calls import Operation, Phase
 from aioigd.errors import TransportError
 from aioigd.models import MappingKey, MappingRequest, Terms
 from aioigd.testing.wan_connection import ActionCall
-from aioigd.upnp import add_any_mapping
-from aioigd.upnp.soap_client import Memory
+from aioigd.upnp.add_mapping import AddAnyMapping
+from aioigd.upnp.soap_client import GatewayState
 from aioigd.upnp.wire.http_reply import HttpReply
 
-from ..support import CUT, OURS, THEIRS, UNREACHED, PaperGateway, Reaction, answer, fault
+from ..support import CUT, OURS, THEIRS, UNREACHED, PaperGateway, Reaction, answer, fault, in_a_call
 
 pytestmark = [pytest.mark.usefixtures("nothing_is_left"), pytest.mark.one_loop]
 
@@ -42,8 +42,9 @@ def done_but(gateway: PaperGateway, *reactions: Reaction) -> None:
     gateway.respond = respond
 
 
-async def add_any(gateway: PaperGateway, call: Call | None = None, memory: Memory | None = None) -> PortMapping:
-    return await add_any_mapping.add_any(gateway.channel(memory=memory), REQUEST, call or Call(10))
+async def add_any(gateway: PaperGateway, op: Operation | None = None, state: GatewayState | None = None) -> PortMapping:
+    op = op or Operation(10)
+    return await in_a_call(op, AddAnyMapping(gateway.client(state=state), op, REQUEST).run())
 
 
 def paper() -> PaperGateway:
@@ -57,13 +58,13 @@ async def test_a_free_port_is_had_with_one_request() -> None:
 
 
 async def test_another_port_is_taken_where_it_belongs_to_somebody() -> None:
-    gateway, memory = paper(), Memory()
+    gateway, state = paper(), GatewayState()
     put(gateway, THEIRS)
-    mapping = await add_any(gateway, memory=memory)
+    mapping = await add_any(gateway, state=state)
     assert mapping.external_port == 8081
-    again = Call(10)
-    assert await add_any(gateway, again, memory) == mapping
-    assert again.made is None  # it was there before
+    again = Operation(10)
+    assert await add_any(gateway, again, state) == mapping
+    assert again.take_undo() is None  # it was there before
 
 
 async def test_a_gateway_of_version_1_is_not_even_asked() -> None:
@@ -91,12 +92,12 @@ async def test_a_refused_lease_is_done_without() -> None:
 
 
 async def test_a_full_table_is_an_error_at_once() -> None:
-    gateway, call = paper(), Call(10)
+    gateway, op = paper(), Operation(10)
     gateway.respond = lambda _: fault(728)
     with pytest.raises(RefusedError) as caught:
-        await add_any(gateway, call)
+        await add_any(gateway, op)
     assert caught.value.result is UPnPResult.NO_PORT_MAPS_AVAILABLE
-    assert not call.committed
+    assert op.phase is Phase.UNSENT
     assert gateway.actions == [ANY]
 
 
@@ -122,13 +123,13 @@ async def test_a_lost_request_is_sent_again_once_the_gateway_has_shown_that_it_h
 
 
 async def test_what_a_call_before_has_made_is_not_taken_for_what_was_lost() -> None:
-    gateway, memory = paper(), Memory()
+    gateway, state = paper(), GatewayState()
     put(gateway, THEIRS)
-    first = await add_any(gateway, memory=memory)
+    first = await add_any(gateway, state=state)
     gateway.wan.table.put(PortMapping(8082, 1, THEIRS, "TCP"))
     left = [CUT]
     gateway.respond = lambda call: left.pop() if call.action == ANY and left else None
-    assert await add_any(gateway, memory=memory) == first
+    assert await add_any(gateway, state=state) == first
     assert gateway.actions.count(ANY) == 3
 
 
@@ -165,10 +166,10 @@ async def test_a_gateway_that_cannot_tell_is_not_asked_twice_to_choose() -> None
 
 
 async def test_an_abandoned_choice_is_taken_back() -> None:
-    gateway, call = paper(), Call(10)
-    call.abandoned = True
+    gateway, op = paper(), Operation(10)
+    gateway.respond = lambda _: op.unwanted()
     with pytest.raises(asyncio.CancelledError):
-        await add_any(gateway, call)
+        await add_any(gateway, op)
     assert gateway.actions == [ANY, "DeletePortMapping"]
     assert len(gateway.table) == 0
 

@@ -3,28 +3,43 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 import pytest
 
 from aioigd import Attempt, DeadlineError, IGDError, InvalidResponseError, PortMapping, RefusedError, UPnPResult
-from aioigd.core.calls import Call
+from aioigd.core import calls
+from aioigd.core.calls import Operation, Phase
 from aioigd.errors import TransportError
 from aioigd.models import MappingKey, MappingRequest, Terms
 from aioigd.testing.wan_connection import ActionCall
-from aioigd.upnp import add_mapping
-from aioigd.upnp import soap_client as channel_module
-from aioigd.upnp.fallback import HOUR, WEEK, Habits, Lease
-from aioigd.upnp.soap_client import Memory
+from aioigd.upnp import add_mapping, retry
+from aioigd.upnp.add_mapping import AddMapping
+from aioigd.upnp.delete_mapping import delete_mapping
+from aioigd.upnp.fallback import HOUR, WEEK, LeasePolicy, TermsPolicy
+from aioigd.upnp.soap_client import GatewayState
 from aioigd.upnp.wire.http_reply import HttpReply
 
-from ..support import CUT, OURS, THEIRS, UNREACHED, PaperGateway, Reaction, Respond, answer, fault, never_answered
+from ..support import (
+    CUT,
+    OURS,
+    THEIRS,
+    UNREACHED,
+    PaperGateway,
+    Reaction,
+    Respond,
+    answer,
+    fault,
+    in_a_call,
+    never_answered,
+)
 
 pytestmark = [pytest.mark.usefixtures("nothing_is_left"), pytest.mark.one_loop]
 
 
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (add_mapping, channel_module):
+    for module in (add_mapping, retry):
         monkeypatch.setattr(module, "_FIRST_PAUSE", 0.0)
 
 
@@ -83,15 +98,20 @@ async def add(
     overwrite: bool = True,
     verify: bool = False,
     timeout: float = 10,
-    memory: Memory | None = None,
-    call: Call | None = None,
+    state: GatewayState | None = None,
+    op: Operation | None = None,
 ) -> PortMapping:
-    channel = gateway.channel(memory=memory)
-    return await add_mapping.add(channel, asked or request(), call or Call(timeout), overwrite=overwrite, verify=verify)
+    op = op or Operation(timeout)
+    client = gateway.client(state=state)
+    return await in_a_call(op, AddMapping(client, op, asked or request(), overwrite=overwrite, verify=verify).run())
 
 
-async def delete(gateway: PaperGateway, call: Call | None = None) -> None:
-    await add_mapping.delete(gateway.channel(), KEY, call or Call(10))
+async def delete(gateway: PaperGateway, op: Operation | None = None) -> None:
+    await delete_mapping(gateway.client(), KEY, op or Operation(10))
+
+
+def has_undo(op: Operation) -> bool:
+    return op.take_undo() is not None
 
 
 # Granted
@@ -145,11 +165,11 @@ async def test_a_hopeless_refusal_takes_one_request(code: int) -> None:
 
 async def test_a_refused_lease_is_given_up_and_that_is_remembered() -> None:
     gateway = PaperGateway(lambda call: fault(725) if call.arguments.get("NewLeaseDuration", "0") != "0" else None)
-    memory = Memory()
-    assert (await add(gateway, memory=memory)).duration == 0
+    state = GatewayState()
+    assert (await add(gateway, state=state)).duration == 0
     assert gateway.terms() == [("my server", "3600"), ("my server", "0")]
-    assert memory.habits == Habits(lease=Lease.NONE)
-    assert (await add(gateway, request("another"), memory=memory)).duration == 0
+    assert state.terms_policy == TermsPolicy(lease=LeasePolicy.NONE)
+    assert (await add(gateway, request("another"), state=state)).duration == 0
     assert gateway.terms()[2:] == [("another", "0")]
 
 
@@ -164,9 +184,11 @@ async def test_whatever_is_said_about_a_lease_that_is_not_wanted_it_is_given_up(
 
 async def test_what_others_learn_meanwhile_is_heeded_by_those_who_wait() -> None:
     gateway = PaperGateway(lambda call: fault(725) if call.arguments.get("NewLeaseDuration", "0") != "0" else None)
-    channel = gateway.channel()
+    client = gateway.client()
     asked = [request()._replace(key=MappingKey(port, "TCP")) for port in range(1, 101)]
-    await asyncio.gather(*(add_mapping.add(channel, each, Call(10), overwrite=True, verify=False) for each in asked))
+    await asyncio.gather(
+        *(AddMapping(client, Operation(10), each, overwrite=True, verify=False).run() for each in asked)
+    )
     assert len(gateway.calls) <= 100 + 8
     assert len(gateway.table) == 100
 
@@ -428,10 +450,10 @@ async def test_without_overwriting_a_lost_request_that_had_arrived_is_not_repeat
 @pytest.mark.parametrize("loss", [CUT, LATE], ids=["cut", "late"])
 async def test_without_overwriting_a_lost_request_is_repeated_on_the_same_terms(loss: Exception) -> None:
     gateway = PaperGateway(script(AddPortMapping=[loss, loss]))
-    memory = Memory()
-    assert await add(gateway, overwrite=False, memory=memory) == GRANTED
+    state = GatewayState()
+    assert await add(gateway, overwrite=False, state=state) == GRANTED
     assert gateway.actions == [LOOK, ADD, LOOK, ADD, LOOK, ADD]
-    assert memory.habits == Habits()  # a loss is no refusal, and teaches nothing
+    assert state.terms_policy == TermsPolicy()  # a loss is no refusal, and teaches nothing
 
 
 async def test_without_overwriting_a_mapping_that_came_up_meanwhile_is_left_alone() -> None:
@@ -507,22 +529,24 @@ async def test_a_gateway_that_cuts_a_connection_at_the_deadline_is_not_asked_any
 # Abandoned
 
 
-async def abandon_during(gateway: PaperGateway, action: str, *, overwrite: bool = True) -> Call:
+async def abandon_during(gateway: PaperGateway, action: str, *, overwrite: bool = True) -> Operation:
     """Add, and leave when the first request of a kind is out; what is under way is finished."""
-    call = Call(10)
+    op = Operation(10)
+    left: list[str] = []
     inner = gateway.respond
 
     def respond(asked: ActionCall) -> object:
         reaction = inner(asked)
-        if asked.action == action and not call.abandoned:
-            assert call.committed is (action != LOOK)
-            call.abandoned = True
+        if asked.action == action and not left:
+            assert (op.phase is Phase.SENT) is (action != LOOK)
+            op.unwanted()
+            left.append(action)
         return reaction
 
     gateway.respond = respond  # type: ignore[assignment]
     with pytest.raises(asyncio.CancelledError):
-        await add(gateway, overwrite=overwrite, call=call)
-    return call
+        await add(gateway, overwrite=overwrite, op=op)
+    return op
 
 
 async def test_an_abandoned_mapping_is_taken_back() -> None:
@@ -561,14 +585,14 @@ async def test_a_mapping_of_another_host_is_never_taken_back() -> None:
 
 
 async def test_a_mapping_that_this_program_had_made_before_is_not_taken_back() -> None:
-    gateway, memory = PaperGateway(), Memory()
-    await add(gateway, memory=memory)
-    call = Call(10)
-    call.abandoned = True
+    gateway, state = PaperGateway(), GatewayState()
+    await add(gateway, state=state)
+    op = Operation(10)
+    gateway.respond = lambda _: op.unwanted()
     with pytest.raises(asyncio.CancelledError):
-        await add(gateway, memory=memory, call=call)
+        await add(gateway, state=state, op=op)
     assert held(gateway) == GRANTED
-    assert call.made is None
+    assert not has_undo(op)
 
 
 async def test_a_mapping_that_was_ours_before_this_program_began_is_not_taken_back_by_a_refresh() -> None:
@@ -579,19 +603,19 @@ async def test_a_mapping_that_was_ours_before_this_program_began_is_not_taken_ba
 
 
 async def test_only_what_was_not_there_before_counts_as_made() -> None:
-    gateway, memory = PaperGateway(), Memory()
-    first, second, third = Call(10), Call(10), Call(10)
-    await add(gateway, memory=memory, call=first)
-    await add(gateway, memory=memory, call=second)
-    assert (first.made, second.made) == (GRANTED, None)
-    await add_mapping.delete(gateway.channel(memory=memory), KEY, Call(10))
-    await add(gateway, memory=memory, call=third)
-    assert third.made == GRANTED
+    gateway, state = PaperGateway(), GatewayState()
+    first, second, third = Operation(10), Operation(10), Operation(10)
+    await add(gateway, state=state, op=first)
+    await add(gateway, state=state, op=second)
+    assert (has_undo(first), has_undo(second)) == (True, False)
+    await delete_mapping(gateway.client(state=state), KEY, Operation(10))
+    await add(gateway, state=state, op=third)
+    assert has_undo(third)
 
 
 @pytest.mark.parametrize("patience", [0.0, 0.01])
 async def test_taking_back_is_bounded(patience: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(add_mapping, "SETTLE_TIME", patience)
+    monkeypatch.setattr(calls, "ROLLBACK_TIMEOUT", patience)
     gateway = PaperGateway()
 
     gateway.respond = lambda call: never_answered() if call.action == LOOK else None
@@ -620,18 +644,18 @@ async def test_a_cancelled_task_takes_back_what_it_may_have_made() -> None:
 
 async def test_a_call_that_waits_for_its_turn_has_sent_nothing_to_take_back() -> None:
     gateway = PaperGateway()
-    memory = Memory()
-    slots = [await memory.limiter.acquire() for _ in range(4)]
-    call = Call(10)
-    task = asyncio.create_task(add(gateway, memory=memory, call=call))
+    state = GatewayState()
+    permits = [await state.limiter.acquire() for _ in range(4)]
+    op = Operation(10)
+    task = asyncio.create_task(add(gateway, state=state, op=op))
     await asyncio.sleep(0)
-    assert not call.committed
+    assert op.phase is Phase.UNSENT
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
     assert gateway.calls == []
-    for slot in slots:
-        memory.limiter.release(slot)
+    for permit in permits:
+        state.limiter.release(permit)
 
 
 # Deleting
@@ -730,7 +754,9 @@ async def test_a_deletion_that_found_no_control_url_is_reported() -> None:
 
 async def test_undoing_says_nothing_of_failures() -> None:
     gateway = PaperGateway()
-    await add_mapping.undo(gateway.channel(), GRANTED, Call(10))
+    op = Operation(10)
+    op.sent(partial(delete_mapping, gateway.client(), KEY))
+    await op.roll_back()
     assert gateway.actions == [DELETE]
 
 
@@ -739,9 +765,9 @@ async def test_undoing_says_nothing_of_failures() -> None:
 
 async def test_every_request_is_an_attempt() -> None:
     gateway = PaperGateway(script(AddPortMapping=[CUT, fault(718), fault(501)]))
-    call = Call(10)
-    await add(gateway, call=call)
-    told = [(attempt.action, attempt.error_code, attempt.result) for attempt in call.attempts]
+    op = Operation(10)
+    await add(gateway, op=op)
+    told = [(attempt.action, attempt.error_code, attempt.result) for attempt in op.attempts]
     assert told == [
         (ADD, None, UPnPResult.SOCKET_ERROR),
         (ADD, 718, UPnPResult.CONFLICT_WITH_OTHER_MAPPING),
@@ -749,6 +775,6 @@ async def test_every_request_is_an_attempt() -> None:
         (ADD, 501, UPnPResult.ACTION_FAILED),
         (ADD, None, UPnPResult.SUCCESS),
     ]
-    assert all(isinstance(attempt, Attempt) for attempt in call.attempts)
-    assert call.attempts[0].arguments["NewLeaseDuration"] == "3600"
-    assert call.attempts[-1].arguments["NewLeaseDuration"] == "0"
+    assert all(isinstance(attempt, Attempt) for attempt in op.attempts)
+    assert op.attempts[0].arguments["NewLeaseDuration"] == "3600"
+    assert op.attempts[-1].arguments["NewLeaseDuration"] == "0"

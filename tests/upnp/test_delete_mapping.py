@@ -7,12 +7,12 @@ import asyncio
 import pytest
 
 from aioigd import DeadlineError, IGDError, PortMapper, PortMapping, RefusedError, UPnPResult
-from aioigd.core.calls import Call
+from aioigd.core.calls import Operation
 from aioigd.testing import EmulatedGateway
 from aioigd.testing.http import End, Transmission
 from aioigd.testing.wan_connection import ActionCall
 from aioigd.upnp import delete_mapping
-from aioigd.upnp.soap_client import Memory
+from aioigd.upnp.soap_client import GatewayState
 from aioigd.upnp.wire.http_reply import HttpReply
 
 from ..support import CUT, THEIRS, PaperGateway, Reaction, fault, odd
@@ -29,9 +29,9 @@ def paper(version: int, *ports: int) -> PaperGateway:
     return gateway
 
 
-async def delete(gateway: PaperGateway, memory: Memory | None = None) -> list[int]:
+async def delete(gateway: PaperGateway, state: GatewayState | None = None) -> list[int]:
     """Delete TCP ports 10 to 20, and return those that are left."""
-    await delete_mapping.delete_range(gateway.channel(memory=memory), 10, 20, "TCP", Call(10))
+    await delete_mapping.delete_range(gateway.client(state=state), 10, 20, "TCP", Operation(10))
     return [key.external_port for key in gateway.table.entries()]
 
 
@@ -104,12 +104,11 @@ async def test_a_doubtful_success_is_made_sure_of() -> None:
 
 
 async def test_what_is_deleted_is_not_remembered() -> None:
-    memory = Memory()
+    state = GatewayState()
     for port in (9, 10):
-        mapping = PortMapping(port, port, THEIRS, "TCP")
-        memory.made[mapping.key] = mapping
-    await delete(paper(2, 10), memory)
-    assert [key.external_port for key in memory.made] == [9]
+        state.our_keys.add(PortMapping(port, port, THEIRS, "TCP").key)
+    await delete(paper(2, 10), state)
+    assert [key.external_port for key in state.our_keys] == [9]
 
 
 async def test_a_gateway_that_hangs_is_given_up_after_the_calls_own_time() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from aioigd import Device, TransportError
 from aioigd.upnp import event_subscription
-from aioigd.upnp.event_subscription import Events
+from aioigd.upnp.event_subscription import EventSubscription
 from aioigd.upnp.net.http import HttpClient
 from aioigd.upnp.wire.http_reply import HttpReply
 from aioigd.upnp.wire.url import HttpUrl
@@ -59,11 +59,11 @@ def heard(publisher: Publisher, seconds: float, *then: tuple[Device | None, bool
     """Follow the device for some seconds, then others, each for a moment; return what the publisher was asked."""
 
     async def main() -> None:
-        events = Events(publisher, lambda: None)
-        events.follow(DEVICE, anew=False)
+        events = EventSubscription(publisher, lambda: None)
+        events.follow(DEVICE, resubscribe=False)
         await asyncio.sleep(seconds)
         for device, anew in then:
-            events.follow(device, anew=anew)
+            events.follow(device, resubscribe=anew)
             await asyncio.sleep(1.0)
         await events.close()
 
@@ -92,9 +92,9 @@ def test_a_renewal_that_fails_is_a_new_subscription_at_once(status: int) -> None
 
 def test_a_gateway_that_once_had_events_is_asked_again_later() -> None:
     publisher = Publisher(200, 412, 503, 0)
-    heard(publisher, 51.0 + 2 * event_subscription._PAUSE)
+    heard(publisher, 51.0 + 2 * event_subscription._RESUBSCRIBE_PAUSE)
     assert publisher.said[:5] == ["new", RENEWAL, "new", "new", "new"]
-    assert publisher.times[3] - publisher.times[2] == pytest.approx(event_subscription._PAUSE, abs=0.1)
+    assert publisher.times[3] - publisher.times[2] == pytest.approx(event_subscription._RESUBSCRIBE_PAUSE, abs=0.1)
 
 
 @pytest.mark.parametrize("status", [404, 501, 0])
@@ -119,8 +119,8 @@ def test_it_follows_the_gateway(device: Device | None, anew: bool, said: list[st
 def test_where_it_cannot_listen_it_asks_for_nothing() -> None:
     async def main() -> None:
         publisher = Publisher()
-        events = Events(publisher, lambda: None)
-        events.follow(Device(event_urls=DEVICE.event_urls, igd_our_addr="192.0.2.1"), anew=False)
+        events = EventSubscription(publisher, lambda: None)
+        events.follow(Device(event_urls=DEVICE.event_urls, igd_our_addr="192.0.2.1"), resubscribe=False)
         await asyncio.sleep(1.0)
         await events.close()
         assert publisher.said == []
@@ -130,7 +130,7 @@ def test_where_it_cannot_listen_it_asks_for_nothing() -> None:
 
 def test_only_what_differs_and_is_of_interest_is_told() -> None:
     told: list[int] = []
-    hear = event_subscription._Telling(lambda: told.append(1))
+    hear = event_subscription.ChangeFilter(lambda: told.append(1))
     for values, is_first, number in (
         ({"externalipaddress": "1.2.3.4", "connectionstatus": "Connected"}, True, 0),
         ({"externalipaddress": "1.2.3.4"}, False, 0),

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from aioigd import InvalidResponseError, PortMapping, RefusedError
-from aioigd.core.calls import Call
+from aioigd.core.calls import Operation
 from aioigd.models import MappingKey
 from aioigd.testing.wan_connection import ActionCall
-from aioigd.upnp.find_mapping import find_entry
+from aioigd.upnp.list_mappings import find_mapping
 from aioigd.upnp.wire.http_reply import HttpReply
 
 from ..support import OURS, PaperGateway, Reaction, Respond, answer, fault
@@ -44,7 +44,7 @@ def holding(*ports: int, respond: Respond = lambda _: None) -> PaperGateway:
 
 
 async def find(gateway: PaperGateway) -> PortMapping | None:
-    return await find_entry(gateway.channel(), KEY, Call(10))
+    return await find_mapping(gateway.client(), KEY, Operation(10))
 
 
 def cannot_look(code: int = 401, walk: Respond = lambda _: None) -> Respond:

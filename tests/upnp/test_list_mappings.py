@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from aioigd import DeadlineError, Gateway, IGDError, PortMapper, PortMapping, RefusedError, UPnPResult
-from aioigd.core.calls import Call
+from aioigd.core.calls import Operation
 from aioigd.errors import InvalidResponseError, TransportError
 from aioigd.testing import EmulatedGateway, Quirk, quirks
 from aioigd.testing.wan_connection import ActionCall
@@ -24,8 +24,7 @@ async def listed(gateway: Gateway) -> list[PortMapping]:
 
 
 async def on_paper(gateway: PaperGateway) -> list[PortMapping]:
-    call = Call(10)
-    return [mapping async for mapping in list_mappings.all_mappings(list_mappings.within(gateway.channel(), call))]
+    return [mapping async for mapping in list_mappings.iter_mappings(gateway.client(), Operation(10))]
 
 
 def fill(gateway: EmulatedGateway, number: int) -> set[PortMapping]:
@@ -113,7 +112,7 @@ class TestEmulated:
 @pytest.mark.one_loop
 class TestOnPaper:
     async def test_a_list_has_an_end(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(list_mappings, "MOST_ENTRIES", 20)
+        monkeypatch.setattr(list_mappings, "MAX_LISTED", 20)
         gateway = PaperGateway()
 
         def endless(call: ActionCall) -> Reaction:
@@ -121,7 +120,7 @@ class TestOnPaper:
             return gateway.carry_out(call)
 
         gateway.respond = endless
-        rows = list_mappings.all_mappings(list_mappings.within(gateway.channel(), Call(10)))
+        rows = list_mappings.iter_mappings(gateway.client(), Operation(10))
         assert [(await anext(rows)).external_port for _ in range(20)] == list(range(1, 21))
         with pytest.raises(InvalidResponseError, match="more than 20"):
             await anext(rows)

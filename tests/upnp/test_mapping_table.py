@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import pytest
 
 from aioigd import IGDError, InvalidResponseError, PortMapping, RefusedError, TransportError
-from aioigd.upnp.mapping_table import Row, Table
+from aioigd.upnp.list_mappings import MappingTable, Row
 from aioigd.upnp.wire.error_codes import refused
 
 
@@ -17,7 +17,7 @@ def mapping(port: int) -> PortMapping:
 
 def read(rows: Iterable[Row]) -> tuple[list[int], int]:
     """Return the ports that a table has, and after how many rows it had ended."""
-    table = Table()
+    table = MappingTable()
     ports: list[int] = []
     for number, row in enumerate(rows, 1):
         found = table.read(row)

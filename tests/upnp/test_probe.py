@@ -17,7 +17,7 @@ from aioigd.testing.hooks import Exchange, Proceed
 from aioigd.testing.http import End, Response
 from aioigd.testing.wan_connection import ActionCall, Outputs
 from aioigd.upnp.net.http import HttpClient
-from aioigd.upnp.probe import Examined, examine
+from aioigd.upnp.probe import ProbeResult, probe
 from aioigd.upnp.wire.url import parse_url
 
 from ..support import NOTHING, Canary, odd, page
@@ -32,10 +32,10 @@ async def http() -> AsyncIterator[HttpClient]:
     await client.close()
 
 
-async def look_at(http: HttpClient, gateway: EmulatedGateway, location: str = "", *, seconds: float = 5) -> Examined:
+async def look_at(http: HttpClient, gateway: EmulatedGateway, location: str = "", *, seconds: float = 5) -> ProbeResult:
     deadline = asyncio.get_running_loop().time() + seconds
     url = parse_url(location or gateway.location)
-    return await examine(http, url, our_address=gateway.address, deadline=deadline, search_target="st", server="srv")
+    return await probe(http, url, our_address=gateway.address, deadline=deadline, search_target="st", server="srv")
 
 
 def described_by(response: Response) -> Quirk[[]]:
@@ -91,6 +91,10 @@ async def test_a_gateway_is_ok_after_one_request(http: HttpClient) -> None:
             igd_service_type="urn:schemas-upnp-org:service:WANIPConnection:1",
             igd_our_addr=gateway.address,
             igd_status=IGDStatus.OK,
+            device_type="urn:schemas-upnp-org:device:InternetGatewayDevice:1",
+            serial_number=device.serial_number,
+            model_number=device.model_number,
+            presentation_url=device.presentation_url,
             friendly_name="A & B",
             manufacturer="aioigd",
             model_name="Emulated Internet Gateway Device",

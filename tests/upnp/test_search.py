@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from aioigd import DeadlineError, Device, DiscoveryError, IGDError, IGDStatus, TransportError, UPnPResult
+from aioigd.core.backend import SearchScope
 from aioigd.core.finder import Finder
 from aioigd.net.interfaces import Interface
 from aioigd.testing import EmulatedGateway, Quirk, loopback_address
@@ -20,8 +21,10 @@ from aioigd.testing.device_tree import Site
 from aioigd.testing.http import HttpRequest, Response
 from aioigd.testing.ssdp import Datagram, Message, Search
 from aioigd.upnp import search as search_module
+from aioigd.upnp.driver import UpnpDriver
 from aioigd.upnp.net.http import HttpClient
-from aioigd.upnp.search import MAX_DEVICES, SearchOptions
+from aioigd.upnp.search import MAX_DEVICES
+from aioigd.upnp.sibling_services import search_by_udn
 
 from ..support import NOTHING, Canary, Neighbour, answer, description, odd, page
 
@@ -36,11 +39,16 @@ async def http() -> AsyncIterator[HttpClient]:
 
 
 def finder(http: HttpClient, source: str | None, **options: Any) -> Finder:
-    return Finder(http, SearchOptions(source_address=source, **options))
+    scope = SearchScope(source_address=source, **options)
+    return Finder([UpnpDriver(scope, http)], scope)
 
 
 async def find(http: HttpClient, source: str | None, timeout: float = 5, **options: Any) -> Device:
     return (await finder(http, source, **options).find_gateway(timeout))[0]
+
+
+def now() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def elapsed() -> Any:
@@ -377,10 +385,11 @@ async def test_a_search_by_udn_passes_over_other_gateways(http: HttpClient) -> N
     with loopback_address() as here:
         async with EmulatedGateway(address=here), EmulatedGateway(address=here) as wanted:
             known, _ = await finder(http, here, location=wanted.location).find_gateway(3)
-            device, _ = await finder(http, here).find_gateway(3, known.udn)
+            scope = SearchScope(source_address=here)
+            device = await search_by_udn(http, scope, known.udn, now() + 3)
             assert device.description_url == wanted.location
             with pytest.raises(DiscoveryError):
-                await finder(http, here).find_gateway(0.3, "uuid:of nobody")
+                await search_by_udn(http, scope, "uuid:of nobody", now() + 0.3)
 
 
 # Over IPv6

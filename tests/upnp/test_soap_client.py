@@ -8,13 +8,13 @@ from contextlib import suppress
 import pytest
 
 from aioigd import DeadlineError, IGDError, InvalidResponseError, RefusedError, UPnPResult
-from aioigd.core.calls import Call
+from aioigd.core.calls import Operation, Phase
 from aioigd.errors import TransportError
 from aioigd.models import Device
 from aioigd.net.interfaces import source_address_for
 from aioigd.testing.wan_connection import ActionCall
-from aioigd.upnp import soap_client as channel_module
-from aioigd.upnp.soap_client import Channel, Memory
+from aioigd.upnp import retry, soap_client
+from aioigd.upnp.soap_client import GatewayState, SoapClient
 from aioigd.upnp.wire import soap
 from aioigd.upnp.wire.http_reply import HttpReply
 from aioigd.upnp.wire.soap import Action
@@ -35,7 +35,7 @@ LATE = DeadlineError("late")
 
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(channel_module, "_FIRST_PAUSE", 0.0)
+    monkeypatch.setattr(retry, "_FIRST_PAUSE", 0.0)
 
 
 def saying(*reactions: Reaction | None) -> PaperGateway:
@@ -51,8 +51,8 @@ def living_at(url: str) -> PaperGateway:
     return gateway
 
 
-async def ask(gateway: PaperGateway, call: Call | None = None) -> str:
-    return (await gateway.channel().ask(GET_EXTERNAL_IP_ADDRESS, call or Call(10)))["newexternalipaddress"]
+async def ask(gateway: PaperGateway, op: Operation | None = None) -> str:
+    return (await gateway.client().call(GET_EXTERNAL_IP_ADDRESS, op or Operation(10)))["newexternalipaddress"]
 
 
 # What comes back
@@ -90,10 +90,10 @@ async def test_anything_else_is_an_invalid_response() -> None:
     ],
 )
 async def test_each_request_is_noted(reaction: Reaction | None, code: int | None, result: UPnPResult) -> None:
-    call = Call(10)
+    op = Operation(10)
     with suppress(InvalidResponseError):
-        await saying(reaction).channel().send(GET_EXTERNAL_IP_ADDRESS, call)
-    (attempt,) = call.attempts
+        await saying(reaction).client().send(GET_EXTERNAL_IP_ADDRESS, op)
+    (attempt,) = op.attempts
     assert (attempt.action, dict(attempt.arguments), attempt.error_code, attempt.result) == (ACTION, {}, code, result)
 
 
@@ -101,20 +101,20 @@ async def test_each_request_is_noted(reaction: Reaction | None, code: int | None
 
 
 async def test_a_gateway_that_refuses_connections_is_tried_twice() -> None:
-    gateway, call = saying(*[UNREACHED] * 9), Call(10)
+    gateway, op = saying(*[UNREACHED] * 9), Operation(10)
     with pytest.raises(TransportError) as caught:
-        await ask(gateway, call)
+        await ask(gateway, op)
     assert not caught.value.may_have_arrived
     assert len(gateway.calls) == 2
-    assert not call.lost  # nothing can have been done
+    assert not op.reply_lost  # nothing can have been done
 
 
 async def test_a_gateway_that_cuts_connections_is_tried_six_times() -> None:
-    gateway, call = saying(*[CUT] * 9), Call(10)
+    gateway, op = saying(*[CUT] * 9), Operation(10)
     with pytest.raises(TransportError):
-        await ask(gateway, call)
+        await ask(gateway, op)
     assert len(gateway.calls) == 6
-    assert call.lost
+    assert op.reply_lost
 
 
 async def test_a_lost_request_is_sent_again() -> None:
@@ -124,30 +124,30 @@ async def test_a_lost_request_is_sent_again() -> None:
 
 
 async def test_a_late_answer_is_asked_for_again_while_there_is_time() -> None:
-    gateway, call = saying(LATE), Call(10)
-    assert await ask(gateway, call) == "11.22.33.44"
-    assert call.lost
+    gateway, op = saying(LATE), Operation(10)
+    assert await ask(gateway, op) == "11.22.33.44"
+    assert op.reply_lost
 
 
 async def test_a_late_answer_at_the_deadline_is_the_end() -> None:
     gateway = saying(LATE)
     with pytest.raises(DeadlineError):
-        await ask(gateway, Call(0.0))
+        await ask(gateway, Operation(0.0))
     assert len(gateway.calls) == 1
 
 
 async def test_a_loss_at_the_deadline_is_the_end() -> None:
     gateway = saying(CUT)
     with pytest.raises(TransportError):
-        await ask(gateway, Call(0.0))
+        await ask(gateway, Operation(0.0))
     assert len(gateway.calls) == 1
 
 
 async def test_a_silent_gateway_that_may_have_moved_is_not_asked_again() -> None:
-    gateway, call = saying(LATE), Call(10)
-    call.may_move = True
+    gateway, op = saying(LATE), Operation(10)
+    op.rediscover_on_timeout = True
     with pytest.raises(DeadlineError):
-        await ask(gateway, call)
+        await ask(gateway, op)
     assert len(gateway.calls) == 1
 
 
@@ -155,13 +155,13 @@ async def test_a_silent_gateway_that_may_have_moved_is_not_asked_again() -> None
 async def test_what_must_not_be_repeated_is_not(loss: Exception) -> None:
     gateway = saying(loss)
     with pytest.raises(type(loss)):
-        await gateway.channel().send(GET_EXTERNAL_IP_ADDRESS, Call(10), repeatable=False)
+        await gateway.client().send(GET_EXTERNAL_IP_ADDRESS, Operation(10), repeatable=False)
     assert len(gateway.calls) == 1
 
 
 async def test_what_must_not_be_repeated_is_if_it_has_not_arrived() -> None:
     gateway = saying(UNREACHED)
-    status, _ = await gateway.channel().send(GET_EXTERNAL_IP_ADDRESS, Call(10), repeatable=False)
+    status, _ = await gateway.client().send(GET_EXTERNAL_IP_ADDRESS, Operation(10), repeatable=False)
     assert status == 200
     assert gateway.repeatable == [False, False]
 
@@ -181,10 +181,10 @@ async def test_what_got_lost_among_others_is_sent_again_as_often_as_it_takes() -
             out -= 1
 
     gateway.respond = one_at_a_time
-    line = gateway.channel()
-    calls = [Call(10) for _ in range(200)]
-    await asyncio.gather(*(line.ask(GET_STATUS_INFO, call) for call in calls))
-    assert line.memory.limiter.window < 2
+    client = gateway.client()
+    calls = [Operation(10) for _ in range(200)]
+    await asyncio.gather(*(client.call(GET_STATUS_INFO, call) for call in calls))
+    assert client.state.limiter.window < 2
     assert len(gateway.calls) < 220
 
 
@@ -192,13 +192,13 @@ async def test_a_cancelled_request_gives_its_slot_back_and_says_nothing_about_th
     gateway = PaperGateway()
 
     gateway.respond = lambda _: never_answered()
-    line = gateway.channel()
-    task = asyncio.create_task(line.ask(GET_STATUS_INFO, Call(10)))
+    client = gateway.client()
+    task = asyncio.create_task(client.call(GET_STATUS_INFO, Operation(10)))
     await asyncio.sleep(0.01)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert repr(line.memory.limiter) == "<Limiter window=4.0 out=0 waiting=0>"
+    assert repr(client.state.limiter) == "<Limiter window=4.0 out=0 waiting=0>"
 
 
 # Documents
@@ -222,17 +222,17 @@ class Shelf(PaperGateway):
 
 async def test_a_document_is_read_again_if_that_fails_once() -> None:
     gateway = Shelf(CUT.copy())
-    line = gateway.channel()
-    assert (await line.read(parse_url(THERE), Call(10), OURS)).body == b"<scpd/>"
+    client = gateway.client()
+    assert (await client.get(parse_url(THERE), Operation(10), OURS)).body == b"<scpd/>"
     assert gateway.gets == 2
-    assert "out=0" in repr(line.memory.limiter)
+    assert "out=0" in repr(client.state.limiter)
 
 
 @pytest.mark.parametrize("loss", [CUT, UNREACHED, LATE], ids=["cut", "unreached", "late"])
 async def test_a_document_that_cannot_be_read_is_an_error(loss: IGDError) -> None:
     gateway = Shelf(*(loss.copy() for _ in range(9)))
     with pytest.raises(type(loss)):
-        await gateway.channel().read(parse_url(THERE), Call(10), OURS)
+        await gateway.client().get(parse_url(THERE), Operation(10), OURS)
     assert gateway.gets == 2
 
 
@@ -240,45 +240,46 @@ async def test_a_document_that_cannot_be_read_is_an_error(loss: IGDError) -> Non
 
 
 async def test_the_clock_begins_with_the_first_request_and_stands_still_while_waiting_for_others() -> None:
-    gateway, memory = PaperGateway(), Memory()
-    line = gateway.channel(memory=memory)
-    slots = [await memory.limiter.acquire() for _ in range(4)]
-    fresh, begun = Call(0.1), Call(0.1)
+    gateway, state = PaperGateway(), GatewayState()
+    client = gateway.client(state=state)
+    permits = [await state.limiter.acquire() for _ in range(4)]
+    fresh, begun = Operation(0.1), Operation(0.1)
     begun.start()
-    tasks = [asyncio.create_task(line.ask(GET_STATUS_INFO, call)) for call in (fresh, begun)]
+    tasks = [asyncio.create_task(client.call(GET_STATUS_INFO, call)) for call in (fresh, begun)]
     await asyncio.sleep(0.3)
-    assert not fresh.started
-    for slot in slots:
-        memory.limiter.release(slot)
+    assert not fresh.is_started
+    for permit in permits:
+        state.limiter.release(permit)
     await asyncio.gather(*tasks)
     assert not fresh.expired
     assert not begun.expired
 
 
 async def test_a_call_that_has_begun_comes_before_those_that_have_not() -> None:
-    gateway, memory = PaperGateway(), Memory()
-    line = gateway.channel(memory=memory)
-    slots = [await memory.limiter.acquire() for _ in range(4)]
-    fresh, begun = Call(10), Call(10)
+    gateway, state = PaperGateway(), GatewayState()
+    client = gateway.client(state=state)
+    permits = [await state.limiter.acquire() for _ in range(4)]
+    fresh, begun = Operation(10), Operation(10)
     begun.start()
     tasks = [
-        asyncio.create_task(line.ask(GET_STATUS_INFO, fresh)),
-        asyncio.create_task(line.ask(GET_EXTERNAL_IP_ADDRESS, begun)),
+        asyncio.create_task(client.call(GET_STATUS_INFO, fresh)),
+        asyncio.create_task(client.call(GET_EXTERNAL_IP_ADDRESS, begun)),
     ]
     await asyncio.sleep(0)
-    for slot in slots:
-        memory.limiter.release(slot)
+    for permit in permits:
+        state.limiter.release(permit)
     await asyncio.gather(*tasks)
     assert gateway.actions == [ACTION, "GetStatusInfo"]
 
 
 async def test_an_attempt_gets_half_of_the_time_of_a_call_and_never_more_than_is_left() -> None:
     now = asyncio.get_running_loop().time()
-    call = Call(10)
+    call = Operation(10)
+    call.start()
     assert call.attempt_deadline == pytest.approx(now + 5, abs=1)
     assert call.deadline == pytest.approx(now + 10, abs=1)
     assert not call.expired
-    short = Call(0)
+    short = Operation(0)
     short.start()
     assert short.attempt_deadline == short.deadline
     assert short.expired
@@ -289,103 +290,107 @@ async def test_an_attempt_gets_half_of_the_time_of_a_call_and_never_more_than_is
 
 async def test_a_control_url_that_is_not_there_leads_to_the_next() -> None:
     gateway = living_at(ELSEWHERE)
-    line = gateway.channel(THERE, ELSEWHERE)
+    client = gateway.client(THERE, ELSEWHERE)
     for _ in range(2):
-        await line.ask(GET_STATUS_INFO, Call(10))
+        await client.call(GET_STATUS_INFO, Operation(10))
     assert [str(url) for url in gateway.urls] == [HERE, THERE, ELSEWHERE, ELSEWHERE]
 
 
 async def test_a_control_port_that_refuses_leads_to_the_next() -> None:
     gateway = PaperGateway()
     gateway.respond = lambda _: UNREACHED if str(gateway.urls[-1]) == HERE else None
-    line = gateway.channel(THERE)
-    await line.ask(GET_STATUS_INFO, Call(10))
+    client = gateway.client(THERE)
+    await client.call(GET_STATUS_INFO, Operation(10))
     assert [str(url) for url in gateway.urls] == [HERE, THERE]
 
 
 async def test_several_requests_at_once_turn_to_the_next_url_together() -> None:
     gateway = living_at(THERE)
-    line = gateway.channel(THERE, ELSEWHERE)
-    await asyncio.gather(*(line.ask(GET_STATUS_INFO, Call(10)) for _ in range(20)))
+    client = gateway.client(THERE, ELSEWHERE)
+    await asyncio.gather(*(client.call(GET_STATUS_INFO, Operation(10)) for _ in range(20)))
     assert {str(url) for url in gateway.urls} == {HERE, THERE}
 
 
 async def test_the_last_url_is_the_last() -> None:
     gateway = living_at("http://192.168.1.1:5000/nowhere")
     with pytest.raises(InvalidResponseError) as caught:
-        await gateway.channel(THERE).ask(GET_STATUS_INFO, Call(10))
+        await gateway.client(THERE).call(GET_STATUS_INFO, Operation(10))
     assert caught.value.status == 404
     assert [str(url) for url in gateway.urls] == [HERE, THERE]
 
 
 async def test_a_url_that_has_answered_is_left_no_more() -> None:
     gateway = living_at(HERE)
-    line = gateway.channel(THERE)
-    await line.ask(GET_STATUS_INFO, Call(10))
+    client = gateway.client(THERE)
+    await client.call(GET_STATUS_INFO, Operation(10))
     gateway.respond = lambda _: NOT_FOUND
     with pytest.raises(InvalidResponseError):
-        await line.ask(GET_STATUS_INFO, Call(10))
+        await client.call(GET_STATUS_INFO, Operation(10))
     assert [str(url) for url in gateway.urls] == [HERE, HERE]
 
 
 async def test_a_fault_with_status_404_is_no_reason_to_look_elsewhere() -> None:
     gateway = saying(fault(501, 404))
     with pytest.raises(RefusedError):
-        await gateway.channel(THERE).ask(GET_STATUS_INFO, Call(10))
+        await gateway.client(THERE).call(GET_STATUS_INFO, Operation(10))
 
 
 # Which action, and who commits
 
 
 async def test_the_action_may_be_chosen_when_it_is_its_turn() -> None:
-    gateway, memory = PaperGateway(), Memory()
-    slots = [await memory.limiter.acquire() for _ in range(4)]
+    gateway, state = PaperGateway(), GatewayState()
+    permits = [await state.limiter.acquire() for _ in range(4)]
     name = "GetStatusInfo"
-    task = asyncio.create_task(gateway.channel(memory=memory).send(lambda: Action(name, {}), Call(10)))
+    task = asyncio.create_task(gateway.client(state=state).send(lambda: Action(name, {}), Operation(10)))
     await asyncio.sleep(0)
     name = ACTION
-    for slot in slots:
-        memory.limiter.release(slot)
+    for permit in permits:
+        state.limiter.release(permit)
     status, reply = await task
     assert status == 200
     assert isinstance(reply, soap.Answer)
     assert gateway.actions == [ACTION]
 
 
-@pytest.mark.parametrize("commits", [False, True])
-async def test_a_call_is_committed_from_when_its_request_goes_out(commits: bool) -> None:
-    gateway, call = PaperGateway(), Call(10)
-    seen: list[bool] = []
-    gateway.respond = lambda _: seen.append(call.committed)
-    await gateway.channel().send(GET_STATUS_INFO, call, commits=commits)
-    assert seen == [commits]
+@pytest.mark.parametrize("changes_something", [False, True])
+async def test_a_call_has_something_to_undo_from_when_its_request_goes_out(changes_something: bool) -> None:
+    gateway, op = PaperGateway(), Operation(10)
+    seen: list[Phase] = []
+
+    async def undo(_: Operation) -> None:
+        raise AssertionError("nobody has cancelled it")
+
+    gateway.respond = lambda _: seen.append(op.phase)
+    await gateway.client().send(GET_STATUS_INFO, op, undo=undo if changes_something else None)
+    assert seen == [Phase.SENT if changes_something else Phase.UNSENT]
 
 
 # Who we are
 
 
-def at(address: str) -> Channel:
-    return Channel(PaperGateway(), Device(igd_control_url=HERE, igd_our_addr=address), Memory())
+def at(address: str) -> SoapClient:
+    return SoapClient(PaperGateway(), Device(igd_control_url=HERE, igd_our_addr=address), GatewayState())
 
 
 def test_this_machine_is_known_to_the_gateway_by_the_address_it_asks_from() -> None:
-    assert PaperGateway().channel().internal_client == OURS
+    assert PaperGateway().client().internal_client == OURS
 
 
 def test_behind_a_gateway_found_over_ipv6_it_is_the_address_towards_the_ipv4_route(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(channel_module, "default_next_hops", lambda: frozenset({"127.9.9.9"}))
+    monkeypatch.setattr(soap_client, "default_next_hops", lambda: frozenset({"127.9.9.9"}))
     assert at("2001:db8::2").internal_client == source_address_for("127.9.9.9")
     assert at("::1").internal_client == "127.0.0.1"
-    monkeypatch.setattr(channel_module, "default_next_hops", frozenset)
-    monkeypatch.setattr(channel_module, "source_address_for", lambda host: f"towards {host}")
+    monkeypatch.setattr(soap_client, "default_next_hops", frozenset)
+    monkeypatch.setattr(soap_client, "source_address_for", lambda host: f"towards {host}")
     assert at("2001:db8::2").internal_client == "towards 192.0.2.1"
 
 
 def test_a_control_url_that_must_not_be_followed_is_refused() -> None:
     with pytest.raises(ValueError, match="scheme"):
-        Channel(PaperGateway(), Device(igd_control_url="ftp://192.168.1.1/ctl"), Memory())
+        SoapClient(PaperGateway(), Device(igd_control_url="ftp://192.168.1.1/ctl"), GatewayState())
 
 
 def test_the_headers_name_service_and_action_as_the_gateway_spells_them() -> None:

@@ -12,7 +12,7 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import Awaitable, Mapping
+from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import replace
 from functools import lru_cache
@@ -56,7 +56,7 @@ class HttpClient:
 
     def __init__(self) -> None:
         self._session: aiohttp.ClientSession | None = None
-        self._sloppy: dict[tuple[str, int], None] = {}
+        self._lenient: dict[tuple[str, int], None] = {}
 
     async def request(
         self,
@@ -77,35 +77,35 @@ class HttpClient:
         Raises TransportError where there is no reply, InvalidResponseError for one that breaks a cap, and
         DeadlineError.
         """
-        complete = {"Host": url.netloc, "Accept-Encoding": "identity", **(headers or {})}
-        work = self._request(method, url, deadline, source, complete, body, repeatable)
+        complete = {"Accept-Encoding": "identity", **(headers or {})}
+        if "Host" not in complete:
+            complete["Host"] = url.netloc
         receiver = tracer.get()
-        return await (work if receiver is None else _traced(receiver, work, method, url, complete, body))
-
-    async def _request(
-        self,
-        method: str,
-        url: HttpUrl,
-        deadline: float,
-        source: str,
-        complete: Mapping[str, str],
-        body: bytes | None,
-        repeatable: bool,
-    ) -> HttpReply:
+        began = asyncio.get_running_loop().time()
         origin = (url.host, url.port)
         try:
-            async with timeout_at(deadline):
-                if origin not in self._sloppy:
-                    reply = await self._ask(method, url, source, complete, body)
-                    if reply is not None or not repeatable:
-                        return self._noted(method, url, reply or HttpReply(0, b""))
-                    self._remember_sloppy(origin)
-                reply = await lenient_http.ask(method, url, source, complete, body)
-                return self._noted(method, url, reply)
-        except TimeoutError as error:
-            raise DeadlineError(f"no answer from {url} in time") from error
-        except (aiohttp.ClientError, OSError) as error:
-            raise _translated(error, url) from error
+            try:
+                async with timeout_at(deadline):
+                    reply = None
+                    if origin not in self._lenient:
+                        reply = await self._send(method, url, source, complete, body)
+                        if reply is None and not repeatable:
+                            reply = HttpReply(0, b"")
+                    if reply is None:
+                        self._remember_lenient(origin)
+                        reply = await lenient_http.ask(method, url, source, complete, body)
+            except TimeoutError as error:
+                raise DeadlineError(f"no answer from {url} in time") from error
+            except (aiohttp.ClientError, OSError) as error:
+                raise _translated(error, url) from error
+        except BaseException as error:
+            if receiver is not None:
+                _trace(receiver, method, url, complete, body, began, error)
+            raise
+        wire_log.debug("%s %s: %d, %r", method, url, reply.status, reply.body)
+        if receiver is not None:
+            _trace(receiver, method, url, complete, body, began, reply)
+        return reply
 
     async def close(self) -> None:
         """Close the session and every connection."""
@@ -116,16 +116,15 @@ class HttpClient:
             await asyncio.sleep(0)
 
     def _open_session(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            connector = aiohttp.TCPConnector(force_close=True, limit=0, socket_factory=self._make_socket)
-            self._session = aiohttp.ClientSession(
-                connector=connector,
-                cookie_jar=aiohttp.DummyCookieJar(),
-                trust_env=False,
-                auto_decompress=False,
-                timeout=_NO_TIMERS,
-                skip_auto_headers=_SKIPPED_HEADERS,
-            )
+        connector = aiohttp.TCPConnector(force_close=True, limit=0, socket_factory=self._make_socket)
+        self._session = aiohttp.ClientSession(
+            connector=connector,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            trust_env=False,
+            auto_decompress=False,
+            timeout=_NO_TIMERS,
+            skip_auto_headers=_SKIPPED_HEADERS,
+        )
         return self._session
 
     @staticmethod
@@ -139,17 +138,17 @@ class HttpClient:
                 if sys.platform == "linux":
                     # Without it each bind takes a port for itself, and a batch of thousands runs out of them.
                     sock.setsockopt(socket.IPPROTO_IP, _IP_BIND_ADDRESS_NO_PORT, 1)
-                sock.bind(_bindable(source, address))
+                sock.bind(_local_address(source, address) if ":" in source else (source, 0))
         except BaseException:
             sock.close()
             raise
         return sock
 
-    async def _ask(
+    async def _send(
         self, method: str, url: HttpUrl, source: str, headers: Mapping[str, str], body: bytes | None
     ) -> HttpReply | None:
         """Send one request through aiohttp; None where aiohttp cannot read the reply."""
-        session = self._open_session()
+        session = self._session or self._open_session()
         token = _source.set(source)
         try:
             async with session.request(
@@ -172,42 +171,30 @@ class HttpClient:
         finally:
             _source.reset(token)
 
-    def _remember_sloppy(self, origin: tuple[str, int]) -> None:
-        self._sloppy[origin] = None
-        if len(self._sloppy) > _MAX_CACHED:
-            del self._sloppy[next(iter(self._sloppy))]
-
-    def _noted(self, method: str, url: HttpUrl, reply: HttpReply) -> HttpReply:
-        wire_log.debug("%s %s: %d, %r", method, url, reply.status, reply.body)
-        return reply
+    def _remember_lenient(self, origin: tuple[str, int]) -> None:
+        self._lenient[origin] = None
+        if len(self._lenient) > _MAX_CACHED:
+            del self._lenient[next(iter(self._lenient))]
 
 
-async def _traced(
+def _trace(
     receiver: Tracer,
-    work: Awaitable[HttpReply],
     method: str,
     url: HttpUrl,
     headers: Mapping[str, str],
     body: bytes | None,
-) -> HttpReply:
-    """Await the reply, and pass request and reply to the tracer."""
-    loop = asyncio.get_running_loop()
-    exchange = HttpExchange(method, str(url), headers, body or b"", began=loop.time(), seconds=0.0)
-    try:
-        reply = await work
-    except BaseException as error:
-        receiver.exchange(replace(exchange, seconds=loop.time() - exchange.began, failure=type(error).__name__))
-        raise
-    receiver.exchange(
-        replace(
-            exchange,
-            seconds=loop.time() - exchange.began,
-            status=reply.status,
-            reply_headers=dict(reply.headers),
-            reply=reply.body,
-        )
-    )
-    return reply
+    began: float,
+    outcome: HttpReply | BaseException,
+) -> None:
+    """Pass a request and what became of it to the tracer."""
+    seconds = asyncio.get_running_loop().time() - began
+    exchange = HttpExchange(method, str(url), headers, body or b"", began=began, seconds=seconds)
+    if isinstance(outcome, HttpReply):
+        reply_headers = dict(outcome.headers)
+        exchange = replace(exchange, status=outcome.status, reply_headers=reply_headers, reply=outcome.body)
+    else:
+        exchange = replace(exchange, failure=type(outcome).__name__)
+    receiver.exchange(exchange)
 
 
 async def _read(response: aiohttp.ClientResponse) -> tuple[bytes, bool, bool]:
@@ -232,10 +219,8 @@ async def _read(response: aiohttp.ClientResponse) -> tuple[bytes, bool, bool]:
     return received, has_root_end_tag(received), True
 
 
-def _bindable(source: str, address: tuple[Any, ...]) -> tuple[Any, ...]:
+def _local_address(source: str, address: tuple[Any, ...]) -> tuple[Any, ...]:
     """Return the socket address of ``source``; a link-local one gets the zone of the ``address`` to connect to."""
-    if ":" not in source:
-        return source, 0
     zone = str(address[0]).partition("%")[2]
     index = int(zone) if zone.isdecimal() else socket.if_nametoindex(zone) if zone else address[3]
     return source, 0, 0, index

@@ -13,7 +13,7 @@ from typing import Any, Final
 from ...net.interfaces import Interface
 from ..wire import ssdp
 
-__all__ = ["NoticeListener"]
+__all__ = ["SsdpListener"]
 
 wire_log = logging.getLogger("aioigd.traffic.ssdp")
 
@@ -22,7 +22,7 @@ _MAX_BATCH: Final = 64
 _IP_MULTICAST_ALL: Final = 49  # linux/in.h; not in the socket module of Python 3.11
 
 
-class NoticeListener:
+class SsdpListener:
     """A member of the SSDP multicast group on some interfaces, until it is closed.
 
     ``on_notice`` is called with the contents of each NOTIFY. Datagrams of a sender that is not ``is_wanted`` are not

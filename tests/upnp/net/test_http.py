@@ -196,7 +196,7 @@ SLOPPY = {
 
 
 @pytest.mark.parametrize("reply", SLOPPY.values(), ids=SLOPPY.keys())
-async def test_a_sloppy_reply_counts_if_its_document_has_arrived(
+async def test_a_lenient_reply_counts_if_its_document_has_arrived(
     http: HttpClient, address: str, reply: Transmission
 ) -> None:
     async with Server(address, reply) as server:
@@ -214,7 +214,7 @@ async def test_what_must_not_be_repeated_is_not_asked_for_again(
         assert server.connections == 1
 
 
-async def test_a_sloppy_device_is_remembered_and_asked_once(http: HttpClient, address: str) -> None:
+async def test_a_lenient_device_is_remembered_and_asked_once(http: HttpClient, address: str) -> None:
     async with Server(address, raw(DOCUMENT)) as server:
         for expected in (2, 3, 4):
             await get(http, server)
@@ -222,11 +222,11 @@ async def test_a_sloppy_device_is_remembered_and_asked_once(http: HttpClient, ad
         assert (await get(http, server, repeatable=False)).body == DOCUMENT
 
 
-async def test_not_all_sloppy_devices_are_remembered_for_ever(http: HttpClient) -> None:
+async def test_not_all_lenient_devices_are_remembered_for_ever(http: HttpClient) -> None:
     for port in range(1, 1000):
-        http._remember_sloppy(("192.168.1.1", port))
-    assert len(http._sloppy) == 64
-    assert ("192.168.1.1", 999) in http._sloppy
+        http._remember_lenient(("192.168.1.1", port))
+    assert len(http._lenient) == 64
+    assert ("192.168.1.1", 999) in http._lenient
 
 
 @pytest.mark.parametrize("body", [b"", b"OK", b"plain text, and no document"])
@@ -346,7 +346,7 @@ async def test_a_connection_that_ends_without_a_byte_was_cut(
 ) -> None:
     async with Server(address, raw(end=end)) as server:
         if tolerant:
-            http._remember_sloppy((address, server.url.port))
+            http._remember_lenient((address, server.url.port))
         with pytest.raises(TransportError) as caught:
             await get(http, server)
         assert caught.value.may_have_arrived
@@ -383,7 +383,7 @@ async def test_a_cancelled_request_leaves_nothing(address: str, tolerant: bool) 
     http = HttpClient()
     async with Server(address, raw(60.0)) as server:
         if tolerant:
-            http._remember_sloppy((address, server.url.port))
+            http._remember_lenient((address, server.url.port))
         tasks = [asyncio.create_task(get(http, server)) for _ in range(5)]
         await asyncio.sleep(0.05)
         for task in tasks:

@@ -1,0 +1,183 @@
+"""Which procedure is which verb: one UPnP gateway as the core sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from contextlib import suppress
+from ipaddress import IPv4Address, IPv6Address
+from typing import Any
+
+from ..core.backend import Backend
+from ..core.calls import Operation
+from ..errors import IGDError
+from ..models import (
+    ConnectionStatus,
+    ConnectionType,
+    Device,
+    FirewallStatus,
+    LinkProperties,
+    MappingKey,
+    MappingRequest,
+    NatStatus,
+    Pinhole,
+    PinholeRequest,
+    PortMapping,
+    Proto,
+    TrafficTotals,
+)
+from ..net.interfaces import source_address_for
+from . import delete_mapping, list_mappings, wan_status
+from .add_mapping import AddAnyMapping, AddMapping
+from .net.http import HttpClient
+from .pinholes import Firewall
+from .sibling_services import SiblingServices, our_ipv6_address
+from .soap_client import GatewayState, SoapClient
+from .wire import wan_ip_connection
+from .wire.url import parse_url
+
+__all__ = ["UpnpBackend", "gateway_host", "gateway_id"]
+
+
+class UpnpBackend(Backend):
+    """A gateway that is spoken to by UPnP.
+
+    ``is_address_chosen``: the program has chosen the address of this machine. Raises ValueError for a device without a
+    control URL.
+    """
+
+    protocol = "upnp"
+
+    def __init__(self, http: HttpClient, device: Device, state: GatewayState, *, is_address_chosen: bool) -> None:
+        self.device = device
+        self._client = SoapClient(http, device, state)
+        self._services = SiblingServices(self._client)
+        self._firewall = Firewall(self._services, state)
+        self._is_address_chosen = is_address_chosen
+
+    def __repr__(self) -> str:
+        return f"<UpnpBackend {self.device.friendly_name or 'unnamed'!r} at {self.device.igd_control_url}>"
+
+    @property
+    def internal_client(self) -> str:
+        """The IPv4 address of this machine for its mappings."""
+        return self._client.internal_client
+
+    @property
+    def internal_client_v6(self) -> str:
+        """The IPv6 address of this machine for its pinholes."""
+        return our_ipv6_address(self._client.local_address)
+
+    @property
+    def gateway_id(self) -> Hashable:
+        """The UDN, or the host where it has none."""
+        return gateway_id(self.device)
+
+    @property
+    def location(self) -> Hashable:
+        """The URLs by which the gateway is reached, and from where."""
+        return self.device.description_url, self.device.igd_control_url, self.device.igd_our_addr
+
+    def local_address_changed(self) -> bool:
+        """Return whether the way to the gateway leads over another address of this machine now."""
+        if self._is_address_chosen:
+            return False
+        try:
+            return source_address_for(parse_url(self.device.igd_control_url).host) != self.device.igd_our_addr
+        except (IGDError, ValueError):
+            return True
+
+    # Mappings
+
+    async def add(self, op: Operation, request: MappingRequest, *, overwrite: bool, verify: bool) -> PortMapping:
+        """AddPortMapping (WANIPConnection:2 section 2.5.16)."""
+        return await AddMapping(self._client, op, request, overwrite=overwrite, verify=verify).run()
+
+    async def add_any(self, op: Operation, request: MappingRequest) -> PortMapping:
+        """AddAnyPortMapping (WANIPConnection:2 section 2.5.17)."""
+        return await AddAnyMapping(self._client, op, request).run()
+
+    async def delete(self, op: Operation, key: MappingKey) -> None:
+        """DeletePortMapping (WANIPConnection:2 section 2.5.18)."""
+        await delete_mapping.delete_mapping(self._client, key, op)
+
+    async def delete_range(self, op: Operation, first: int, last: int, proto: Proto) -> None:
+        """DeletePortMappingRange (WANIPConnection:2 section 2.5.19), or one by one."""
+        await delete_mapping.delete_range(self._client, first, last, proto, op)
+
+    async def find(self, op: Operation, key: MappingKey) -> PortMapping | None:
+        """GetSpecificPortMappingEntry (WANIPConnection:2 section 2.5.15), or the whole table."""
+        return await list_mappings.find_mapping(self._client, key, op)
+
+    async def list_page(self, op: Operation, cursor: Any) -> tuple[Sequence[PortMapping], Any]:
+        """GetListOfPortMappings or GetGenericPortMappingEntry (WANIPConnection:2 sections 2.5.21 and 2.5.14)."""
+        return await list_mappings.list_page(self._client, op, cursor)
+
+    # The connection and the line
+
+    async def external_address(self, op: Operation) -> IPv4Address | IPv6Address:
+        """GetExternalIPAddress (WANIPConnection:2 section 2.5.20)."""
+        values = await self._client.call(wan_ip_connection.GET_EXTERNAL_IP_ADDRESS, op)
+        return wan_ip_connection.read_external_address(values)
+
+    async def connection_status(self, op: Operation) -> ConnectionStatus:
+        """GetStatusInfo."""
+        return await wan_status.connection_status(self._client, op)
+
+    async def connection_type(self, op: Operation) -> ConnectionType:
+        """GetConnectionTypeInfo."""
+        return await wan_status.connection_type(self._client, op)
+
+    async def nat_status(self, op: Operation) -> NatStatus:
+        """GetNATRSIPStatus."""
+        return await wan_status.nat_status(self._client, op)
+
+    async def link_properties(self, op: Operation) -> LinkProperties:
+        """GetCommonLinkProperties."""
+        return await wan_status.link_properties(self._services, op)
+
+    async def traffic_totals(self, op: Operation) -> TrafficTotals:
+        """GetTotalBytesSent and its like."""
+        return await wan_status.traffic_totals(self._services, op)
+
+    # The IPv6 firewall
+
+    async def add_pinhole(self, op: Operation, request: PinholeRequest) -> Pinhole:
+        """AddPinhole."""
+        return await self._firewall.add(op, request, request.internal_client or self.internal_client_v6)
+
+    async def update_pinhole(self, op: Operation, pinhole: Pinhole, duration: int) -> Pinhole:
+        """UpdatePinhole."""
+        return await self._firewall.update(op, pinhole, duration)
+
+    async def delete_pinhole(self, op: Operation, pinhole: Pinhole) -> None:
+        """DeletePinhole."""
+        await self._firewall.delete(op, pinhole)
+
+    async def pinhole_packets(self, op: Operation, pinhole: Pinhole) -> int:
+        """GetPinholePackets."""
+        return await self._firewall.packets(op, pinhole)
+
+    async def pinhole_working(self, op: Operation, pinhole: Pinhole) -> bool:
+        """CheckPinholeWorking."""
+        return await self._firewall.is_working(op, pinhole)
+
+    async def firewall_status(self, op: Operation) -> FirewallStatus:
+        """GetFirewallStatus."""
+        return await self._firewall.status(op)
+
+    async def outbound_pinhole_timeout(self, op: Operation, request: PinholeRequest) -> int:
+        """GetOutboundPinholeTimeout."""
+        return await self._firewall.outbound_timeout(op, request, request.internal_client or self.internal_client_v6)
+
+
+def gateway_id(device: Device) -> str:
+    """Return what changes when another router is used: the UDN of a device, or its host where it has none."""
+    return device.udn or gateway_host(device)
+
+
+def gateway_host(device: Device) -> str:
+    """Return the address of a device, "" where nothing says it."""
+    for url in (device.description_url, device.igd_control_url):
+        with suppress(ValueError):
+            return parse_url(url).host
+    return ""

@@ -1,0 +1,105 @@
+"""Has the gateway restarted? What its NOTIFYs and events say about it.
+
+NOTIFYs (UDA 1.1 section 1.2) come from anybody in the LAN who cares to send them: what is concluded from them is a
+hint, and what follows from a hint is for others to decide.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final
+
+from ..core.backend import Backend, Hint, Listener, SearchScope
+from ..errors import IGDError
+from ..models import Device
+from ..net.interfaces import interfaces
+from .backend import gateway_host
+from .event_subscription import EventSubscription
+from .net.http import HttpClient
+from .net.ssdp_listener import SsdpListener
+from .wire import ssdp
+from .wire.url import parse_url, same_address
+
+__all__ = ["RebootDetector", "UpnpListener"]
+
+log = logging.getLogger("aioigd.lease")
+
+_BYEBYE: Final = "ssdp:byebye"
+_GATEWAY: Final = "InternetGatewayDevice"
+
+
+class RebootDetector:
+    """Concludes from NOTIFYs whether the gateway has restarted, or is about to. Pure: no I/O, no clock.
+
+    ==========================================================  =========================================
+    a NOTIFY of the gateway says                                hint
+    ==========================================================  =========================================
+    byebye, the first since it was alive                        RESTARTED
+    alive after a byebye, or with another location              RESTARTED
+    another BOOTID.UPNP.ORG than the one before                 RESTARTED
+    the first BOOTID.UPNP.ORG that is heard of it               CHANGED: nobody knows whether it is new
+    ==========================================================  =========================================
+    """
+
+    def __init__(self) -> None:
+        self._boot_id: int | None = None
+        self._said_byebye = False
+
+    def on_notify(self, announcement: ssdp.Announcement, gateway: Device) -> Hint | None:
+        """Return what a NOTIFY from the gateway's host means: the host may run other devices, too."""
+        is_gateway = bool(gateway.udn) and announcement.usn.startswith(gateway.udn)
+        if not is_gateway and _GATEWAY not in announcement.target:
+            return None
+        if announcement.kind == _BYEBYE:
+            is_first, self._said_byebye = not self._said_byebye, True
+            return Hint.RESTARTED if is_first else None
+        has_moved = False
+        with suppress(ValueError):
+            known = parse_url(gateway.description_url)
+            has_moved = parse_url(announcement.location).with_host(known.host) != known
+        before = self._boot_id
+        if announcement.boot_id is not None:
+            self._boot_id = announcement.boot_id
+        if has_moved or self._said_byebye or (before is not None and before != self._boot_id):
+            self._said_byebye = False
+            return Hint.RESTARTED
+        return Hint.CHANGED if before != self._boot_id else None
+
+
+class UpnpListener(Listener):
+    """Listens for NOTIFYs and events of the gateway that it follows, as far as they can be had."""
+
+    def __init__(self, http: HttpClient, on_hint: Callable[[Hint], None]) -> None:
+        self._on_hint = on_hint
+        self._device: Device | None = None
+        self._detector = RebootDetector()
+        self._notifies = SsdpListener(self._is_gateway, self._on_notify)
+        self._events = EventSubscription(http, lambda: on_hint(Hint.CHANGED))
+
+    async def open(self, scope: SearchScope) -> None:
+        """Join the multicast groups; where that is not possible, restarts are noticed by polling."""
+        try:
+            await self._notifies.open(interfaces(ipv6=scope.ipv6, source_address=scope.source_address))
+        except (OSError, NotImplementedError, IGDError) as error:
+            log.info("no notices of the gateway can be heard, so restarts are noticed by polling: %s", error)
+
+    def follow(self, backend: Backend | None, *, resubscribe: bool) -> None:
+        """Listen to this gateway from now on."""
+        self._device = None if backend is None else backend.device
+        self._events.follow(self._device, resubscribe=resubscribe)
+
+    async def close(self) -> None:
+        """Leave the groups, and end the subscription."""
+        self._notifies.close()
+        await self._events.close()
+
+    def _is_gateway(self, sender: str) -> bool:
+        return self._device is not None and same_address(sender, gateway_host(self._device))
+
+    def _on_notify(self, announcement: ssdp.Announcement) -> None:
+        if self._device is not None:
+            hint = self._detector.on_notify(announcement, self._device)
+            if hint is not None:
+                self._on_hint(hint)
