@@ -5,17 +5,17 @@ from __future__ import annotations
 import click
 
 from .. import __version__
-from .commands.add import add
-from .commands.delete import delete
-from .commands.demo import demo
-from .commands.discover import discover
-from .commands.doctor import doctor
-from .commands.list import list_mappings
-from .commands.pinhole import pinhole
-from .commands.record import record, replay
-from .commands.status import status
-from .commands.watch import watch
+from .add import add
+from .delete import delete
+from .demo_command import demo
+from .discover import discover
+from .doctor.command import doctor
 from .help import Group, exit_codes
+from .list import list_mappings
+from .pinhole import pinhole
+from .record import record, replay
+from .status import status
+from .watch import watch
 
 __all__ = ["command"]
 

@@ -18,7 +18,7 @@ from ..errors import TransportError, UsageError
 from ..models import MAX_DURATION, Proto
 from ..net.interfaces import Interface, interfaces
 from .output import Output
-from .running import show_logs
+from .runner import show_logs
 
 __all__ = ["DURATION", "PORTS", "TARGET", "Ports", "Settings", "Target", "interface_name", "protocols", "shared"]
 

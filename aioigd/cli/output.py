@@ -14,7 +14,7 @@ from rich.console import Console, RenderableType
 from rich.text import Text
 
 from ..errors import IGDError
-from .screens.words import plain_error
+from .format import plain_error
 
 __all__ = ["Output", "error_facts"]
 

@@ -9,9 +9,9 @@ from ipaddress import ip_address
 import pytest
 
 from aioigd import Device, IGDStatus, UPnPResult
-from aioigd.cli import examination
-from aioigd.cli.diagnosis import Advice, Findings, Link, Severity, Trial, diagnose
-from aioigd.cli.examination import kind_of
+from aioigd.cli.doctor import collect
+from aioigd.cli.doctor.collect import kind_of
+from aioigd.cli.doctor.rules import Advice, Findings, Link, Severity, Trial, diagnose
 from aioigd.testing import EmulatedGateway, quirks
 
 from .conftest import Outcome, Run
@@ -271,12 +271,12 @@ class TestProvoked:
         async def nobody(host: str) -> bool:
             return False
 
-        monkeypatch.setattr(examination, "_touch", nobody)
+        monkeypatch.setattr(collect, "_touch", nobody)
         outcome = await run("doctor", "--source-address", address, "--timeout", 0.3, "--json")
         assert (outcome.code, advised(outcome)) == (4, ["no-gateway"])
 
     async def test_no_network(self, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(examination, "all_interfaces", lambda **_: [])
+        monkeypatch.setattr(collect, "all_interfaces", lambda **_: [])
         assert advised(await run("doctor", "--json")) == ["no-network"]
 
     @pytest.mark.parametrize(

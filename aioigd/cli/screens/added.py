@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ...models import PortMapping
-from .words import address_note, endpoint, lease
+from ..format import address_note, endpoint, lease
 
 __all__ = ["added", "progress"]
 

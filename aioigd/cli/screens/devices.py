@@ -13,7 +13,7 @@ from rich.text import Text
 
 from ...models import Device
 from ...results import IGDStatus
-from .words import clean, host_of, name_of
+from ..format import clean, host_of, name_of
 
 __all__ = ["STATUS_WORDS", "device_table", "searching"]
 

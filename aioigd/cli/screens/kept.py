@@ -15,9 +15,9 @@ from rich.text import Text
 
 from ... import Change, ChangeKind, Lease, LeaseState
 from ...models import MappingKey, PortMapping, Proto
+from ..format import address_note, age, clock, endpoint, lease
 from ..traffic import Traffic
 from .traffic import traffic_line
-from .words import address_note, age, clock, endpoint, lease
 
 __all__ = ["change_line", "held_line", "kept_screen", "released_line"]
 

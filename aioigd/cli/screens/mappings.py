@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ...models import PortMapping
-from .words import clean, endpoint, lease
+from ..format import clean, endpoint, lease
 
 __all__ = ["mapping_table", "summary"]
 

@@ -7,8 +7,8 @@ from rich.table import Table
 from rich.text import Text
 
 from ...models import Device
+from ..format import address_note, amount, bits, clean, duration, host_of, name_of
 from ..told import Status
-from .words import address_note, amount, bits, clean, duration, host_of, name_of
 
 __all__ = ["status_screen"]
 

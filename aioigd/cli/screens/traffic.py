@@ -7,8 +7,8 @@ from typing import Final
 
 from rich.text import Text
 
+from ..format import amount, rate
 from ..traffic import Traffic
-from .words import amount, rate
 
 __all__ = ["curve", "traffic_line"]
 

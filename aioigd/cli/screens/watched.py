@@ -9,10 +9,10 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from ..format import address_note, amount, clean, clock, duration, name_of, plain_error, rate
 from ..traffic import Traffic
 from ..watched import Event, Watched
 from .traffic import curve
-from .words import address_note, amount, clean, clock, duration, name_of, plain_error, rate
 
 __all__ = ["ending", "event_line", "watch_screen"]
 

@@ -1,4 +1,4 @@
-"""From findings to advice: pure functions, in plain words. What was found, and how, is the business of examination.py.
+"""From findings to advice: pure functions, in plain words. What was found, and how, is the business of collect.py.
 
 Each rule looks at the findings and says nothing, or what is wrong, how that shows, and what to do. They are asked
 in the order in which a person would look: this machine, its way to the router, the router, its way to the internet.
@@ -12,9 +12,9 @@ from enum import Enum
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final, Literal
 
-from ..models import Device
-from ..results import IGDStatus, UPnPResult
-from .screens.words import CARRIER_NAT, clean, host_of, lease, listed, name_of
+from ...models import Device
+from ...results import IGDStatus, UPnPResult
+from ..format import CARRIER_NAT, clean, host_of, lease, listed, name_of
 
 __all__ = ["Advice", "Findings", "Link", "LinkKind", "Severity", "Trial", "diagnose"]
 

@@ -7,17 +7,17 @@ import asyncio
 import click
 from rich.text import Text
 
-from ...errors import IGDError, UsageError
-from ...gateway import Gateway
-from ...models import MappingKey, Proto
-from ..exits import ABSENT, Exit
-from ..facts import device_facts
-from ..help import Command
-from ..live import busy
-from ..options import PORTS, Ports, Settings, protocols, shared
-from ..output import error_facts
-from ..running import run
-from ..screens.words import name_of, plain_error, port_ranges
+from ..errors import IGDError, UsageError
+from ..gateway import Gateway
+from ..models import MappingKey, Proto
+from .exits import ABSENT, Exit
+from .facts import device_facts
+from .format import name_of, plain_error, port_ranges
+from .help import Command
+from .live import busy
+from .options import PORTS, Ports, Settings, protocols, shared
+from .output import error_facts
+from .runner import run
 
 __all__ = ["delete"]
 

@@ -11,8 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from ...results import UPnPResult
-from ..diagnosis import Advice, Findings, Severity
-from .words import clean, host_of, listed, name_of
+from ..format import clean, host_of, listed, name_of
+from .rules import Advice, Findings, Severity
 
 __all__ = ["report"]
 

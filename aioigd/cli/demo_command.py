@@ -6,8 +6,8 @@ import sys
 
 import click
 
-from ..demo import demo as run_demo
-from ..help import Command
+from .demo import demo as run_demo
+from .help import Command
 
 __all__ = ["demo"]
 

@@ -10,17 +10,17 @@ from typing import Final
 from async_timeout import timeout
 from rich.console import RenderableType
 
-from ... import Change, Lease, PortMapper
-from ...errors import IGDError
-from ...gateway import Gateway
-from ...models import PortMapping, Proto
-from ..exits import ABSENT, Exit
-from ..facts import device_facts, mapping_facts
-from ..live import live
-from ..options import Settings
-from ..screens.kept import change_line, held_line, kept_screen, released_line
-from ..screens.words import name_of
-from ..traffic import Traffic
+from .. import Change, Lease, PortMapper
+from ..errors import IGDError
+from ..gateway import Gateway
+from ..models import PortMapping, Proto
+from .exits import ABSENT, Exit
+from .facts import device_facts, mapping_facts
+from .format import name_of
+from .live import live
+from .options import Settings
+from .screens.kept import change_line, held_line, kept_screen, released_line
+from .traffic import Traffic
 
 __all__ = ["keep"]
 

@@ -6,17 +6,17 @@ from typing import Any
 
 import click
 
-from ...errors import IGDError
-from ...models import PortMapping
-from ..exits import Exit
-from ..facts import device_facts, mapping_facts
-from ..help import Command
-from ..live import busy
-from ..options import Settings, shared
-from ..output import error_facts
-from ..running import run
-from ..screens.mappings import mapping_table, summary
-from ..screens.words import name_of, plain_error
+from ..errors import IGDError
+from ..models import PortMapping
+from .exits import Exit
+from .facts import device_facts, mapping_facts
+from .format import name_of, plain_error
+from .help import Command
+from .live import busy
+from .options import Settings, shared
+from .output import error_facts
+from .runner import run
+from .screens.mappings import mapping_table, summary
 
 __all__ = ["list_mappings"]
 

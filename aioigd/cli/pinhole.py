@@ -9,18 +9,18 @@ from typing import Any
 import click
 from rich.text import Text
 
-from ...arguments import check_address6
-from ...errors import IGDError
-from ...gateway import Gateway
-from ...models import Pinhole, Proto
-from ..exits import Exit
-from ..facts import device_facts
-from ..help import Command, Group
-from ..options import DURATION, PORTS, Ports, Settings, protocols, shared
-from ..output import error_facts
-from ..running import run
-from ..screens.words import duration as shown_duration
-from ..screens.words import endpoint, name_of, plain_error
+from ..arguments import check_address6
+from ..errors import IGDError
+from ..gateway import Gateway
+from ..models import Pinhole, Proto
+from .exits import Exit
+from .facts import device_facts
+from .format import duration as shown_duration
+from .format import endpoint, name_of, plain_error
+from .help import Command, Group
+from .options import DURATION, PORTS, Ports, Settings, protocols, shared
+from .output import error_facts
+from .runner import run
 
 __all__ = ["pinhole"]
 

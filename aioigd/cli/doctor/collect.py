@@ -15,22 +15,22 @@ from ipaddress import IPv4Network, ip_address
 from pathlib import Path
 from typing import Final
 
-from .. import PortMapper
-from ..core.finder import Finder
-from ..errors import IGDError, TransportError
-from ..gateway import Gateway
-from ..models import Device
-from ..net.interfaces import default_next_hops, interfaces, source_address_for
-from ..results import UPnPResult
-from ..upnp.net.http import HttpClient
-from ..upnp.net.ssdp_search import SearchReply, SsdpSearch
-from ..upnp.search import SearchOptions
-from ..upnp.wire import ssdp
-from ..upnp.wire.url import parse_url, same_address
-from .diagnosis import Findings, Link, LinkKind, Trial
-from .exits import ABSENT
-from .options import Settings, all_interfaces, interface_name
-from .screens.words import host_of
+from ... import PortMapper
+from ...core.finder import Finder
+from ...errors import IGDError, TransportError
+from ...gateway import Gateway
+from ...models import Device
+from ...net.interfaces import default_next_hops, interfaces, source_address_for
+from ...results import UPnPResult
+from ...upnp.net.http import HttpClient
+from ...upnp.net.ssdp_search import SearchReply, SsdpSearch
+from ...upnp.search import SearchOptions
+from ...upnp.wire import ssdp
+from ...upnp.wire.url import parse_url, same_address
+from ..exits import ABSENT
+from ..format import host_of
+from ..options import Settings, all_interfaces, interface_name
+from .rules import Findings, Link, LinkKind, Trial
 
 __all__ = ["Step", "examine_all"]
 

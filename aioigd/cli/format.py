@@ -8,8 +8,8 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_address
 from typing import Final
 from urllib.parse import urlsplit
 
-from ...errors import IGDError
-from ...models import Device
+from ..errors import IGDError
+from ..models import Device
 
 __all__ = [
     "CARRIER_NAT",

@@ -10,15 +10,15 @@ import click
 from rich.spinner import Spinner
 from rich.text import Text
 
-from ..diagnosis import Advice, Findings, Severity, diagnose
-from ..examination import examine_all
 from ..exits import Exit
 from ..facts import device_facts
 from ..help import Command
 from ..live import live
 from ..options import Settings, shared
-from ..running import run
-from ..screens.report import report
+from ..runner import run
+from .collect import examine_all
+from .report import report
+from .rules import Advice, Findings, Severity, diagnose
 
 __all__ = ["doctor"]
 

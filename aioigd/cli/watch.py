@@ -11,20 +11,20 @@ from typing import Any, Final
 import click
 from rich.console import RenderableType
 
-from ... import PortMapper
-from ...errors import IGDError
-from ...gateway import Gateway
-from ...models import PortMapping
-from ..exits import Exit
-from ..facts import device_facts, mapping_facts
-from ..help import Command
-from ..live import live
-from ..options import Settings, shared
-from ..output import error_facts
-from ..running import run
-from ..screens.watched import ending, event_line, watch_screen
-from ..screens.words import name_of, plain_error
-from ..watched import Event, Watched
+from .. import PortMapper
+from ..errors import IGDError
+from ..gateway import Gateway
+from ..models import PortMapping
+from .exits import Exit
+from .facts import device_facts, mapping_facts
+from .format import name_of, plain_error
+from .help import Command
+from .live import live
+from .options import Settings, shared
+from .output import error_facts
+from .runner import run
+from .screens.watched import ending, event_line, watch_screen
+from .watched import Event, Watched
 
 __all__ = ["watch"]
 

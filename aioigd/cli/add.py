@@ -11,21 +11,21 @@ from typing import Any
 import click
 from rich.console import RenderableType
 
-from ... import PortMapper
-from ...errors import IGDError, UsageError
-from ...gateway import Gateway
-from ...models import PortMapping, Proto
-from ...results import UPnPResult
-from ..exits import Exit
-from ..facts import device_facts, mapping_facts
-from ..help import Command
-from ..live import live
-from ..options import DURATION, PORTS, TARGET, Ports, Settings, Target, protocols, shared
-from ..output import error_facts
-from ..running import run
-from ..screens.added import added, progress
-from ..screens.words import name_of, plain_error
+from .. import PortMapper
+from ..errors import IGDError, UsageError
+from ..gateway import Gateway
+from ..models import PortMapping, Proto
+from ..results import UPnPResult
+from .exits import Exit
+from .facts import device_facts, mapping_facts
+from .format import name_of, plain_error
+from .help import Command
 from .keep import keep
+from .live import live
+from .options import DURATION, PORTS, TARGET, Ports, Settings, Target, protocols, shared
+from .output import error_facts
+from .runner import run
+from .screens.added import added, progress
 
 __all__ = ["add"]
 

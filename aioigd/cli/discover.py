@@ -8,17 +8,17 @@ import click
 from rich.console import RenderableType
 from rich.text import Text
 
-from ...core.finder import Finder
-from ...models import Device
-from ...upnp.net.http import HttpClient
-from ...upnp.search import SearchOptions
-from ..exits import Exit
-from ..facts import device_facts
-from ..help import Command
-from ..live import live
-from ..options import Settings, all_interfaces, interface_name, shared
-from ..running import run
-from ..screens.devices import device_table, searching
+from ..core.finder import Finder
+from ..models import Device
+from ..upnp.net.http import HttpClient
+from ..upnp.search import SearchOptions
+from .exits import Exit
+from .facts import device_facts
+from .help import Command
+from .live import live
+from .options import Settings, all_interfaces, interface_name, shared
+from .runner import run
+from .screens.devices import device_table, searching
 
 __all__ = ["discover"]
 

@@ -7,8 +7,8 @@ from ipaddress import ip_address
 import pytest
 
 from aioigd import IGDError, UPnPResult
+from aioigd.cli import format
 from aioigd.cli.options import DURATION, PORTS, TARGET, Ports, Target
-from aioigd.cli.screens import words
 from aioigd.cli.screens.traffic import curve
 
 
@@ -27,7 +27,7 @@ from aioigd.cli.screens.traffic import curve
     ],
 )
 def test_amounts_have_three_digits(count: float, text: str) -> None:
-    assert words.amount(count) == text
+    assert format.amount(count) == text
 
 
 @pytest.mark.parametrize(
@@ -46,28 +46,28 @@ def test_amounts_have_three_digits(count: float, text: str) -> None:
     ],
 )
 def test_durations_have_two_units(seconds: float, text: str) -> None:
-    assert words.duration(seconds) == text
+    assert format.duration(seconds) == text
 
 
 def test_a_lease_of_0_has_no_limit() -> None:
-    assert words.lease(0) == "no limit"
+    assert format.lease(0) == "no limit"
 
 
 @pytest.mark.parametrize(
     ("ports", "text"), [([], ""), ([80], "80"), ([80, 81, 82], "80-82"), ([443, 80, 81], "80-81, 443"), ([5, 5], "5")]
 )
 def test_ports_are_told_in_ranges(ports: list[int], text: str) -> None:
-    assert words.port_ranges(ports) == text
+    assert format.port_ranges(ports) == text
 
 
 def test_foreign_text_loses_what_a_terminal_would_obey() -> None:
-    assert words.clean("a\x1b[31mb\nc\u202ed\x9be") == "a\ufffd[31mb\ufffdc\ufffdd\ufffde"
-    assert words.clean("x" * 500, 10) == "x" * 9 + "…"
+    assert format.clean("a\x1b[31mb\nc\u202ed\x9be") == "a\ufffd[31mb\ufffdc\ufffdd\ufffde"
+    assert format.clean("x" * 500, 10) == "x" * 9 + "…"
 
 
 def test_an_error_is_one_clean_line() -> None:
     error = IGDError("the gateway refused: \x1b[2Jno", UPnPResult.NOT_AUTHORIZED, error_code=606)
-    assert words.plain_error(error) == "The gateway refused: \ufffd[2Jno (UPnP error 606, NOT_AUTHORIZED)"
+    assert format.plain_error(error) == "The gateway refused: \ufffd[2Jno (UPnP error 606, NOT_AUTHORIZED)"
 
 
 @pytest.mark.parametrize(
@@ -75,14 +75,14 @@ def test_an_error_is_one_clean_line() -> None:
     [("8.8.8.8", ""), ("10.0.0.1", "double NAT"), ("100.64.0.1", "CGNAT"), ("fe80::1", "double NAT")],
 )
 def test_addresses_that_nobody_can_reach_are_noted(address: str, word: str) -> None:
-    note = words.address_note(ip_address(address))
+    note = format.address_note(ip_address(address))
     assert bool(note) == bool(word)
     assert word in note
 
 
 def test_ipv6_endpoints_have_brackets() -> None:
-    assert words.endpoint("2001:db8::1", 80) == "[2001:db8::1]:80"
-    assert words.endpoint(None, 80) == "?:80"
+    assert format.endpoint("2001:db8::1", 80) == "[2001:db8::1]:80"
+    assert format.endpoint(None, 80) == "?:80"
 
 
 def test_a_curve_is_as_high_as_its_highest_value() -> None:

@@ -9,16 +9,16 @@ from typing import Any, TypeVar
 
 import click
 
-from ...errors import IGDError
-from ...gateway import Gateway
-from ..exits import Exit
-from ..facts import device_facts
-from ..help import Command
-from ..live import busy
-from ..options import Settings, shared
-from ..running import run
-from ..screens.status import status_screen
-from ..told import Status
+from ..errors import IGDError
+from ..gateway import Gateway
+from .exits import Exit
+from .facts import device_facts
+from .help import Command
+from .live import busy
+from .options import Settings, shared
+from .runner import run
+from .screens.status import status_screen
+from .told import Status
 
 __all__ = ["Status", "status"]
 

@@ -9,14 +9,14 @@ import click
 from rich.spinner import Spinner
 from rich.text import Text
 
-from ..diagnosis import diagnose
-from ..examination import examine_all
-from ..exits import Exit
-from ..help import Command
-from ..live import live
-from ..options import Settings, shared
-from ..output import Output
-from ..running import run
+from .doctor.collect import examine_all
+from .doctor.rules import diagnose
+from .exits import Exit
+from .help import Command
+from .live import live
+from .options import Settings, shared
+from .output import Output
+from .runner import run
 
 __all__ = ["record", "replay"]
 
@@ -47,8 +47,8 @@ def record(settings: Settings, file: Path, no_trial: bool) -> None:
 
 
 async def _record(settings: Settings, file: Path, *, trial: bool) -> Exit:
-    from ...testing import record as recording
-    from ...testing.conversation import Conversation
+    from ..testing import record as recording
+    from ..testing.conversation import Conversation
 
     output = settings.output
     spinner = Spinner("dots", style="cyan")
@@ -82,7 +82,7 @@ def replay(file: Path, as_json: bool) -> None:
 
 
 async def _replay(output: Output, file: Path) -> None:
-    from ...testing import ReplayedGateway
+    from ..testing import ReplayedGateway
 
     try:
         gateway = ReplayedGateway(file)

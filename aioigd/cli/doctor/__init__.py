@@ -1,0 +1,1 @@
+"""``aioigd doctor``: what is wrong, and what to do about it."""
