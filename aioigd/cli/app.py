@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import sys
+
 import click
 
 from .. import __version__
 from .add import add
 from .delete import delete
-from .demo_command import demo
+from .demo import demo as run_demo
 from .discover import discover
 from .doctor.command import doctor
-from .help import Group, exit_codes
 from .list import list_mappings
+from .options import Command, Group, exit_codes
 from .pinhole import pinhole
 from .record import record, replay
 from .status import status
@@ -52,6 +54,16 @@ def command() -> None:
 
     Each command finds the router by itself. All take the same options for that, and write JSON with --json.
     """
+
+
+@click.command(cls=Command)
+def demo() -> None:
+    """Show what there is, with an emulated router on this machine.
+
+    Nothing leaves the machine. A small web server is started and its port opened; its page is fetched through the
+    router; then come a batch of ports, a router that grants no leases, and one that restarts.
+    """
+    sys.exit(run_demo())
 
 
 for each in (discover, status, list_mappings, add, delete, pinhole, watch, doctor, record, replay, demo):

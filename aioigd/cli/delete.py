@@ -10,14 +10,10 @@ from rich.text import Text
 from ..errors import IGDError, UsageError
 from ..gateway import Gateway
 from ..models import MappingKey, Proto
-from .exits import ABSENT, Exit
-from .facts import device_facts
 from .format import name_of, plain_error, port_ranges
-from .help import Command
-from .live import busy
-from .options import PORTS, Ports, Settings, protocols, shared
-from .output import error_facts
-from .runner import run
+from .options import PORTS, Command, Ports, Settings, protocols, shared
+from .output import busy, device_facts, error_facts
+from .runner import ABSENT, Exit, run
 
 __all__ = ["delete"]
 

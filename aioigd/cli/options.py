@@ -18,9 +18,22 @@ from ..errors import TransportError, UsageError
 from ..models import MAX_DURATION, Proto
 from ..net.interfaces import Interface, interfaces
 from .output import Output
-from .runner import show_logs
+from .runner import EXPLAINED, show_logs
 
-__all__ = ["DURATION", "PORTS", "TARGET", "Ports", "Settings", "Target", "interface_name", "protocols", "shared"]
+__all__ = [
+    "DURATION",
+    "PORTS",
+    "TARGET",
+    "Command",
+    "Group",
+    "Ports",
+    "Settings",
+    "Target",
+    "exit_codes",
+    "interface_name",
+    "protocols",
+    "shared",
+]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -241,3 +254,28 @@ def _is_ipv4(text: str) -> bool:
     except OSError:
         return False
     return True
+
+
+def exit_codes() -> str:
+    """Return the table of exit codes."""
+    return "\n".join(f"  {int(code):>3}  {text}" for code, text in EXPLAINED.items())
+
+
+class _Epilog(click.Command):
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the epilog without an indentation."""
+        if self.epilog:
+            formatter.write_paragraph()
+            formatter.write_text(self.epilog)
+
+
+class Command(_Epilog):
+    """A subcommand."""
+
+
+class Group(_Epilog, click.Group):
+    """The command itself: its subcommands are listed in the order in which they were added."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of the subcommands."""
+        return list(self.commands)

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from datetime import datetime
 from enum import Enum
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any, Final
 
 from rich.console import Console, RenderableType
+from rich.live import Live
+from rich.spinner import Spinner
 from rich.text import Text
 
 from ..errors import IGDError
+from ..models import Device, PortMapping
 from .format import plain_error
 
-__all__ = ["Output", "error_facts"]
+__all__ = ["Output", "busy", "device_facts", "error_facts", "live", "mapping_facts"]
 
 _WIDE: Final = 200
 """Columns where the output goes to a file or pipe: nothing is to be cut there."""
@@ -96,3 +101,67 @@ def _plain(value: object) -> object:
     if isinstance(value, Enum):
         return value.name
     raise TypeError(f"{value!r} is not for JSON")
+
+
+_PER_SECOND: Final = 8
+
+
+@asynccontextmanager
+async def live(output: Output, screen: Callable[[], RenderableType]) -> AsyncIterator[None]:
+    """Show a screen, again and again, while the block runs; nothing where nobody is looking."""
+    if not output.is_live:
+        yield
+        return
+    with Live(console=output.console, auto_refresh=False, transient=True, vertical_overflow="crop") as view:
+        task = asyncio.get_running_loop().create_task(_redraw(view, screen))
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.wait([task])
+
+
+@asynccontextmanager
+async def busy(output: Output, text: str) -> AsyncIterator[None]:
+    """Say what is being done while the block runs."""
+    spinner = Spinner("dots", Text(f" {text} …", style="dim"), style="cyan")
+    async with live(output, lambda: spinner):
+        yield
+
+
+async def _redraw(view: Live, screen: Callable[[], RenderableType]) -> None:
+    while True:
+        view.update(screen(), refresh=True)
+        await asyncio.sleep(1 / _PER_SECOND)
+
+
+def device_facts(device: Device) -> dict[str, Any]:
+    """Return a device."""
+    return {
+        "friendly_name": device.friendly_name,
+        "manufacturer": device.manufacturer,
+        "model_name": device.model_name,
+        "description_url": device.description_url,
+        "service_type": device.service_type,
+        "igd_service_type": device.igd_service_type,
+        "igd_control_url": device.igd_control_url,
+        "igd_our_addr": device.igd_our_addr,
+        "igd_status": device.igd_status.name,
+        "is_valid_gateway": device.is_valid_gateway(),
+        "udn": device.udn,
+        "server": device.server,
+    }
+
+
+def mapping_facts(mapping: PortMapping) -> dict[str, Any]:
+    """Return a mapping."""
+    return {
+        "proto": mapping.proto,
+        "external_port": mapping.external_port,
+        "internal_client": mapping.internal_client,
+        "internal_port": mapping.internal_port,
+        "remote_host": mapping.remote_host,
+        "desc": mapping.desc,
+        "duration": mapping.duration,
+        "enabled": mapping.enabled,
+    }

@@ -13,14 +13,11 @@ from ..arguments import check_address6
 from ..errors import IGDError
 from ..gateway import Gateway
 from ..models import Pinhole, Proto
-from .exits import Exit
-from .facts import device_facts
 from .format import duration as shown_duration
 from .format import endpoint, name_of, plain_error
-from .help import Command, Group
-from .options import DURATION, PORTS, Ports, Settings, protocols, shared
-from .output import error_facts
-from .runner import run
+from .options import DURATION, PORTS, Command, Group, Ports, Settings, protocols, shared
+from .output import device_facts, error_facts
+from .runner import Exit, run
 
 __all__ = ["pinhole"]
 

@@ -11,12 +11,9 @@ from rich.text import Text
 
 from .doctor.collect import examine_all
 from .doctor.rules import diagnose
-from .exits import Exit
-from .help import Command
-from .live import live
-from .options import Settings, shared
-from .output import Output
-from .runner import run
+from .options import Command, Settings, shared
+from .output import Output, live
+from .runner import Exit, run
 
 __all__ = ["record", "replay"]
 

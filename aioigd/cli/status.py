@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from ipaddress import IPv4Address, IPv6Address
 from typing import Any, TypeVar
 
 import click
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
 
 from ..errors import IGDError
 from ..gateway import Gateway
-from .exits import Exit
-from .facts import device_facts
-from .help import Command
-from .live import busy
-from .options import Settings, shared
-from .runner import run
-from .screens.status import status_screen
-from .told import Status
+from ..models import ConnectionStatus, ConnectionType, Device, FirewallStatus, LinkProperties, NatStatus, TrafficTotals
+from .format import address_note, amount, bits, clean, duration, host_of, name_of
+from .options import Command, Settings, shared
+from .output import busy, device_facts
+from .runner import Exit, run
 
-__all__ = ["Status", "status"]
+__all__ = ["Status", "status", "status_screen"]
 
 T = TypeVar("T")
 
@@ -85,3 +86,90 @@ def _facts(gateway: Gateway, said: Status) -> dict[str, Any]:
     if said.traffic is not None:
         del facts["traffic"]["at"]  # of a clock that nobody else has
     return facts
+
+
+@dataclass(frozen=True)
+class Status:
+    """What a gateway tells; None for what it does not."""
+
+    external_address: IPv4Address | IPv6Address | None
+    connection: ConnectionStatus | None
+    connection_type: ConnectionType | None
+    nat: NatStatus | None
+    link: LinkProperties | None
+    traffic: TrafficTotals | None
+    firewall: FirewallStatus | None
+
+
+def status_screen(device: Device, said: Status) -> RenderableType:
+    """Return the gateway with everything that it tells."""
+    title = Text(name_of(device), style="bold")
+    made = clean(" ".join(part for part in (device.manufacturer, device.model_name) if part), 60)
+    if made and made != name_of(device):
+        title.append(f"  {made}", style="dim not bold")
+    table = Table.grid(padding=(0, 3, 0, 0))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for what, text in _rows(device, said):
+        table.add_row(what, text)
+    return Group(title, table)
+
+
+def _rows(device: Device, said: Status) -> list[tuple[str, Text]]:
+    service = device.igd_service_type.rpartition("service:")[2]
+    rows = [
+        (
+            "Router",
+            Text(f"{host_of(device.igd_control_url)}, found from {device.igd_our_addr}, speaks {clean(service, 40)}"),
+        ),
+        ("Internet address", _address(said)),
+        ("Connection", _connection(said)),
+    ]
+    if said.link is not None:
+        link = Text(clean(said.link.access_type, 30) or "unknown kind")
+        if said.link.downstream_max_bit_rate:
+            link.append(f", ↓ {bits(said.link.downstream_max_bit_rate)} ↑ {bits(said.link.upstream_max_bit_rate)}")
+        link.append(f", {clean(said.link.link_status.lower(), 20)}", style="" if said.link.is_up else "red")
+        rows.append(("Line", link))
+    if said.traffic is not None:
+        rows.append(
+            ("Traffic so far", Text(f"↓ {amount(said.traffic.bytes_received)}  ↑ {amount(said.traffic.bytes_sent)}"))
+        )
+    rows.append(("IPv6 firewall", _firewall(said)))
+    return rows
+
+
+def _address(said: Status) -> Text:
+    if said.external_address is None:
+        return Text("not told", style="yellow")
+    text = Text(str(said.external_address), style="bold cyan")
+    if note := address_note(said.external_address):
+        text.append(f"  {note}", style="not bold yellow")
+    return text
+
+
+def _connection(said: Status) -> Text:
+    if said.connection is None:
+        return Text("not told", style="dim")
+    style = "green" if said.connection.is_connected else "red"
+    text = Text(clean(said.connection.status.lower(), 30), style=style)
+    if said.connection.uptime:
+        text.append(f" for {duration(said.connection.uptime)}", style="not bold default")
+    details = []
+    if said.connection_type is not None and said.connection_type.current:
+        details.append(clean(said.connection_type.current, 30))
+    if said.nat is not None:
+        details.append("NAT" if said.nat.nat_enabled else "no NAT: nothing to map")
+    if details:
+        text.append(f"  ({', '.join(details)})", style="dim")
+    if not said.connection.is_connected and said.connection.last_error not in ("", "ERROR_NONE"):
+        text.append(f"  {clean(said.connection.last_error, 40)}", style="yellow")
+    return text
+
+
+def _firewall(said: Status) -> Text:
+    if said.firewall is None:
+        return Text("no control over it", style="dim")
+    if not said.firewall.enabled:
+        return Text("off")
+    return Text("on, pinholes can be opened" if said.firewall.pinholes_allowed else "on, and allows no pinholes")

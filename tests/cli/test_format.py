@@ -9,7 +9,7 @@ import pytest
 from aioigd import IGDError, UPnPResult
 from aioigd.cli import format
 from aioigd.cli.options import DURATION, PORTS, TARGET, Ports, Target
-from aioigd.cli.screens.traffic import curve
+from aioigd.cli.traffic import curve
 
 
 @pytest.mark.parametrize(

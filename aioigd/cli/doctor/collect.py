@@ -27,9 +27,9 @@ from ...upnp.net.ssdp_search import SearchReply, SsdpSearch
 from ...upnp.search import SearchOptions
 from ...upnp.wire import ssdp
 from ...upnp.wire.url import parse_url, same_address
-from ..exits import ABSENT
 from ..format import host_of
 from ..options import Settings, all_interfaces, interface_name
+from ..runner import ABSENT
 from .rules import Findings, Link, LinkKind, Trial
 
 __all__ = ["Step", "examine_all"]
