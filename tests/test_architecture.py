@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import aioigd
+import aioigd.testing
 
 PACKAGE = Path(aioigd.__file__).parent
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if "__pycache__" not in path.parts)
@@ -46,7 +47,7 @@ NO_IO = {
     "http",
     "urllib.request",
 }
-FOREIGN = {"aiohttp": {"upnp"}, "lxml": {"upnp", "testing"}, "ifaddr": {"net"}, "yarl": {"upnp"}}
+FOREIGN = {"aiohttp": {"upnp"}, "lxml": {"upnp", "testing"}, "ifaddr": {"net", "cli"}, "yarl": {"upnp"}}
 """Libraries, and the only rooms that use them."""
 
 
@@ -103,6 +104,25 @@ def test_foreign_libraries_stay_in_their_rooms(module: Path) -> None:
 def test_what_to_do_after_a_failure_is_decided_without_io() -> None:
     assert not imports_of(PACKAGE / "upnp" / "fallback.py") & (NO_IO | {"logging"})
     assert rooms_imported_by(PACKAGE / "upnp" / "fallback.py") == {"models"}
+
+
+@pytest.mark.parametrize(
+    "module",
+    [path for path in MODULES if room_of(path) == "cli"],
+    ids=lambda path: str(path.relative_to(PACKAGE)),
+)
+def test_the_command_uses_public_names_only(module: Path) -> None:
+    public = {"aioigd": {*aioigd.__all__, "__version__"}, "aioigd.testing": set(aioigd.testing.__all__)}
+    package = ["aioigd", *module.relative_to(PACKAGE).parent.parts]
+    for node in ast.walk(ast.parse(module.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            assert not [alias.name for alias in node.names if alias.name.partition(".")[0] == "aioigd"]
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            source = ".".join([*base, *([node.module] if node.module else [])])
+            is_ours = source.partition(".")[0] == "aioigd"
+            if is_ours and not f"{source}.".startswith("aioigd.cli."):
+                assert {alias.name for alias in node.names} <= public.get(source, set()), source
 
 
 def test_importing_the_package_loads_neither_its_extras_nor_its_test_bench() -> None:

@@ -14,11 +14,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from .. import PortMapper
-from ..errors import IGDError, UsageError
-from ..gateway import Gateway
-from ..models import PortMapping, Proto
-from ..results import UPnPResult
+from .. import Gateway, IGDError, PortMapper, PortMapping, Proto, UPnPResult, UsageError
 from .format import address_note, endpoint, lease, name_of, plain_error
 from .keep import keep
 from .options import DURATION, PORTS, TARGET, Command, Ports, Settings, Target, protocols, shared

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import click
 from rich.text import Text
 
-from ..errors import IGDError, UsageError
-from ..gateway import Gateway
-from ..models import MappingKey, Proto
+from .. import NotFoundError, Proto
 from .format import name_of, plain_error, port_ranges
 from .options import PORTS, Command, Ports, Settings, protocols, shared
 from .output import busy, device_facts, error_facts
-from .runner import ABSENT, Exit, run
+from .runner import Exit, outcome, run
 
 __all__ = ["delete"]
 
@@ -42,39 +41,35 @@ def delete(settings: Settings, ports: Ports, protos: tuple[Proto, ...], remote_h
 
 async def _delete(settings: Settings, ports: Ports, protos: tuple[Proto, ...], remote_host: str) -> Exit:
     output = settings.output
-    keys = [MappingKey(port, proto, remote_host) for port in ports for proto in protos]
+    wanted = [(port, proto) for port in ports for proto in protos]
     async with settings.mapper() as mapper, busy(output, "Closing"):
         gateway = await mapper.get_gateway()
-        outcomes = await asyncio.gather(*(_outcome(gateway, key) for key in keys))
-    gone = [key for key, error in zip(keys, outcomes, strict=True) if error is None]
-    failures = [(key, error) for key, error in zip(keys, outcomes, strict=True) if error is not None]
+        outcomes = await asyncio.gather(
+            *(outcome(gateway.delete_port_mapping(*each, remote_host=remote_host)) for each in wanted)
+        )
+    gone = [each for each, error in zip(wanted, outcomes, strict=True) if error is None]
+    failures = [(each, error) for each, error in zip(wanted, outcomes, strict=True) if error is not None]
     if gone:
-        failures = [(key, error) for key, error in failures if error.result not in ABSENT]
+        failures = [(each, error) for each, error in failures if not isinstance(error, NotFoundError)]
+
+    def facts(port: int, proto: Proto) -> dict[str, Any]:
+        return {"external_port": port, "proto": proto, "remote_host": remote_host}
+
     output.document(
         {
             "gateway": device_facts(gateway.device),
-            "deleted": [key._asdict() for key in gone],
-            "failures": [{**key._asdict(), "error": error_facts(error)} for key, error in failures],
+            "deleted": [facts(*each) for each in gone],
+            "failures": [{**facts(*each), "error": error_facts(error)} for each, error in failures],
         }
     )
     for proto in protos:
-        closed = [key.external_port for key in gone if key.proto == proto]
+        closed = [port for port, each in gone if each == proto]
         if closed:
             text = f"{proto} {port_ranges(closed)} closed on {name_of(gateway.device)}"
             output.show(Text.assemble(("✓ ", "bold green"), text))
-    if len(failures) == len(keys) and all(error.result in ABSENT for _, error in failures):
+    if len(failures) == len(wanted) and all(isinstance(error, NotFoundError) for _, error in failures):
         output.warn(f"{' and '.join(protos)} {port_ranges(ports)} is not open on {name_of(gateway.device)}.")
     else:
         for _, error in failures:
             output.warn(plain_error(error))
     return Exit.FAILED if failures else Exit.OK
-
-
-async def _outcome(gateway: Gateway, key: MappingKey) -> IGDError | None:
-    try:
-        await gateway.delete_port_mapping(key.external_port, key.proto, remote_host=key.remote_host)
-    except UsageError:
-        raise
-    except IGDError as error:
-        return error
-    return None

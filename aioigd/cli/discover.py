@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import aclosing
 from typing import Final
 
 import click
@@ -13,13 +14,9 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from ..core.finder import Finder
-from ..models import Device
-from ..results import IGDStatus
-from ..upnp.net.http import HttpClient
-from ..upnp.search import SearchOptions
+from .. import Device, IGDStatus
 from .format import clean, host_of, name_of
-from .options import Command, Settings, all_interfaces, interface_name, shared
+from .options import Command, Settings, all_interfaces, shared
 from .output import device_facts, live
 from .runner import Exit, run
 
@@ -55,7 +52,7 @@ class _Search:
         self._everything = everything
         self._seconds = settings.timeout or 3.0
         self._found: dict[str, Device] = {}
-        self._places = {each.address: interface_name(each) for each in all_interfaces(ipv6=settings.ipv6)}
+        self._places = {each.address: each.name for each in all_interfaces(ipv6=settings.ipv6)}
         self._until = 0.0
 
     async def run(self) -> Exit:
@@ -69,16 +66,15 @@ class _Search:
 
     async def _search(self) -> None:
         settings = self._settings
-        http = HttpClient()
-        options = SearchOptions(settings.source_address, settings.location, ipv6=settings.ipv6)
-        try:
-            async for device in Finder(http, options).iter_devices(self._seconds, options.ttl, "", None):
+        async with (
+            settings.mapper() as mapper,
+            aclosing(mapper.iter_devices(self._seconds, device_filter="")) as devices,
+        ):
+            async for device in devices:
                 is_news = self._found.get(device.description_url) != device
                 self._found[device.description_url] = device
                 if is_news and self._is_listed(device):
                     settings.output.line(device_facts(device))
-        finally:
-            await http.close()
 
     def _is_listed(self, device: Device) -> bool:
         return self._everything or device.is_valid_gateway() or bool(device.igd_control_url) or _is_igd(device)

@@ -8,8 +8,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_address
 from typing import Final
 from urllib.parse import urlsplit
 
-from ..errors import IGDError
-from ..models import Device
+from .. import Device, IGDError
 
 __all__ = [
     "CARRIER_NAT",
@@ -25,6 +24,7 @@ __all__ = [
     "plain_error",
     "port_ranges",
     "rate",
+    "same_address",
 ]
 
 CARRIER_NAT: Final = IPv4Network("100.64.0.0/10")
@@ -110,6 +110,15 @@ def host_of(url: str) -> str:
         return urlsplit(url).hostname or ""
     except ValueError:
         return ""
+
+
+def same_address(one: str, other: str) -> bool:
+    """Return whether two texts are the same IP address, whatever their zone ids; names are never the same."""
+    try:
+        left, right = (ip_address(each.partition("%")[0]) for each in (one, other))
+    except ValueError:
+        return False
+    return (getattr(left, "ipv4_mapped", None) or left) == (getattr(right, "ipv4_mapped", None) or right)
 
 
 def name_of(device: Device) -> str:

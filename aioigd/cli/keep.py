@@ -16,14 +16,11 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from .. import Change, ChangeKind, Lease, LeaseState, PortMapper
-from ..errors import IGDError
-from ..gateway import Gateway
-from ..models import MappingKey, PortMapping, Proto
+from .. import Change, ChangeKind, Gateway, IGDError, Lease, LeaseState, NotFoundError, PortMapper, PortMapping, Proto
 from .format import address_note, age, clock, endpoint, lease, name_of
 from .options import Settings
 from .output import device_facts, live, mapping_facts
-from .runner import ABSENT, Exit
+from .runner import Exit
 from .traffic import Traffic, traffic_line
 
 __all__ = ["change_line", "held_line", "keep", "kept_screen", "released_line"]
@@ -156,10 +153,8 @@ class _Keeping:
 async def _held(gateway: Gateway, mapping: PortMapping) -> PortMapping | None:
     try:
         return await gateway.query_port_mapping(mapping.external_port, mapping.proto)
-    except IGDError as error:
-        if error.result in ABSENT:
-            return None
-        raise
+    except NotFoundError:
+        return None
 
 
 _STATES: Final = {
@@ -215,7 +210,7 @@ def _table(leases: Sequence[Lease], rows: int) -> Table:
     return table
 
 
-def _order(held: Lease) -> tuple[bool, list[MappingKey]]:
+def _order(held: Lease) -> tuple[bool, list[tuple[int, Proto, str]]]:
     return held.state is LeaseState.ACTIVE, [mapping.key for mapping in held.mappings]
 
 

@@ -10,8 +10,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from ..errors import IGDError
-from ..models import PortMapping
+from .. import IGDError, PortMapping
 from .format import clean, endpoint, lease, name_of, plain_error
 from .options import Command, Settings, shared
 from .output import busy, device_facts, error_facts, mapping_facts

@@ -5,18 +5,16 @@ from __future__ import annotations
 import re
 import socket
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import wraps
-from typing import Any, Final, TypeVar
+from ipaddress import ip_address
+from typing import Any, Final, NamedTuple, TypeVar
 
 import click
+import ifaddr
 from click.shell_completion import CompletionItem
 
-from .. import PortMapper
-from ..errors import TransportError, UsageError
-from ..models import MAX_DURATION, Proto
-from ..net.interfaces import Interface, interfaces
+from .. import PortMapper, Proto, UsageError
 from .output import Output
 from .runner import EXPLAINED, show_logs
 
@@ -30,7 +28,6 @@ __all__ = [
     "Settings",
     "Target",
     "exit_codes",
-    "interface_name",
     "protocols",
     "shared",
 ]
@@ -38,6 +35,8 @@ __all__ = [
 F = TypeVar("F", bound=Callable[..., Any])
 
 _SECONDS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+_LONGEST: Final = 4_294_967_295
+"""Seconds: a duration is an ui4 in the standard."""
 _DEFAULT_TIMEOUT: Final = 10.0
 _SEARCH: Final = 5.0
 
@@ -65,22 +64,37 @@ class Settings:
         )
 
 
-def interface_name(interface: Interface) -> str:
-    """Return the name that the system has for an interface, its address where there is none."""
-    try:
-        return socket.if_indextoname(interface.index)
-    except (OSError, AttributeError):
-        return interface.address
+class Interface(NamedTuple):
+    """A network interface of this machine with one of its addresses."""
+
+    name: str
+    address: str
 
 
 def all_interfaces(*, ipv6: bool = False) -> list[Interface]:
-    """Return all interfaces with an address of this kind, loopback last."""
+    """Return the interfaces with their IPv4 addresses, loopback last; with ``ipv6``, with one IPv6 address each.
+
+    That is the link-local one where there is one, as searches over IPv6 are sent from there.
+    """
     found: list[Interface] = []
-    with suppress(TransportError):
-        found += interfaces(ipv6=ipv6)
-    with suppress(TransportError):
-        found += interfaces(source_address="::1" if ipv6 else "127.0.0.1")
-    return found
+    loopback: list[Interface] = []
+    for adapter in ifaddr.get_adapters():
+        texts = [entry.ip if isinstance(entry.ip, str) else entry.ip[0] for entry in adapter.ips]
+        addresses = [ip_address(text.partition("%")[0]) for text in texts]
+        addresses = [each for each in addresses if each.version == (6 if ipv6 else 4)]
+        if ipv6:
+            addresses = sorted(addresses, key=lambda each: not each.is_link_local)[:1]
+        for each in addresses:
+            (loopback if each.is_loopback else found).append(Interface(_name_of(adapter, str(each)), str(each)))
+    return found + loopback[:1]
+
+
+def _name_of(adapter: ifaddr.Adapter, address: str) -> str:
+    """Return the name that the system has for an interface, its address where there is none."""
+    try:
+        return socket.if_indextoname(adapter.index or 0)
+    except (OSError, AttributeError):
+        return address
 
 
 class InterfaceType(click.ParamType):  # type: ignore[type-arg] # generic in some versions of click only
@@ -91,9 +105,9 @@ class InterfaceType(click.ParamType):  # type: ignore[type-arg] # generic in som
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         """Offer the interfaces that there are, with their addresses."""
         return [
-            CompletionItem(interface_name(each), help=each.address)
+            CompletionItem(each.name, help=each.address)
             for each in all_interfaces()
-            if interface_name(each).startswith(incomplete)
+            if each.name.startswith(incomplete)
         ]
 
 
@@ -173,7 +187,7 @@ class DurationType(click.ParamType):  # type: ignore[type-arg] # generic in some
         if not re.fullmatch(r"\d{1,10}|(\d{1,10}[smhdw])+", text, re.ASCII):
             self.fail(f"{value!r} is no time span (90s, 30m, 2h, 1d, 1h30m)", param, ctx)
         seconds = sum(int(count) * _SECONDS[unit] for count, unit in re.findall(r"(\d+)([smhdw]?)", text))
-        if not 1 <= seconds <= MAX_DURATION:
+        if not 1 <= seconds <= _LONGEST:
             self.fail(f"{value}: a mapping lasts at least a second", param, ctx)
         return seconds
 
@@ -240,9 +254,9 @@ def _address_of(name: str, *, ipv6: bool) -> str:
     """Return an address of the interface with this name."""
     known = all_interfaces(ipv6=ipv6)
     for interface in known:
-        if interface_name(interface) == name:
+        if interface.name == name:
             return interface.address
-    names = ", ".join(dict.fromkeys(interface_name(each) for each in known)) or "none"
+    names = ", ".join(dict.fromkeys(each.name for each in known)) or "none"
     raise click.BadParameter(
         f"no interface {name!r} with an IPv{6 if ipv6 else 4} address; there is: {names}", param_hint="--interface"
     )

@@ -17,8 +17,7 @@ from rich.live import Live
 from rich.spinner import Spinner
 from rich.text import Text
 
-from ..errors import IGDError
-from ..models import Device, PortMapping
+from .. import Device, IGDError, PortMapping
 from .format import plain_error
 
 __all__ = ["Output", "busy", "device_facts", "error_facts", "live", "mapping_facts"]

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import asdict
+from ipaddress import IPv6Address
 from typing import Any
 
 import click
 from rich.text import Text
 
-from ..arguments import check_address6
-from ..errors import IGDError
-from ..gateway import Gateway
-from ..models import Pinhole, Proto
+from .. import Gateway, IGDError, Pinhole, Proto
 from .format import duration as shown_duration
 from .format import endpoint, name_of, plain_error
 from .options import DURATION, PORTS, Command, Group, Ports, Settings, protocols, shared
@@ -134,7 +132,7 @@ def list_pinholes(settings: Settings, ids: tuple[int, ...], client: str) -> None
             gateway = await mapper.get_gateway()
             firewall = await gateway.query_firewall_status()
             packets = await asyncio.gather(
-                *(_outcome(gateway.query_pinhole_packets(_of(each, client))) for each in ids)
+                *(_outcome(gateway.query_pinhole_packets(_pinhole(each, client))) for each in ids)
             )
         rows = [_row(number, each) for number, each in zip(ids, packets, strict=True)]
         output = settings.output
@@ -169,7 +167,7 @@ def check(settings: Settings, unique_id: int, client: str) -> None:
     """
 
     async def work() -> Exit:
-        hole = _of(unique_id, client)
+        hole = _pinhole(unique_id, client)
         async with settings.mapper() as mapper:
             gateway = await mapper.get_gateway()
             try:
@@ -206,7 +204,7 @@ def delete(settings: Settings, ids: tuple[int, ...], client: str) -> None:
     async def work() -> Exit:
         async with settings.mapper() as mapper:
             gateway = await mapper.get_gateway()
-            outcomes = await asyncio.gather(*(_outcome(gateway.delete_pinhole(_of(each, client))) for each in ids))
+            outcomes = await asyncio.gather(*(_outcome(gateway.delete_pinhole(_pinhole(each, client))) for each in ids))
         failures = [(number, each) for number, each in zip(ids, outcomes, strict=True) if isinstance(each, IGDError)]
         gone = [number for number in ids if number not in {each for each, _ in failures}]
         if not gone:
@@ -221,9 +219,19 @@ def delete(settings: Settings, ids: tuple[int, ...], client: str) -> None:
     run(work, settings.output)
 
 
-def _of(unique_id: int, client: str) -> Pinhole:
-    """Return a pinhole of which only the number is known: the gateway is asked from the address it is for."""
-    return Pinhole(unique_id, check_address6(client, "--internal"), 0, "TCP")
+def _pinhole(unique_id: int, client: str) -> Pinhole:
+    """Return a pinhole of which only the number is known; the gateway is asked from the address ``client``."""
+    if client:
+        try:
+            address = IPv6Address(client)
+        except ValueError:
+            address = IPv6Address(0)
+        if address.ipv4_mapped or address.is_unspecified or address.is_multicast or address.is_link_local:
+            raise click.UsageError(
+                f"--internal must be the IPv6 address of a host on the internet, not {client!r:.80}."
+            )
+        client = str(address)
+    return Pinhole(unique_id, client, 0, "TCP")
 
 
 async def _outcome(work: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 
 import click
@@ -45,7 +46,6 @@ def record(settings: Settings, file: Path, no_trial: bool) -> None:
 
 async def _record(settings: Settings, file: Path, *, trial: bool) -> Exit:
     from ..testing import record as recording
-    from ..testing.conversation import Conversation
 
     output = settings.output
     spinner = Spinner("dots", style="cyan")
@@ -55,8 +55,7 @@ async def _record(settings: Settings, file: Path, *, trial: bool) -> Exit:
 
     async with live(output, lambda: spinner), recording(file):
         findings = await examine_all(settings, trial=trial, step=step)
-    written = Conversation.load(file)
-    datagrams, requests = len(list(written.datagrams)), len(list(written.exchanges))
+    datagrams, requests = _count(file)
     codes = [each.code for each in diagnose(findings)]
     output.document({"file": str(file), "datagrams": datagrams, "requests": requests, "advice": codes})
     output.show(
@@ -64,6 +63,12 @@ async def _record(settings: Settings, file: Path, *, trial: bool) -> Exit:
     )
     output.show(Text("  Look at it before you pass it on: names are in it as they are.", style="dim"))
     return Exit.OK if findings.devices else Exit.NO_GATEWAY
+
+
+def _count(file: Path) -> tuple[int, int]:
+    """Return how many datagrams and HTTP requests a recording has."""
+    kinds = [event["kind"] for event in json.loads(file.read_text("utf-8"))["events"]]
+    return kinds.count("datagram"), kinds.count("http")
 
 
 @click.command(cls=Command, epilog=_REPLAY, short_help="Be the router of a recorded conversation.")

@@ -6,18 +6,20 @@ import asyncio
 import logging
 import signal
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from enum import IntEnum
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, TypeVar
 
 import click
 
-from ..errors import IGDError, UsageError
-from ..results import UPnPResult
+from .. import DiscoveryError, IGDError, UsageError
 from .output import Output
 
-__all__ = ["ABSENT", "EXPLAINED", "Exit", "exit_for", "run", "show_logs"]
+__all__ = ["EXPLAINED", "Exit", "exit_for", "outcome", "run", "show_logs"]
+
+
+T = TypeVar("T")
 
 
 class Exit(IntEnum):
@@ -42,16 +44,22 @@ EXPLAINED: Final = {
     Exit.TERMINATED: "ended by SIGTERM (0 for these two)",
 }
 
-ABSENT: Final = frozenset({UPnPResult.NO_SUCH_ENTRY_IN_ARRAY, UPnPResult.PORT_MAPPING_NOT_FOUND})
-"""What a gateway says of a mapping that is not there."""
-_NOBODY: Final = frozenset({UPnPResult.NO_DEVICES, UPnPResult.NO_GATEWAY})
-
 
 def exit_for(error: IGDError) -> Exit:
     """Return the exit code for a failure."""
     if isinstance(error, UsageError):
         return Exit.USAGE
-    return Exit.NO_GATEWAY if error.result in _NOBODY else Exit.FAILED
+    return Exit.NO_GATEWAY if isinstance(error, DiscoveryError) else Exit.FAILED
+
+
+async def outcome(call: Awaitable[T]) -> T | IGDError:
+    """Return the result of a call, or the error that it raised, so that others can go on; usage errors are raised."""
+    try:
+        return await call
+    except UsageError:
+        raise
+    except IGDError as error:
+        return error
 
 
 _HINT = "`aioigd doctor` looks into it."

@@ -13,9 +13,17 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from ..errors import IGDError
-from ..gateway import Gateway
-from ..models import ConnectionStatus, ConnectionType, Device, FirewallStatus, LinkProperties, NatStatus, TrafficTotals
+from .. import (
+    ConnectionStatus,
+    ConnectionType,
+    Device,
+    FirewallStatus,
+    Gateway,
+    IGDError,
+    LinkProperties,
+    NatStatus,
+    TrafficTotals,
+)
 from .format import address_note, amount, bits, clean, duration, host_of, name_of
 from .options import Command, Settings, shared
 from .output import busy, device_facts

@@ -9,10 +9,7 @@ from typing import Final
 
 from rich.text import Text
 
-from ..errors import IGDError
-from ..gateway import Gateway
-from ..models import TrafficRates, TrafficTotals
-from ..traffic_meter import TrafficMeter
+from .. import Gateway, IGDError, TrafficMeter, TrafficRates, TrafficTotals
 from .format import amount, rate
 
 __all__ = ["Traffic", "curve", "traffic_line"]

@@ -15,10 +15,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from .. import PortMapper
-from ..errors import IGDError
-from ..gateway import Gateway
-from ..models import ConnectionStatus, MappingKey, PortMapping
+from .. import ConnectionStatus, Gateway, IGDError, PortMapper, PortMapping, Proto
 from .format import address_note, amount, clean, clock, duration, name_of, plain_error, rate
 from .options import Command, Settings, shared
 from .output import device_facts, error_facts, live, mapping_facts
@@ -26,6 +23,9 @@ from .runner import Exit, run
 from .traffic import Traffic, curve
 
 __all__ = ["Event", "Watched", "ending", "event_line", "watch", "watch_screen"]
+
+_Key = tuple[int, Proto, str]
+"""What identifies a mapping on its router: external port, protocol and remote host."""
 
 _TABLE_EVERY: Final = 5
 """The table is read at every fifth look: it takes a request for each mapping."""
@@ -103,7 +103,7 @@ class Watched:
         self.traffic = Traffic()
         self.address: IPv4Address | IPv6Address | None = None
         self.connection: ConnectionStatus | None = None
-        self.mappings: dict[MappingKey, PortMapping] | None = None
+        self.mappings: dict[_Key, PortMapping] | None = None
         self.error: IGDError | None = None
         self.recent: deque[Event] = deque(maxlen=_RECENT)
 
@@ -192,7 +192,7 @@ class _Watching(Watched):
     async def _see_table(self) -> None:
         with suppress(IGDError):
             before = self.mappings
-            now = {each.key: each async for each in self.gateway.query_port_mappings()}
+            now: dict[_Key, PortMapping] = {each.key: each async for each in self.gateway.query_port_mappings()}
             self.mappings = now
             if before is None:
                 return

@@ -330,8 +330,7 @@ class TestHelp:
         assert (await run("--version")).out == f"aioigd {aioigd.__version__}\n"
 
     async def test_an_interface_can_be_named(self, run: Run) -> None:
-        from aioigd.cli.options import interface_name
-        from aioigd.net.interfaces import interfaces
+        from aioigd.cli.options import all_interfaces
 
-        name = interface_name(interfaces(source_address="127.0.0.1")[0])
+        name = all_interfaces()[-1].name
         assert (await run("discover", "--interface", name, "--timeout", 0.1)).code == 3

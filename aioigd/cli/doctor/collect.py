@@ -8,28 +8,27 @@ from __future__ import annotations
 import asyncio
 import random
 import re
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterable
+from contextlib import aclosing, suppress
 from dataclasses import replace
 from ipaddress import IPv4Network, ip_address
+from itertools import chain
 from pathlib import Path
 from typing import Final
 
-from ... import PortMapper
-from ...core.finder import Finder
-from ...errors import IGDError, TransportError
-from ...gateway import Gateway
-from ...models import Device
-from ...net.interfaces import default_next_hops, interfaces, source_address_for
-from ...results import UPnPResult
-from ...upnp.net.http import HttpClient
-from ...upnp.net.ssdp_search import SearchReply, SsdpSearch
-from ...upnp.search import SearchOptions
-from ...upnp.wire import ssdp
-from ...upnp.wire.url import parse_url, same_address
-from ..format import host_of
-from ..options import Settings, all_interfaces, interface_name
-from ..runner import ABSENT
+from ... import (
+    Device,
+    Gateway,
+    IGDError,
+    NotFoundError,
+    PortMapper,
+    TransportError,
+    UPnPResult,
+    default_next_hops,
+    source_address_for,
+)
+from ..format import host_of, same_address
+from ..options import Settings, all_interfaces
 from .rules import Findings, Link, LinkKind, Trial
 
 __all__ = ["Step", "examine_all"]
@@ -46,7 +45,8 @@ _CONTAINER_NETWORKS: Final = (IPv4Network("172.16.0.0/12"), IPv4Network("10.88.0
 _ELSEWHERE: Final = {4: "192.0.2.1", 6: "2001:db8::1"}
 """Addresses for documentation (RFC 5737, RFC 3849): the way to them is the way to the internet. Nothing is sent."""
 _SEARCH_TIME: Final = 3.0
-_UNICAST_TIME: Final = 1.0
+_GROUP: Final = "239.255.255.250"
+"""Searched instead of group and router; over IPv6 it stands for the groups there."""
 _TOUCH_TIME: Final = 1.0
 _TOUCHED_PORTS: Final = (80, 443, 53)
 _MOST_COUNTED: Final = 512
@@ -71,7 +71,7 @@ async def examine_all(settings: Settings, *, trial: bool, step: Step) -> Finding
             found = replace(found, router_is_there=any(touched))
         return found
     usable = [each for each in found.devices if each.is_valid_gateway()]
-    usable.sort(key=lambda each: not any(same_address(host_of(each.description_url), hop) for hop in found.next_hops))
+    usable.sort(key=lambda each: not _is_at(each, found.next_hops))
     if found.asked_for:
         usable = [each for each in usable if each.igd_our_addr == found.asked_for]
     if not usable:
@@ -92,9 +92,9 @@ def _this_machine(settings: Settings) -> Findings:
         link = Link("loopback", source, "loopback")
         return Findings(links=(link,), asked_for=source, default_address=source, next_hops=frozenset({source}))
     links = tuple(
-        Link(interface_name(each), each.address, kind)
+        Link(each.name, each.address, kind)
         for each in all_interfaces(ipv6=version == 6)
-        if (kind := kind_of(interface_name(each), each.address)) != "loopback"
+        if (kind := kind_of(each.name, each.address)) != "loopback"
     )
     try:
         default = source_address_for(_ELSEWHERE[version])
@@ -130,61 +130,44 @@ def _in_container(links: tuple[Link, ...]) -> bool:
 async def _search(found: Findings, settings: Settings) -> Findings:
     seconds = settings.timeout or _SEARCH_TIME
     if settings.location is not None:
-        devices = await _devices(SearchOptions(settings.source_address, settings.location), seconds)
-        return replace(found, devices=devices)
-    source = found.asked_for or None
-    devices, by_unicast = await asyncio.gather(
-        _devices(SearchOptions(source, ipv6=settings.ipv6), seconds),
-        _unicast_only(source, found.next_hops, seconds, ipv6=settings.ipv6),
+        return replace(found, devices=tuple(await _devices(settings, seconds)))
+    # The two parts of a usual search, apart: which of them did the router of the default route answer?
+    by_multicast, *by_hop = await asyncio.gather(
+        *(_devices(settings, seconds, host) for host in (_GROUP, *sorted(found.next_hops)))
     )
-    if by_unicast is not None and not any(each.is_valid_gateway() for each in devices):
-        devices += await _devices(SearchOptions(source, by_unicast), _UNICAST_TIME)
-    found = replace(found, devices=devices, unicast_only=by_unicast is not None)
+    by_unicast = list(chain.from_iterable(by_hop))
+    unicast_only = _any_is_at(found.next_hops, by_unicast) and not _any_is_at(found.next_hops, by_multicast)
+    devices = {each.description_url: each for each in by_multicast}
+    for each in by_unicast:
+        if each.description_url not in devices or each.is_valid_gateway():
+            devices[each.description_url] = each
+    found = replace(found, devices=tuple(devices.values()), unicast_only=unicast_only)
+    source = found.asked_for
     if source and not found.valid_gateways and not ip_address(source).is_loopback:
-        elsewhere = await _devices(SearchOptions(ipv6=settings.ipv6), seconds)
-        found = replace(found, devices=(*devices, *elsewhere))
+        elsewhere = await _devices(replace(settings, source_address=None), seconds)
+        found = replace(found, devices=(*found.devices, *elsewhere))
     return found
 
 
-async def _devices(options: SearchOptions, seconds: float) -> tuple[Device, ...]:
-    """Return all devices that answer; none where nothing can be sent."""
-    http = HttpClient()
+async def _devices(settings: Settings, seconds: float, host: str | None = None) -> list[Device]:
+    """Return all devices that answer a search (at ``host`` only, if it is given); none where nothing can be sent."""
     devices: dict[str, Device] = {}
-    try:
-        async for device in Finder(http, options).iter_devices(seconds, options.ttl, "", None):
-            devices[device.description_url] = device
-    except IGDError:
-        pass
-    finally:
-        await http.close()
-    return tuple(devices.values())
+    with suppress(IGDError):
+        async with (
+            settings.mapper() as mapper,
+            aclosing(mapper.iter_devices(seconds, device_filter="", host=host)) as answers,
+        ):
+            async for device in answers:
+                devices[device.description_url] = device
+    return list(devices.values())
 
 
-async def _unicast_only(source: str | None, next_hops: frozenset[str], seconds: float, *, ipv6: bool) -> str | None:
-    """Return the description URL of a router that answers a search sent to itself, but none sent to all."""
-    if not next_hops:
-        return None
-    answers: dict[str, str] = {}
+def _any_is_at(hosts: Iterable[str], devices: Iterable[Device]) -> bool:
+    return any(_is_at(each, hosts) for each in devices)
 
-    def hear(reply: SearchReply) -> None:
-        if any(same_address(reply.sender, hop) for hop in next_hops):
-            answers.setdefault(reply.sender, reply.announcement.location)
 
-    try:
-        places = interfaces(ipv6=ipv6, source_address=source)
-        async with SsdpSearch(places, hear, ttl=2, local_port=0) as search:
-            for _ in range(4):
-                search.send((*ssdp.LIKELY_TARGETS, ssdp.ALL_TARGET))
-                await asyncio.sleep(seconds / 4)
-                if answers:
-                    return None
-            search.send(ssdp.LIKELY_TARGETS, next_hops)
-            await asyncio.sleep(_UNICAST_TIME)
-            for sender, location in answers.items():
-                return parse_url(location).with_host(sender).with_zone
-    except (IGDError, ValueError):
-        pass
-    return None
+def _is_at(device: Device, hosts: Iterable[str]) -> bool:
+    return any(same_address(host_of(device.description_url), host) for host in hosts)
 
 
 async def _touch(host: str) -> bool:
@@ -257,7 +240,7 @@ async def _try_port(gateway: Gateway, port: int) -> Trial:
         await gateway.query_port_mapping(port, "TCP")
         was_there = True
     except IGDError as error:
-        was_there = error.result not in ABSENT  # otherwise it does not tell; nothing says that it has none
+        was_there = not isinstance(error, NotFoundError)  # otherwise it does not tell; nothing says that it has none
     with suppress(IGDError):  # it ends by itself, or was never there
         await gateway.delete_port_mapping(port, "TCP")
     return Trial(

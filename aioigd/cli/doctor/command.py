@@ -13,7 +13,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from ...results import UPnPResult
+from ... import UPnPResult
 from ..format import clean, host_of, listed, name_of
 from ..options import Command, Settings, shared
 from ..output import device_facts, live

@@ -12,8 +12,7 @@ from enum import Enum
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final, Literal
 
-from ...models import Device
-from ...results import IGDStatus, UPnPResult
+from ... import Device, IGDStatus, UPnPResult
 from ..format import CARRIER_NAT, clean, host_of, lease, listed, name_of
 
 __all__ = ["Advice", "Findings", "Link", "LinkKind", "Severity", "Trial", "diagnose"]
