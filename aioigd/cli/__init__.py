@@ -27,5 +27,5 @@ def main() -> None:
         from .demo import demo
 
         sys.exit(demo())
-    print(_MISSING, file=sys.stderr)  # noqa: T201 - a command speaks
+    print(_MISSING, file=sys.stderr)  # noqa: T201 - a command prints
     sys.exit(2)

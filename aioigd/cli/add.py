@@ -1,12 +1,12 @@
-"""``aioigd add``: open ports, for a while or for as long as the command runs."""
+"""``aioigd add``: opens ports. Options, requests, progress bar, result, JSON; keep.py has ``--keep``."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
-from typing import Any
+from typing import Final
 
 import click
 from rich.console import Group, RenderableType
@@ -14,14 +14,27 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from .. import Gateway, IGDError, PortMapper, PortMapping, Proto, UPnPResult, UsageError
-from .format import address_note, endpoint, lease, name_of, plain_error
+from .. import ConflictError, Gateway, IGDError, PortMapper, PortMapping, Proto
+from .format import OK_MARK, address_note, device_name, endpoint, error_text, lease_time
 from .keep import keep
-from .options import DURATION, PORTS, TARGET, Command, Ports, Settings, Target, protocols, shared
-from .output import device_facts, error_facts, live, mapping_facts
-from .runner import Exit, run
+from .options import (
+    DURATION,
+    PORTS,
+    TARGET,
+    Command,
+    Ports,
+    Settings,
+    Target,
+    common_options,
+    protocol_options,
+)
+from .output import device_json, error_json, live, mapping_json
+from .runner import Exit, result_or_error, result_or_none, run
 
-__all__ = ["add", "added", "progress"]
+__all__ = ["add"]
+
+_MOST_WARNINGS: Final = 10
+"""Refused ports that are named one by one."""
 
 _EPILOG = """\
 \b
@@ -50,8 +63,8 @@ Examples:
 
 
 @dataclass(frozen=True)
-class Order:
-    """What is to be opened."""
+class _Request:
+    """The ports to open, and how."""
 
     ports: Ports
     protos: tuple[Proto, ...]
@@ -72,7 +85,7 @@ class Order:
 
 @click.command(cls=Command, epilog=_EPILOG)
 @click.argument("ports", metavar="PORT[-PORT]", type=PORTS)
-@protocols
+@protocol_options
 @click.option(
     "--internal", "target", type=TARGET, default=Target(), help="Where to forward to: a port here, or another host's."
 )
@@ -81,7 +94,7 @@ class Order:
 @click.option("--keep", "keeping", is_flag=True, help="Hold the ports until Ctrl-C, then close them.")
 @click.option("--replace", is_flag=True, help="Take a port over that is forwarded elsewhere.")
 @click.option("--remote", "remote_host", default="", metavar="ADDR", help="Let only this host on the internet in.")
-@shared
+@common_options
 def add(
     settings: Settings,
     ports: Ports,
@@ -98,24 +111,24 @@ def add(
     All ports of a range are asked for at once. A port that is forwarded elsewhere is left alone without --replace.
     With --keep the ports are renewed in time, opened again when the router restarts, and closed in the end.
     """
-    order = Order(ports, protos, target, desc, duration or 0, replace, remote_host)
+    request = _Request(ports, protos, target, desc, duration or 0, replace, remote_host)
     if target.port and target.port + len(ports) - 1 > 65535:
         raise click.UsageError("The internal ports go beyond 65535.")
     if not keeping:
-        run(lambda: _Adding(settings, order).run(), settings.output)
+        run(lambda: _Run(settings, request).run(), settings.output)
     if duration is not None:
         raise click.UsageError("--for and --keep exclude each other: a port is kept until Ctrl-C.")
     if target.host or remote_host:
         raise click.UsageError("--keep holds ports of this machine, open to all: use --for with an address.")
-    run(lambda: keep(settings, list(order), desc, replace=replace), settings.output, ends_by_signal=True)
+    run(lambda: keep(settings, list(request), desc, replace=replace), settings.output, ends_by_signal=True)
 
 
 @dataclass
-class _Adding:
-    """One run: what has been granted and refused so far."""
+class _Run:
+    """One run of the command, and the ports that have been granted and refused so far."""
 
     settings: Settings
-    order: Order
+    request: _Request
     granted: list[PortMapping] = field(default_factory=list)
     refused: list[tuple[Proto, int, IGDError]] = field(default_factory=list)
 
@@ -123,74 +136,62 @@ class _Adding:
         async with self.settings.mapper() as mapper:
             gateway = await mapper.get_gateway()
             async with live(self.settings.output, self._screen):
-                await asyncio.gather(*(self._add(mapper, gateway, *each) for each in self.order))
-            address = await _address(gateway)
+                await asyncio.gather(*(self._add(mapper, gateway, *each) for each in self.request))
+            address = await result_or_none(gateway.query_external_address())
         self.granted.sort(key=lambda each: each.key)
         self.refused.sort(key=lambda each: each[:2])
-        self._tell(gateway, address)
+        self._show_result(gateway, address)
         return Exit.FAILED if self.refused else Exit.OK
 
     async def _add(self, mapper: PortMapper, gateway: Gateway, port: int, internal_port: int, proto: Proto) -> None:
-        order = self.order
-        verb = mapper.add_port_mapping if order.replace else gateway.add_port_mapping
-        try:
-            mapping = await verb(
+        request = self.request
+        # The mapper's call replaces a mapping that is there, the gateway's leaves it.
+        add_port_mapping = mapper.add_port_mapping if request.replace else gateway.add_port_mapping
+        result = await result_or_error(
+            add_port_mapping(
                 port,
                 internal_port,
-                order.desc,
+                request.desc,
                 proto,
-                order.duration,
-                internal_client=order.target.host or None,
-                remote_host=order.remote_host,
+                request.duration,
+                internal_client=request.target.host or None,
+                remote_host=request.remote_host,
             )
-        except UsageError:
-            raise
-        except IGDError as error:
-            self.refused.append((proto, port, error))
+        )
+        if isinstance(result, IGDError):
+            self.refused.append((proto, port, result))
         else:
-            self.granted.append(mapping)
+            self.granted.append(result)
 
     def _screen(self) -> RenderableType:
-        return progress(len(self.granted), len(self.refused), len(self.order))
+        return _progress_view(len(self.granted), len(self.refused), len(self.request))
 
-    def _tell(self, gateway: Gateway, address: IPv4Address | IPv6Address | None) -> None:
+    def _show_result(self, gateway: Gateway, address: IPv4Address | IPv6Address | None) -> None:
         output = self.settings.output
-        output.document(
+        output.json_document(
             {
-                "gateway": device_facts(gateway.device),
+                "gateway": device_json(gateway.device),
                 "external_address": address,
-                "mappings": [mapping_facts(each) for each in self.granted],
-                "failures": [_failure(*each) for each in self.refused],
+                "mappings": [mapping_json(each) for each in self.granted],
+                "failures": [
+                    {"proto": proto, "external_port": port, "error": error_json(error)}
+                    for proto, port, error in self.refused
+                ],
             }
         )
         if self.granted:
-            output.show(added(self.granted, name_of(gateway.device), address, self.order.duration))
-        for proto, port, error in self.refused[:10]:
-            output.warn(_said_of(f"{proto} port {port}", error))
-        if len(self.refused) > 10:
-            output.warn(f"and {len(self.refused) - 10} more ports that could not be opened")
-        if any(error.result is UPnPResult.CONFLICT_WITH_OTHER_MAPPING for _, _, error in self.refused):
+            output.show(_granted_view(self.granted, device_name(gateway.device), address, self.request.duration))
+        for proto, port, error in self.refused[:_MOST_WARNINGS]:
+            what, text = f"{proto} port {port}", error_text(error)
+            output.warn(text if what in text else f"{what}: {text}")
+        if len(self.refused) > _MOST_WARNINGS:
+            output.warn(f"and {len(self.refused) - _MOST_WARNINGS} more ports that could not be opened")
+        if any(isinstance(error, ConflictError) for _, _, error in self.refused):
             output.warn("A port that is forwarded elsewhere is taken over with --replace. `aioigd list` shows them.")
 
 
-def _said_of(what: str, error: IGDError) -> str:
-    text = plain_error(error)
-    return text if what in text else f"{what}: {text}"
-
-
-async def _address(gateway: Gateway) -> IPv4Address | IPv6Address | None:
-    try:
-        return await gateway.query_external_address()
-    except IGDError:
-        return None
-
-
-def _failure(proto: Proto, port: int, error: IGDError) -> dict[str, Any]:
-    return {"proto": proto, "external_port": port, "error": error_facts(error)}
-
-
-def progress(granted: int, refused: int, total: int) -> RenderableType:
-    """Return a bar that shows how much of a range has been settled; nothing for the first moments of one port."""
+def _progress_view(granted: int, refused: int, total: int) -> RenderableType:
+    """Return a progress bar; a line without a bar for a single port."""
     done = granted + refused
     line = Table.grid(padding=(0, 1))
     line.add_row(
@@ -202,54 +203,50 @@ def progress(granted: int, refused: int, total: int) -> RenderableType:
     return line
 
 
-def added(
-    granted: Sequence[PortMapping], gateway: str, address: IPv4Address | IPv6Address | None, asked: int
+def _granted_view(
+    granted: Sequence[PortMapping], gateway: str, address: IPv4Address | IPv6Address | None, requested: int
 ) -> RenderableType:
-    """Return what is open now, ports in a row in one line; ``asked`` is the lease that was asked for."""
+    """Return the ports that are open now, a range in one line; ``requested`` is the duration in the request."""
     lines: list[RenderableType] = [
-        Text.assemble(
-            ("✓ ", "bold green"), (f"{len(granted)} " if len(granted) > 1 else ""), "open on ", (gateway, "bold")
-        )
+        Text.assemble(OK_MARK, (f"{len(granted)} " if len(granted) > 1 else ""), "open on ", (gateway, "bold"))
     ]
     table = Table.grid(padding=(0, 2, 0, 0))
-    for ports in _runs(granted):
-        first, last = ports[0], ports[-1]
+    for group in _ranges(granted):
+        first, last = group[0], group[-1]
         table.add_row(
             Text(f"  {first.proto}", style="bold"),
-            Text(_span(endpoint(address, first.external_port), first.external_port, last.external_port), style="cyan"),
+            Text(_range(endpoint(address, first.external_port), first.external_port, last.external_port), style="cyan"),
             Text("→"),
-            Text(_span(endpoint(first.internal_client, first.internal_port), first.internal_port, last.internal_port)),
-            Text(lease(first.duration), style="dim"),
+            Text(_range(endpoint(first.internal_client, first.internal_port), first.internal_port, last.internal_port)),
+            Text(lease_time(first.duration), style="dim"),
             Text(f"only for {first.remote_host}" if first.remote_host else "", style="dim"),
         )
     lines.append(table)
-    if any(each.duration != asked for each in granted):
-        lines.append(Text(_granted_otherwise(granted, asked), style="yellow"))
+    if any(each.duration != requested for each in granted):
+        if all(each.duration == 0 for each in granted):
+            note = "This router grants no limit in time: delete what you do not need any more."
+        else:
+            note = f"Asked for {lease_time(requested)}; this router grants something else."
+        lines.append(Text(f"  {note}", style="yellow"))
     if note := address_note(address):
         lines.append(Text(f"  The router's address is {note}.", style="yellow"))
     return Group(*lines)
 
 
-def _granted_otherwise(granted: Iterable[PortMapping], asked: int) -> str:
-    if all(each.duration == 0 for each in granted):
-        return "  This router grants no limit in time: delete what you do not need any more."
-    return f"  Asked for {lease(asked)}; this router grants something else."
-
-
-def _span(text: str, first: int, last: int) -> str:
+def _range(text: str, first: int, last: int) -> str:
     return text if first == last else f"{text}-{last}"
 
 
-def _runs(granted: Sequence[PortMapping]) -> Iterator[list[PortMapping]]:
-    """Yield mappings that can be told in one line: consecutive ports that are alike in everything else."""
-    run: list[PortMapping] = []
+def _ranges(granted: Sequence[PortMapping]) -> Iterator[list[PortMapping]]:
+    """Yield mappings in groups that are shown in one line: consecutive ports that are alike in everything else."""
+    group: list[PortMapping] = []
     for mapping in sorted(granted, key=lambda each: (each.proto, each.external_port)):
-        if run and not _continues(run[-1], mapping):
-            yield run
-            run = []
-        run.append(mapping)
-    if run:
-        yield run
+        if group and not _continues(group[-1], mapping):
+            yield group
+            group = []
+        group.append(mapping)
+    if group:
+        yield group
 
 
 def _continues(before: PortMapping, after: PortMapping) -> bool:

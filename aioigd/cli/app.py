@@ -1,4 +1,4 @@
-"""The command and its subcommands, put together."""
+"""The command ``aioigd``: its help page and the list of its subcommands."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from .demo import demo as run_demo
 from .discover import discover
 from .doctor.command import doctor
 from .list import list_mappings
-from .options import Command, Group, exit_codes
+from .options import Command, Group
 from .pinhole import pinhole
 from .record import record, replay
+from .runner import EXIT_CODE_HELP
 from .status import status
 from .watch import watch
 
@@ -45,7 +46,7 @@ There is no need for a router to try it: `aioigd demo`.
 
 @click.group(
     cls=Group,
-    epilog=_EPILOG.format(codes=exit_codes()),
+    epilog=_EPILOG.format(codes="\n".join(f"  {code:>3}  {text}" for code, text in EXIT_CODE_HELP.items())),
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(__version__, message="aioigd %(version)s")
@@ -56,6 +57,7 @@ def command() -> None:
     """
 
 
+# Here and not in demo.py, which works where click is not installed.
 @click.command(cls=Command)
 def demo() -> None:
     """Show what there is, with an emulated router on this machine.

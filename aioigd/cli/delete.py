@@ -1,4 +1,4 @@
-"""``aioigd delete``: close ports."""
+"""``aioigd delete``: closes ports. Options, requests, result, JSON."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import click
 from rich.text import Text
 
 from .. import NotFoundError, Proto
-from .format import name_of, plain_error, port_ranges
-from .options import PORTS, Command, Ports, Settings, protocols, shared
-from .output import busy, device_facts, error_facts
-from .runner import Exit, outcome, run
+from .format import OK_MARK, device_name, error_text, port_ranges
+from .options import PORTS, Command, Ports, Settings, common_options, protocol_options
+from .output import busy, device_json, error_json
+from .runner import Exit, result_or_error, run
 
 __all__ = ["delete"]
 
@@ -28,9 +28,9 @@ JSON, one document:
 
 @click.command(cls=Command, epilog=_EPILOG)
 @click.argument("ports", metavar="PORT[-PORT]", type=PORTS)
-@protocols
+@protocol_options
 @click.option("--remote", "remote_host", default="", metavar="ADDR", help="The remote host it was made for, if any.")
-@shared
+@common_options
 def delete(settings: Settings, ports: Ports, protos: tuple[Proto, ...], remote_host: str) -> None:
     """Close a port, or a range of ports, on the router.
 
@@ -45,31 +45,31 @@ async def _delete(settings: Settings, ports: Ports, protos: tuple[Proto, ...], r
     async with settings.mapper() as mapper, busy(output, "Closing"):
         gateway = await mapper.get_gateway()
         outcomes = await asyncio.gather(
-            *(outcome(gateway.delete_port_mapping(*each, remote_host=remote_host)) for each in wanted)
+            *(result_or_error(gateway.delete_port_mapping(*each, remote_host=remote_host)) for each in wanted)
         )
     gone = [each for each, error in zip(wanted, outcomes, strict=True) if error is None]
     failures = [(each, error) for each, error in zip(wanted, outcomes, strict=True) if error is not None]
     if gone:
         failures = [(each, error) for each, error in failures if not isinstance(error, NotFoundError)]
 
-    def facts(port: int, proto: Proto) -> dict[str, Any]:
+    def key_json(port: int, proto: Proto) -> dict[str, Any]:
         return {"external_port": port, "proto": proto, "remote_host": remote_host}
 
-    output.document(
+    output.json_document(
         {
-            "gateway": device_facts(gateway.device),
-            "deleted": [facts(*each) for each in gone],
-            "failures": [{**facts(*each), "error": error_facts(error)} for each, error in failures],
+            "gateway": device_json(gateway.device),
+            "deleted": [key_json(*each) for each in gone],
+            "failures": [{**key_json(*each), "error": error_json(error)} for each, error in failures],
         }
     )
     for proto in protos:
         closed = [port for port, each in gone if each == proto]
         if closed:
-            text = f"{proto} {port_ranges(closed)} closed on {name_of(gateway.device)}"
-            output.show(Text.assemble(("✓ ", "bold green"), text))
+            text = f"{proto} {port_ranges(closed)} closed on {device_name(gateway.device)}"
+            output.show(Text.assemble(OK_MARK, text))
     if len(failures) == len(wanted) and all(isinstance(error, NotFoundError) for _, error in failures):
-        output.warn(f"{' and '.join(protos)} {port_ranges(ports)} is not open on {name_of(gateway.device)}.")
+        output.warn(f"{' and '.join(protos)} {port_ranges(ports)} is not open on {device_name(gateway.device)}.")
     else:
         for _, error in failures:
-            output.warn(plain_error(error))
+            output.warn(error_text(error))
     return Exit.FAILED if failures else Exit.OK

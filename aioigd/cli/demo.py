@@ -1,6 +1,6 @@
-"""The demo: a router on loopback that carries bytes, and all the library does with one, told line by line.
+"""``aioigd demo``: what the library does, step by step, with an emulated router on loopback.
 
-It needs nothing but the package itself, and talks to nobody outside this machine.
+It works without click and rich, so its entry among the subcommands is in app.py. Nothing leaves this machine.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ __all__ = ["demo"]
 _BATCH: Final = range(20_000, 20_100)
 _CALLERS: Final = 10_000
 _PAGE: Final = b"<h1>Hello, internet!</h1>"
-_PATIENCE: Final = 15.0
-"""Seconds that the lease may take to notice that the router restarted; it takes a fraction of one."""
+_RESTART_TIMEOUT: Final = 15.0
+"""Seconds until the lease must have noticed that the router restarted; it takes a fraction of one."""
 
 
 def demo() -> int:
-    """Run the demo, print what happens, and return the exit code."""
+    """Run the demo, print each step, and return the exit code."""
     try:
         asyncio.run(_demo())
     except KeyboardInterrupt:
@@ -40,9 +40,9 @@ def demo() -> int:
 
 async def _demo() -> None:
     async with EmulatedGateway(address=None, forward=True) as router:
-        _head("A router of its own")
-        _say(f"An emulated router is up at {router.location}")
-        _say(f"Its internet side is {router.internet_side}: what is mapped is open there, and nothing else.")
+        _print_heading("A router of its own")
+        _print_step(f"An emulated router is up at {router.location}")
+        _print_step(f"Its internet side is {router.internet_side}: what is mapped is open there, and nothing else.")
         outside = _free_port(router.internet_side)
         async with _web_server(router.address) as port, PortMapper(source_address=router.address) as mapper:
             await _open_a_port(mapper, router, outside, port)
@@ -50,69 +50,77 @@ async def _demo() -> None:
             await _look_at_the_table(mapper, router, outside)
             await _hold_through_a_restart(mapper, router, outside, port)
     await _meet_a_stubborn_router()
-    _head("Done")
-    _say("Nothing is left open.")
+    _print_heading("Done")
+    _print_step("Nothing is left open.")
 
 
 async def _open_a_port(mapper: PortMapper, router: EmulatedGateway, outside: int, port: int) -> None:
-    _head("One port")
-    _say(f"A web server listens on {router.address}:{port}. From the internet side: {await _fetch(router, outside)}")
+    _print_heading("One port")
+    _print_step(
+        f"A web server listens on {router.address}:{port}. From the internet side: {await _fetch(router, outside)}"
+    )
     start = perf_counter()
     mapping = await mapper.add_port_mapping(outside, port, "my site", "TCP", 3600)
-    _say(f"Found the router and mapped TCP port {outside} in {_milliseconds(start)}: lease {mapping.duration} s")
-    _say(f"To the world it is {await mapper.query_external_address()}:{mapping.external_port}")
-    _say(f"From the internet side: {await _fetch(router, outside)}")
+    _print_step(f"Found the router and mapped TCP port {outside} in {_milliseconds(start)}: lease {mapping.duration} s")
+    _print_step(f"To the world it is {await mapper.query_external_address()}:{mapping.external_port}")
+    _print_step(f"From the internet side: {await _fetch(router, outside)}")
 
 
 async def _open_many(mapper: PortMapper, router: EmulatedGateway) -> None:
-    _head("Many at once")
+    _print_heading("Many at once")
     start = perf_counter()
     await asyncio.gather(*(mapper.add_port_mapping(port, desc="batch") for port in _BATCH))
-    _say(f"Mapped {len(_BATCH)} UDP ports concurrently in {_milliseconds(start)}")
+    _print_step(f"Mapped {len(_BATCH)} UDP ports concurrently in {_milliseconds(start)}")
     before = router.count("AddPortMapping")
     start = perf_counter()
     await asyncio.gather(*(mapper.add_port_mapping(30_000) for _ in range(_CALLERS)))
     requests = router.count("AddPortMapping") - before
-    _say(f"Asked {_CALLERS:,} times at once for one port in {_milliseconds(start)}: the router saw {requests} request")
+    _print_step(
+        f"Asked {_CALLERS:,} times at once for one port in {_milliseconds(start)}: the router saw {requests} request"
+    )
 
 
 async def _look_at_the_table(mapper: PortMapper, router: EmulatedGateway, outside: int) -> None:
-    _head("The table")
+    _print_heading("The table")
     gateway = await mapper.get_gateway()
     mappings = [mapping async for mapping in gateway.query_port_mappings()]
-    _say(f"The router lists {len(mappings)} mappings, the first three of them:")
+    _print_step(f"The router lists {len(mappings)} mappings, the first three of them:")
     for mapping in mappings[:3]:
         to = f"{mapping.internal_client}:{mapping.internal_port}"
         left = f"{mapping.duration} s left" if mapping.duration else "no limit"
-        _say(f"    {mapping.proto} {mapping.external_port} -> {to}  {mapping.desc!r}, {left}")
+        _print_step(f"    {mapping.proto} {mapping.external_port} -> {to}  {mapping.desc!r}, {left}")
     try:
         await gateway.add_port_mapping(outside, 9090, proto="TCP")
     except IGDError as error:
-        _say(f"Asked not to replace anything, it says: {error}")
+        _print_step(f"Asked not to replace anything, it says: {error}")
     await asyncio.gather(
         mapper.delete_port_mapping(outside, "TCP"),
         mapper.delete_port_mapping(30_000),
         *(mapper.delete_port_mapping(port) for port in _BATCH),
     )
-    _say(f"Deleted them all: {len(router.mappings)} are left. From the internet side: {await _fetch(router, outside)}")
+    _print_step(
+        f"Deleted them all: {len(router.mappings)} are left. From the internet side: {await _fetch(router, outside)}"
+    )
 
 
 async def _hold_through_a_restart(mapper: PortMapper, router: EmulatedGateway, outside: int, port: int) -> None:
-    _head("A lease, and a router that restarts")
+    _print_heading("A lease, and a router that restarts")
     async with mapper.lease(outside, port, "my site", "TCP") as lease:
-        _say(
+        _print_step(
             f"Holding TCP port {outside}, {lease.state.value}. From the internet side: {await _fetch(router, outside)}"
         )
         back = asyncio.ensure_future(_until_back(lease))
         start = perf_counter()
         await router.restart()
-        _say(f"The router restarted: {len(router.mappings)} mappings, and its controls are on another port now")
-        async with asyncio.timeout(_PATIENCE):
+        _print_step(f"The router restarted: {len(router.mappings)} mappings, and its controls are on another port now")
+        async with asyncio.timeout(_RESTART_TIMEOUT):
             await back
-        _say(
+        _print_step(
             f"The mapping is back after {_milliseconds(start)}. From the internet side: {await _fetch(router, outside)}"
         )
-    _say(f"The block is left: {len(router.mappings)} mappings. From the internet side: {await _fetch(router, outside)}")
+    _print_step(
+        f"The block is left: {len(router.mappings)} mappings. From the internet side: {await _fetch(router, outside)}"
+    )
 
 
 async def _until_back(lease: Lease) -> None:
@@ -122,17 +130,17 @@ async def _until_back(lease: Lease) -> None:
 
 
 async def _meet_a_stubborn_router() -> None:
-    _head("A router that refuses leases, and wants plain words")
+    _print_heading("A router that refuses leases, and wants plain words")
     stubborn = EmulatedGateway(quirks.refuses_leases, quirks.plain_descriptions_only, address=None)
     async with stubborn as router, PortMapper(source_address=router.address) as mapper:
         start = perf_counter()
         mapping = await mapper.add_port_mapping(8080, desc="Zoë's site (beta)", proto="TCP", duration=3600)
-        _say(f"Asked for an hour and “Zoë's site (beta)”. Mapped in {_milliseconds(start)} all the same:")
-        _say(f"    {mapping.desc!r}, {f'{mapping.duration} s' if mapping.duration else 'no limit'}")
+        _print_step(f"Asked for an hour and “Zoë's site (beta)”. Mapped in {_milliseconds(start)} all the same:")
+        _print_step(f"    {mapping.desc!r}, {f'{mapping.duration} s' if mapping.duration else 'no limit'}")
         first = router.count("AddPortMapping")
         await mapper.add_port_mapping(8081, desc="Zoë's site (beta)", proto="TCP", duration=3600)
         second = router.count("AddPortMapping") - first
-        _say(f"It took {first} requests; for the next port {second}, as the library remembers what it is like")
+        _print_step(f"It took {first} requests; for the next port {second}, as the library remembers what it is like")
         await mapper.delete_port_mapping(8080, "TCP")
         await mapper.delete_port_mapping(8081, "TCP")
 
@@ -156,7 +164,7 @@ async def _web_server(address: str) -> AsyncIterator[int]:
 
 
 async def _fetch(router: EmulatedGateway, port: int) -> str:
-    """Fetch the page as a browser on the internet does, and say what came."""
+    """Fetch the page as a browser on the internet does, and return it, or why that failed."""
     try:
         reader, writer = await asyncio.open_connection(router.internet_side, port)
     except OSError:
@@ -172,7 +180,7 @@ async def _fetch(router: EmulatedGateway, port: int) -> str:
 
 
 def _free_port(address: str) -> int:
-    """Return 8080, or another port where a program of this machine has that one."""
+    """Return 8080, or another port where 8080 is in use."""
     for port in (8080, 0):
         with socket.socket() as probe, suppress(OSError):
             probe.bind((address, port))
@@ -184,15 +192,15 @@ def _milliseconds(start: float) -> str:
     return f"{(perf_counter() - start) * 1000:.0f} ms"
 
 
-def _head(text: str) -> None:
+def _print_heading(text: str) -> None:
     is_plain = not sys.stdout.isatty() or "NO_COLOR" in os.environ or os.environ.get("TERM") == "dumb"
-    _write(f"\n{text}" if is_plain else f"\n\x1b[1;36m{text}\x1b[0m")
+    _print_line(f"\n{text}" if is_plain else f"\n\x1b[1;36m{text}\x1b[0m")
 
 
-def _say(text: str) -> None:
-    _write(f"  {text}")
+def _print_step(text: str) -> None:
+    _print_line(f"  {text}")
 
 
-def _write(text: str) -> None:
+def _print_line(text: str) -> None:
     encoding = sys.stdout.encoding or "ascii"
-    print(text.encode(encoding, "replace").decode(encoding), flush=True)  # noqa: T201 - a demo speaks
+    print(text.encode(encoding, "replace").decode(encoding), flush=True)  # noqa: T201 - a demo prints

@@ -1,27 +1,38 @@
-"""``aioigd discover``: who is there."""
+"""``aioigd discover``: the devices that answer a search. Options, search, columns, JSON."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from typing import Final
 
 import click
-from rich import box
 from rich.console import Group, RenderableType
 from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
 from .. import Device, IGDStatus
-from .format import clean, host_of, name_of
-from .options import Command, Settings, all_interfaces, shared
-from .output import device_facts, live
+from .format import clean, device_name, host_of
+from .options import Command, Settings, all_interfaces, common_options
+from .output import device_json, live, new_table
 from .runner import Exit, run
 
-__all__ = ["STATUS_WORDS", "device_table", "discover", "searching"]
+__all__ = ["discover"]
 
+_SEARCH_TIME: Final = 3.0
+"""Seconds, without --timeout."""
+_STATUS_TEXTS: Final = {
+    IGDStatus.OK: "gateway",
+    IGDStatus.HTTP_ERROR: "description out of reach",
+    IGDStatus.HTTP_EMPTY: "description is empty",
+    IGDStatus.NO_URLS: "no control URL",
+    IGDStatus.NO_IGD: "no gateway",
+    IGDStatus.DISCONNECTED: "gateway, offline",
+    IGDStatus.UNKNOWN_DEVICE: "description unreadable",
+    IGDStatus.INVALID_CONTROL: "unusable control URL",
+}
 _EPILOG = """\
 \b
 JSON lines, one for each device as it answers:
@@ -35,7 +46,7 @@ Exits with 0 if there is a gateway, with 3 if there is none.
 
 @click.command(cls=Command, epilog=_EPILOG)
 @click.option("-a", "--all", "everything", is_flag=True, help="List devices that are no gateways, too.")
-@shared
+@common_options
 def discover(settings: Settings, everything: bool) -> None:
     """Search for gateways, and list them as they answer.
 
@@ -45,23 +56,22 @@ def discover(settings: Settings, everything: bool) -> None:
 
 
 class _Search:
-    """One search, and what it has found so far."""
+    """One search, and the devices that it has found so far."""
 
     def __init__(self, settings: Settings, everything: bool) -> None:
         self._settings = settings
         self._everything = everything
-        self._seconds = settings.timeout or 3.0
+        self._seconds = settings.timeout or _SEARCH_TIME
         self._found: dict[str, Device] = {}
-        self._places = {each.address: each.name for each in all_interfaces(ipv6=settings.ipv6)}
+        self._interfaces = {each.address: each.name for each in all_interfaces(ipv6=settings.ipv6)}
         self._until = 0.0
 
     async def run(self) -> Exit:
-        """Search, show, and tell whether there is a gateway."""
+        """Search and show the result."""
         self._until = asyncio.get_running_loop().time() + self._seconds
-        output = self._settings.output
-        async with live(output, self._screen):
+        async with live(self._settings.output, self._screen):
             await self._search()
-        self._show()
+        self._show_result()
         return Exit.OK if any(each.is_valid_gateway() for each in self._found.values()) else Exit.NO_GATEWAY
 
     async def _search(self) -> None:
@@ -71,13 +81,18 @@ class _Search:
             aclosing(mapper.iter_devices(self._seconds, device_filter="")) as devices,
         ):
             async for device in devices:
-                is_news = self._found.get(device.description_url) != device
+                is_new = self._found.get(device.description_url) != device
                 self._found[device.description_url] = device
-                if is_news and self._is_listed(device):
-                    settings.output.line(device_facts(device))
+                if is_new and self._is_listed(device):
+                    settings.output.json_line(device_json(device))
 
     def _is_listed(self, device: Device) -> bool:
-        return self._everything or device.is_valid_gateway() or bool(device.igd_control_url) or _is_igd(device)
+        return (
+            self._everything
+            or device.is_valid_gateway()
+            or bool(device.igd_control_url)
+            or "InternetGatewayDevice" in device.service_type
+        )
 
     @property
     def _listed(self) -> list[Device]:
@@ -85,12 +100,12 @@ class _Search:
 
     def _screen(self) -> RenderableType:
         left = max(0.0, self._until - asyncio.get_running_loop().time())
-        return searching(self._listed, self._places, len(self._found) - len(self._listed), left)
+        return _search_view(self._listed, self._interfaces, len(self._found) - len(self._listed), left)
 
-    def _show(self) -> None:
+    def _show_result(self) -> None:
         output, listed = self._settings.output, self._listed
         if listed:
-            output.show(device_table(listed, self._places))
+            output.show(_device_table(listed, self._interfaces))
         gateways = sum(each.is_valid_gateway() for each in listed)
         if not gateways:
             output.warn("No gateway has answered. `aioigd doctor` says why.")
@@ -104,25 +119,18 @@ class _Search:
             output.show(Text(f"{hidden} {what} answered, too: --all lists them.", style="dim"))
 
 
-def _is_igd(device: Device) -> bool:
-    return "InternetGatewayDevice" in device.service_type
+def _search_view(
+    devices: Sequence[Device], interfaces: Mapping[str, str], others: int, seconds_left: float
+) -> RenderableType:
+    """Return the screen while the search runs."""
+    note = f" Searching, {seconds_left:.0f} s left" + (f" · {others} other devices" if others else "")
+    spinner = Spinner("dots", Text(note, style="dim"), style="cyan")
+    return Group(_device_table(devices, interfaces), spinner) if devices else spinner
 
 
-STATUS_WORDS: Final = {
-    IGDStatus.OK: "gateway",
-    IGDStatus.HTTP_ERROR: "description out of reach",
-    IGDStatus.HTTP_EMPTY: "description is empty",
-    IGDStatus.NO_URLS: "no control URL",
-    IGDStatus.NO_IGD: "no gateway",
-    IGDStatus.DISCONNECTED: "gateway, offline",
-    IGDStatus.UNKNOWN_DEVICE: "description unreadable",
-    IGDStatus.INVALID_CONTROL: "unusable control URL",
-}
-
-
-def device_table(devices: Sequence[Device], place_of: dict[str, str]) -> Table:
-    """Return the devices, gateways first; ``place_of`` has the name of the interface for each of our addresses."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold", collapse_padding=True)
+def _device_table(devices: Sequence[Device], interfaces: Mapping[str, str]) -> Table:
+    """Return the devices, gateways first; ``interfaces`` has the name of the interface for each of our addresses."""
+    table = new_table()
     table.add_column("", min_width=1, no_wrap=True)
     table.add_column("Device", max_width=36)  # the only one that may shrink
     table.add_column("Address", no_wrap=True)
@@ -130,32 +138,25 @@ def device_table(devices: Sequence[Device], place_of: dict[str, str]) -> Table:
     table.add_column("Found from", no_wrap=True)
     table.add_column("Maps ports with", no_wrap=True)
     for device in sorted(devices, key=lambda each: not each.is_valid_gateway()):
-        table.add_row(*_row(device, place_of))
+        table.add_row(*_row(device, interfaces))
     return table
 
 
-def searching(devices: Sequence[Device], place_of: dict[str, str], others: int, seconds_left: float) -> RenderableType:
-    """Return the table while the search goes on."""
-    note = f" Searching, {seconds_left:.0f} s left" + (f" · {others} other devices" if others else "")
-    spinner = Spinner("dots", Text(note, style="dim"), style="cyan")
-    return Group(device_table(devices, place_of), spinner) if devices else spinner
-
-
-def _row(device: Device, place_of: dict[str, str]) -> tuple[Text, ...]:
+def _row(device: Device, interfaces: Mapping[str, str]) -> tuple[Text, ...]:
     usable = device.is_valid_gateway()
     style = "" if usable else "dim"
-    name = Text(name_of(device), style="bold" if usable else style)
+    name = Text(device_name(device), style="bold" if usable else style)
     if device.model_name and device.model_name != device.friendly_name:
         name.append(
             f"\n{clean(' '.join(filter(None, (device.manufacturer, device.model_name))), 48)}", style="dim not bold"
         )
     service = device.igd_service_type.rpartition("service:")[2]
-    place = place_of.get(device.igd_our_addr, "")
+    interface = interfaces.get(device.igd_our_addr, "")
     return (
         Text("●", style="green") if usable else Text("○", style="dim"),
         name,
         Text(host_of(device.description_url), style=style),
-        Text(STATUS_WORDS.get(device.igd_status, "unknown"), style="green" if usable else "yellow"),
-        Text(f"{device.igd_our_addr} ({place})" if place else device.igd_our_addr, style=style),
+        Text(_STATUS_TEXTS.get(device.igd_status, "unknown"), style="green" if usable else "yellow"),
+        Text(f"{device.igd_our_addr} ({interface})" if interface else device.igd_our_addr, style=style),
         Text(clean(service, 24), style=style),
     )

@@ -1,4 +1,7 @@
-"""Numbers and foreign text in a form for people: pure functions."""
+"""Values as people read them: sizes, times, addresses, ports, names, errors. Pure functions.
+
+Whatever a device says goes through :func:`clean` before it is shown.
+"""
 
 from __future__ import annotations
 
@@ -8,29 +11,42 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_address
 from typing import Final
 from urllib.parse import urlsplit
 
-from .. import Device, IGDError
+from rich.text import Text
+
+from .. import ConnectionStatus, Device, IGDError
 
 __all__ = [
     "CARRIER_NAT",
+    "ERROR_MARK",
+    "OK_MARK",
+    "WARNING_MARK",
+    "address_note",
+    "address_text",
     "age",
-    "amount",
+    "bit_rate",
+    "byte_count",
+    "byte_rate",
     "clean",
-    "clock",
+    "connection_text",
+    "device_name",
     "duration",
     "endpoint",
+    "error_text",
     "host_of",
-    "lease",
-    "name_of",
-    "plain_error",
+    "joined",
+    "lease_time",
     "port_ranges",
-    "rate",
     "same_address",
+    "time_of_day",
 ]
 
 CARRIER_NAT: Final = IPv4Network("100.64.0.0/10")
 """Shared address space (RFC 6598): what providers give to customers behind their own NAT."""
-_UNITS: Final = ("B", "kB", "MB", "GB", "TB", "PB", "EB")
-_SPANS: Final = ((604_800, "w"), (86_400, "d"), (3600, "h"), (60, "min"), (1, "s"))
+OK_MARK: Final = ("✓ ", "bold green")
+WARNING_MARK: Final = ("! ", "bold yellow")
+ERROR_MARK: Final = ("✗ ", "bold red")
+_BYTE_UNITS: Final = ("B", "kB", "MB", "GB", "TB", "PB", "EB")
+_TIME_UNITS: Final = ((604_800, "w"), (86_400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
 def clean(text: str, longest: int = 120) -> str:
@@ -39,8 +55,8 @@ def clean(text: str, longest: int = 120) -> str:
     return shown if len(shown) <= longest else shown[: longest - 1] + "…"
 
 
-def plain_error(error: BaseException) -> str:
-    """Return what an error says, in one clean line that begins with a capital letter."""
+def error_text(error: BaseException) -> str:
+    """Return the message of an error, in one clean line that begins with a capital letter."""
     text = error.message if isinstance(error, IGDError) else str(error) or type(error).__name__
     if isinstance(error, IGDError) and error.error_code is not None:
         text += f" (UPnP error {error.error_code}, {error.result.name})"
@@ -48,30 +64,30 @@ def plain_error(error: BaseException) -> str:
     return text[:1].upper() + text[1:]
 
 
-def amount(count: float) -> str:
+def byte_count(count: float) -> str:
     """Return a number of bytes with three digits: 999 B, 1.25 MB."""
-    for unit in _UNITS:
-        if abs(count) < 999.5 or unit == _UNITS[-1]:
+    for unit in _BYTE_UNITS:
+        if abs(count) < 999.5 or unit == _BYTE_UNITS[-1]:
             break
         count /= 1000
     return f"{count:.0f} {unit}" if unit == "B" or count >= 99.95 else f"{count:.3g} {unit}"
 
 
-def rate(bytes_per_second: float | None) -> str:
+def byte_rate(bytes_per_second: float | None) -> str:
     """Return a rate in bytes per second."""
-    return "-" if bytes_per_second is None else f"{amount(bytes_per_second)}/s"
+    return "-" if bytes_per_second is None else f"{byte_count(bytes_per_second)}/s"
 
 
-def bits(bits_per_second: int) -> str:
-    """Return the speed of a line, in bits per second, as lines are sold."""
-    return amount(bits_per_second).replace("kB", "kbit").replace("B", "bit") + "/s"
+def bit_rate(bits_per_second: int) -> str:
+    """Return the speed of a line in bits per second."""
+    return byte_count(bits_per_second).replace("kB", "kbit").replace("B", "bit") + "/s"
 
 
 def duration(seconds: float) -> str:
     """Return a time span in its two largest units: 1 d 4 h."""
     rest = max(0, round(seconds))
     parts = []
-    for size, unit in _SPANS:
+    for size, unit in _TIME_UNITS:
         count, rest = divmod(rest, size)
         if count:
             parts.append(f"{count} {unit}")
@@ -82,7 +98,7 @@ def duration(seconds: float) -> str:
     return " ".join(parts) or "0 s"
 
 
-def lease(seconds: int) -> str:
+def lease_time(seconds: int) -> str:
     """Return the duration of a mapping."""
     return "no limit" if seconds == 0 else duration(seconds)
 
@@ -92,8 +108,8 @@ def age(then: datetime | None, now: datetime) -> str:
     return "never" if then is None else f"{duration((now - then).total_seconds())} ago"
 
 
-def clock(when: datetime) -> str:
-    """Return the time of day, as the clock on the wall shows it."""
+def time_of_day(when: datetime) -> str:
+    """Return a time in the local time zone, without its date."""
     return when.astimezone().strftime("%H:%M:%S")
 
 
@@ -121,8 +137,8 @@ def same_address(one: str, other: str) -> bool:
     return (getattr(left, "ipv4_mapped", None) or left) == (getattr(right, "ipv4_mapped", None) or right)
 
 
-def name_of(device: Device) -> str:
-    """Return what people call a device."""
+def device_name(device: Device) -> str:
+    """Return the name of a device."""
     return clean(device.friendly_name or device.model_name or "unnamed device", 48)
 
 
@@ -137,13 +153,13 @@ def port_ranges(ports: Iterable[int]) -> str:
     return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)
 
 
-def listed(items: Sequence[str]) -> str:
+def joined(items: Sequence[str]) -> str:
     """Return items as a sentence has them: a, b and c."""
     return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}" if items else ""
 
 
 def address_note(address: IPv4Address | IPv6Address | str | None) -> str:
-    """Return what is to be said of an external address, "" where nothing is."""
+    """Return why an external address cannot be reached from the internet, "" where it can."""
     if not address:
         return ""
     parsed = ip_address(str(address))
@@ -152,3 +168,21 @@ def address_note(address: IPv4Address | IPv6Address | str | None) -> str:
     if parsed.is_private or parsed.is_link_local:
         return "private: the router is behind another one (double NAT)"
     return ""
+
+
+def address_text(address: IPv4Address | IPv6Address | None) -> Text:
+    """Return an external address with its note."""
+    if address is None:
+        return Text("not told", style="yellow")
+    text = Text(str(address), style="bold cyan")
+    if note := address_note(address):
+        text.append(f"  {note}", style="not bold yellow")
+    return text
+
+
+def connection_text(connection: ConnectionStatus) -> Text:
+    """Return the state of a connection, and for how long it has been up."""
+    text = Text(clean(connection.status.lower(), 30), style="green" if connection.is_connected else "red")
+    if connection.uptime:
+        text.append(f" for {duration(connection.uptime)}", style="not bold default")
+    return text

@@ -1,22 +1,20 @@
-"""``aioigd list``: what the router forwards."""
+"""``aioigd list``: the table of port mappings. Options, query, columns, JSON."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import click
-from rich import box
 from rich.table import Table
 from rich.text import Text
 
 from .. import IGDError, PortMapping
-from .format import clean, endpoint, lease, name_of, plain_error
-from .options import Command, Settings, shared
-from .output import busy, device_facts, error_facts, mapping_facts
+from .format import clean, device_name, endpoint, error_text, lease_time
+from .options import Command, Settings, common_options
+from .output import busy, device_json, error_json, mapping_json, new_table
 from .runner import Exit, run
 
-__all__ = ["list_mappings", "mapping_table", "summary"]
+__all__ = ["list_mappings"]
 
 _EPILOG = """\
 \b
@@ -31,7 +29,7 @@ JSON, one document:
 
 @click.command("list", cls=Command, epilog=_EPILOG)
 @click.option("-m", "--mine", is_flag=True, help="Only ports that lead to this machine.")
-@shared
+@common_options
 def list_mappings(settings: Settings, mine: bool) -> None:
     """List the ports that the router forwards, and to whom.
 
@@ -54,52 +52,55 @@ async def _list(settings: Settings, *, mine: bool) -> Exit:
             if not mappings:
                 raise
             failure = error
-    facts: dict[str, Any] = {
-        "gateway": device_facts(gateway.device),
-        "mappings": [mapping_facts(each) for each in mappings],
-        "error": None if failure is None else error_facts(failure),
-    }
-    output.document(facts)
+    output.json_document(
+        {
+            "gateway": device_json(gateway.device),
+            "mappings": [mapping_json(each) for each in mappings],
+            "error": None if failure is None else error_json(failure),
+        }
+    )
     if mappings:
-        output.show(mapping_table(mappings, gateway.device.igd_our_addr))
-    output.show(summary(len(mappings), name_of(gateway.device), mine=mine))
+        output.show(_mapping_table(mappings, gateway.device.igd_our_addr))
+    output.show(_summary(len(mappings), device_name(gateway.device), mine=mine))
     if failure is not None:
-        output.warn(f"The list broke off: {plain_error(failure)}")
+        output.warn(f"The list broke off: {error_text(failure)}")
         return Exit.FAILED
     return Exit.OK
 
 
-def mapping_table(mappings: Sequence[PortMapping], our_address: str) -> Table:
-    """Return the mappings by their external ports; those that lead to ``our_address`` stand out."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold", collapse_padding=True)
+def _mapping_table(mappings: Sequence[PortMapping], our_address: str) -> Table:
+    """Return the mappings by their external ports; those to ``our_address`` are highlighted."""
+    table = new_table()
     table.add_column("Port", justify="right", no_wrap=True)
     table.add_column("", no_wrap=True)
     table.add_column("Leads to", no_wrap=True)
     table.add_column("Time left", justify="right", no_wrap=True)
     table.add_column("Description", overflow="ellipsis", no_wrap=True)
-    remote = any(each.remote_host for each in mappings)
-    if remote:
+    has_remote_hosts = any(each.remote_host for each in mappings)
+    if has_remote_hosts:
         table.add_column("Only for", no_wrap=True)
     for each in sorted(mappings, key=lambda each: (each.external_port, each.proto)):
-        ours = each.internal_client == our_address
+        is_ours = each.internal_client == our_address
         style = "" if each.enabled else "dim strike"
         row = [
-            Text(str(each.external_port), style=f"{style} bold cyan" if ours else style),
+            Text(str(each.external_port), style=f"{style} bold cyan" if is_ours else style),
             Text(each.proto, style=style),
             Text(endpoint(clean(each.internal_client, 45), each.internal_port), style=style),
-            Text(lease(each.duration), style=f"{style} dim" if not each.duration else style),
+            Text(lease_time(each.duration), style=f"{style} dim" if not each.duration else style),
             Text(clean(each.desc, 48), style=style),
         ]
-        if ours:
+        if is_ours:
             row[2].append("  here", style="green")
         if not each.enabled:
             row[4].append(" (off)", style="yellow")
-        table.add_row(*row, *([Text(clean(each.remote_host, 45))] if remote else []))
+        if has_remote_hosts:
+            row.append(Text(clean(each.remote_host, 45)))
+        table.add_row(*row)
     return table
 
 
-def summary(count: int, gateway: str, *, mine: bool) -> Text:
-    """Return how many there are."""
+def _summary(count: int, gateway: str, *, mine: bool) -> Text:
+    """Return the line below the table."""
     to = " to this machine" if mine else ""
     what = "1 port" if count == 1 else f"{count} ports" if count else "no port"
     return Text.assemble((gateway, "bold"), f" forwards {what}{to}.")

@@ -1,4 +1,4 @@
-"""The options that all commands share, the types of their arguments, and what becomes of both."""
+"""Options that commands share, the types of their arguments, and the layout of help pages."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import wraps
-from ipaddress import ip_address
+from ipaddress import IPv4Address, ip_address
 from typing import Any, Final, NamedTuple, TypeVar
 
 import click
@@ -16,7 +16,7 @@ from click.shell_completion import CompletionItem
 
 from .. import PortMapper, Proto, UsageError
 from .output import Output
-from .runner import EXPLAINED, show_logs
+from .runner import show_logs
 
 __all__ = [
     "DURATION",
@@ -27,39 +27,38 @@ __all__ = [
     "Ports",
     "Settings",
     "Target",
-    "exit_codes",
-    "protocols",
-    "shared",
+    "all_interfaces",
+    "common_options",
+    "protocol_options",
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 _SECONDS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
-_LONGEST: Final = 4_294_967_295
-"""Seconds: a duration is an ui4 in the standard."""
+_MAX_DURATION: Final = 4_294_967_295
+"""Seconds: the standard has durations as ui4."""
 _DEFAULT_TIMEOUT: Final = 10.0
-_SEARCH: Final = 5.0
+_DISCOVERY_TIMEOUT: Final = 5.0
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What the shared options of a run say: how to reach the gateway, and how to tell of it."""
+    """The values of the common options of a run, and its output."""
 
     source_address: str | None = None
     location: str | None = None
     ipv6: bool = False
     timeout: float | None = None
-    as_json: bool = False
     output: Output = field(default_factory=lambda: Output(as_json=False))
 
     def mapper(self) -> PortMapper:
-        """Return a mapper that looks for the gateway where the options say."""
+        """Return a mapper that searches as the options say."""
         timeout = self.timeout if self.timeout is not None else _DEFAULT_TIMEOUT
         return PortMapper(
             source_address=self.source_address,
             location=self.location,
             timeout=timeout,
-            discovery_timeout=min(_SEARCH, timeout),
+            discovery_timeout=min(_DISCOVERY_TIMEOUT, timeout),
             ipv6=self.ipv6,
         )
 
@@ -103,7 +102,7 @@ class InterfaceType(click.ParamType):  # type: ignore[type-arg] # generic in som
     name = "name"
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        """Offer the interfaces that there are, with their addresses."""
+        """Return the names of interfaces that begin with what was typed, with their addresses."""
         return [
             CompletionItem(each.name, help=each.address)
             for each in all_interfaces()
@@ -113,7 +112,7 @@ class InterfaceType(click.ParamType):  # type: ignore[type-arg] # generic in som
 
 @dataclass(frozen=True)
 class Ports:
-    """A port, or some in a row."""
+    """A port, or a range of ports."""
 
     first: int
     last: int
@@ -134,7 +133,7 @@ class PortsType(click.ParamType):  # type: ignore[type-arg] # generic in some ve
     name = "port"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Ports:
-        """Return what was written as ports."""
+        """Return the ports that a text names."""
         if isinstance(value, Ports):
             return value
         found = re.fullmatch(r"(\d{1,5})(?:-(\d{1,5}))?", value.strip(), re.ASCII)
@@ -161,7 +160,7 @@ class TargetType(click.ParamType):  # type: ignore[type-arg] # generic in some v
     name = "[addr:]port"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Target:
-        """Return what was written as a target."""
+        """Return the target that a text names."""
         if isinstance(value, Target):
             return value
         host, colon, port = value.strip().rpartition(":")
@@ -169,8 +168,11 @@ class TargetType(click.ParamType):  # type: ignore[type-arg] # generic in some v
             host, port = port, "0"
         if not re.fullmatch(r"\d{1,5}", port, re.ASCII) or int(port) > 65535 or (colon and not host):
             self.fail(f"{value!r} is no port, and no address with a port (80, 192.168.1.7:80)", param, ctx)
-        if host and not _is_ipv4(host):
-            self.fail(f"{host!r} is not an IPv4 address", param, ctx)
+        if host:
+            try:
+                IPv4Address(host)
+            except ValueError:
+                self.fail(f"{host!r} is not an IPv4 address", param, ctx)
         return Target(host, int(port))
 
 
@@ -180,14 +182,14 @@ class DurationType(click.ParamType):  # type: ignore[type-arg] # generic in some
     name = "time"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Return what was written in seconds."""
+        """Return the seconds that a text names."""
         if isinstance(value, int):
             return value
         text = value.strip().lower()
         if not re.fullmatch(r"\d{1,10}|(\d{1,10}[smhdw])+", text, re.ASCII):
             self.fail(f"{value!r} is no time span (90s, 30m, 2h, 1d, 1h30m)", param, ctx)
         seconds = sum(int(count) * _SECONDS[unit] for count, unit in re.findall(r"(\d+)([smhdw]?)", text))
-        if not 1 <= seconds <= _LONGEST:
+        if not 1 <= seconds <= _MAX_DURATION:
             self.fail(f"{value}: a mapping lasts at least a second", param, ctx)
         return seconds
 
@@ -197,8 +199,8 @@ TARGET = TargetType()
 DURATION = DurationType()
 
 
-def protocols(function: F) -> F:
-    """Give a command --tcp, --udp and --both, and call it with the ``protos`` that they name."""
+def protocol_options(function: F) -> F:
+    """Give a command the options --tcp, --udp and --both; it gets their value as ``protos``."""
 
     @click.option("--tcp", "choice", flag_value="tcp", help="TCP, which is the default.")
     @click.option("--udp", "choice", flag_value="udp", help="UDP.")
@@ -211,8 +213,8 @@ def protocols(function: F) -> F:
     return with_protos  # type: ignore[return-value]
 
 
-def shared(function: F) -> F:
-    """Give a command the options that all have, and call it with the ``settings`` that they make."""
+def common_options(function: F) -> F:
+    """Give a command the options that all have; it gets their values as ``settings``."""
 
     @click.option("-i", "--interface", metavar="NAME", type=InterfaceType(), help="Search on this interface only.")
     @click.option("--source-address", metavar="ADDR", help="Search from this address of this machine only.")
@@ -240,9 +242,9 @@ def shared(function: F) -> F:
             raise click.UsageError("--interface and --source-address exclude each other.")
         if interface is not None:
             source_address = _address_of(interface, ipv6=ipv6)
-        settings = Settings(source_address, location, ipv6, timeout, as_json, Output(as_json=as_json))
+        settings = Settings(source_address, location, ipv6, timeout, Output(as_json=as_json))
         try:
-            settings.mapper()  # so that a wrong option is told of before anything happens
+            settings.mapper()  # so that a wrong option ends the run before anything happens
         except UsageError as error:
             raise click.UsageError(f"{error.message}.") from error
         return function(*args, settings=settings, **kwargs)
@@ -262,33 +264,18 @@ def _address_of(name: str, *, ipv6: bool) -> str:
     )
 
 
-def _is_ipv4(text: str) -> bool:
-    try:
-        socket.inet_pton(socket.AF_INET, text)
-    except OSError:
-        return False
-    return True
+class Command(click.Command):
+    """A command whose epilog is written without an indentation."""
 
-
-def exit_codes() -> str:
-    """Return the table of exit codes."""
-    return "\n".join(f"  {int(code):>3}  {text}" for code, text in EXPLAINED.items())
-
-
-class _Epilog(click.Command):
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the epilog without an indentation."""
+        """Write the epilog."""
         if self.epilog:
             formatter.write_paragraph()
             formatter.write_text(self.epilog)
 
 
-class Command(_Epilog):
-    """A subcommand."""
-
-
-class Group(_Epilog, click.Group):
-    """The command itself: its subcommands are listed in the order in which they were added."""
+class Group(Command, click.Group):
+    """A command with subcommands, which its help page lists in the order in which they were added."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names of the subcommands."""

@@ -1,4 +1,4 @@
-"""Where the command writes: people get a console, programs get JSON; errors go to where each expects them."""
+"""Output of a run: a console for people, JSON for programs, live screens, and the JSON shapes that commands share."""
 
 from __future__ import annotations
 
@@ -12,24 +12,27 @@ from enum import Enum
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any, Final
 
+from rich import box
 from rich.console import Console, RenderableType
 from rich.live import Live
 from rich.spinner import Spinner
+from rich.table import Table
 from rich.text import Text
 
 from .. import Device, IGDError, PortMapping
-from .format import plain_error
+from .format import ERROR_MARK, WARNING_MARK, error_text
 
-__all__ = ["Output", "busy", "device_facts", "error_facts", "live", "mapping_facts"]
+__all__ = ["Output", "busy", "device_json", "error_json", "live", "mapping_json", "new_table"]
 
-_WIDE: Final = 200
-"""Columns where the output goes to a file or pipe: nothing is to be cut there."""
+_PIPE_COLUMNS: Final = 200
+"""Columns where the output is no terminal, so that nothing is cut there."""
+_FRAMES_PER_SECOND: Final = 8
 
-Facts = Mapping[str, Any]
+Json = Mapping[str, Any]
 
 
 class Output:
-    """Standard output and standard error of one run."""
+    """Standard output and standard error of one run; with ``as_json`` only JSON is written."""
 
     def __init__(self, *, as_json: bool) -> None:
         self.as_json = as_json
@@ -38,76 +41,55 @@ class Output:
 
     @property
     def is_live(self) -> bool:
-        """Whether a screen may be redrawn: people are looking at a terminal."""
+        """Whether screens are redrawn: the output is a terminal that can do so."""
         return not self.as_json and self.console.is_terminal and not self.console.is_dumb_terminal
 
     def show(self, what: RenderableType = "") -> None:
-        """Print something for people, whatever it is made of; nothing where programs listen."""
+        """Print text, a table or anything else that rich renders."""
         if not self.as_json:
             self._print(self.console, what)
 
-    def document(self, facts: Facts) -> None:
-        """Print the one JSON document of a run."""
-        if self.as_json:
-            self._write(json.dumps(facts, indent=2, default=_plain))
-
-    def line(self, facts: Facts) -> None:
-        """Print one line of JSON, at once."""
-        if self.as_json:
-            self._write(json.dumps(facts, default=_plain))
+    def warn(self, text: str) -> None:
+        """Print a warning on standard error."""
+        if not self.as_json:
+            self._print(self.errors, Text.assemble(WARNING_MARK, text))
 
     def fail(self, error: BaseException, hint: str = "") -> None:
-        """Tell of a failure: a JSON document where that is what is expected, words on standard error otherwise."""
+        """Print the error that ended the run: on standard error, or as a JSON document."""
         if self.as_json:
-            self._write(json.dumps({"error": error_facts(error)}, default=_plain))
+            self.json_line({"error": error_json(error)})
             return
-        self._print(self.errors, Text.assemble(("✗ ", "bold red"), plain_error(error)))
+        self._print(self.errors, Text.assemble(ERROR_MARK, error_text(error)))
         if hint:
             self._print(self.errors, Text(f"  {hint}", style="dim"))
 
-    def warn(self, text: str) -> None:
-        """Say something beside the result."""
-        if not self.as_json:
-            self._print(self.errors, Text.assemble(("! ", "bold yellow"), text))
+    def json_document(self, content: Json) -> None:
+        """Write the one JSON document of a run."""
+        if self.as_json:
+            self._write(json.dumps(content, indent=2, default=_json_value))
+
+    def json_line(self, content: Json) -> None:
+        """Write one line of JSON, at once."""
+        if self.as_json:
+            self._write(json.dumps(content, default=_json_value))
 
     @staticmethod
     def _print(console: Console, what: RenderableType) -> None:
-        # A line stays one line where no terminal has to show it: programs look for it.
+        # Lines are wrapped on a terminal only: programs that read the output search in lines.
         console.print(what, soft_wrap=isinstance(what, (str, Text)) and not console.is_terminal)
 
-    def _write(self, text: str) -> None:
+    @staticmethod
+    def _write(text: str) -> None:
         sys.stdout.write(text + "\n")
         sys.stdout.flush()
 
 
-def error_facts(error: BaseException) -> dict[str, Any]:
-    """Return an error as JSON has it."""
-    if isinstance(error, IGDError):
-        return {"message": error.message, "result": error.result.name, "error_code": error.error_code}
-    return {"message": str(error) or type(error).__name__, "result": "UNKNOWN_ERROR", "error_code": None}
-
-
-def _console(stream: Any) -> Console:
-    is_terminal = bool(getattr(stream, "isatty", lambda: False)())
-    return Console(file=stream, highlight=False, markup=False, emoji=False, width=None if is_terminal else _WIDE)
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, (IPv4Address, IPv6Address)):
-        return str(value)
-    if isinstance(value, datetime):
-        return value.isoformat(timespec="milliseconds")
-    if isinstance(value, Enum):
-        return value.name
-    raise TypeError(f"{value!r} is not for JSON")
-
-
-_PER_SECOND: Final = 8
-
-
 @asynccontextmanager
 async def live(output: Output, screen: Callable[[], RenderableType]) -> AsyncIterator[None]:
-    """Show a screen, again and again, while the block runs; nothing where nobody is looking."""
+    """Redraw a screen while the block runs; nothing where the output is not live.
+
+    A task of the event loop draws it, not a thread, so that nothing changes while ``screen`` reads it.
+    """
     if not output.is_live:
         yield
         return
@@ -121,21 +103,28 @@ async def live(output: Output, screen: Callable[[], RenderableType]) -> AsyncIte
 
 
 @asynccontextmanager
-async def busy(output: Output, text: str) -> AsyncIterator[None]:
-    """Say what is being done while the block runs."""
-    spinner = Spinner("dots", Text(f" {text} …", style="dim"), style="cyan")
+async def busy(output: Output, text: str) -> AsyncIterator[Callable[[str], None]]:
+    """Show a spinner and a text while the block runs; yields a function that changes the text."""
+    spinner = Spinner("dots", style="cyan")
+
+    def step(text: str) -> None:
+        spinner.update(text=Text(f" {text} …", style="dim"))
+
+    step(text)
     async with live(output, lambda: spinner):
-        yield
+        yield step
 
 
-async def _redraw(view: Live, screen: Callable[[], RenderableType]) -> None:
-    while True:
-        view.update(screen(), refresh=True)
-        await asyncio.sleep(1 / _PER_SECOND)
+def new_table(*titles: str) -> Table:
+    """Return an empty table in the style of the command, with a column that does not wrap for each title."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold", collapse_padding=True)
+    for title in titles:
+        table.add_column(title, no_wrap=True)
+    return table
 
 
-def device_facts(device: Device) -> dict[str, Any]:
-    """Return a device."""
+def device_json(device: Device) -> dict[str, Any]:
+    """Return a device as it is in the JSON of all commands."""
     return {
         "friendly_name": device.friendly_name,
         "manufacturer": device.manufacturer,
@@ -152,8 +141,8 @@ def device_facts(device: Device) -> dict[str, Any]:
     }
 
 
-def mapping_facts(mapping: PortMapping) -> dict[str, Any]:
-    """Return a mapping."""
+def mapping_json(mapping: PortMapping) -> dict[str, Any]:
+    """Return a mapping as it is in the JSON of all commands."""
     return {
         "proto": mapping.proto,
         "external_port": mapping.external_port,
@@ -164,3 +153,33 @@ def mapping_facts(mapping: PortMapping) -> dict[str, Any]:
         "duration": mapping.duration,
         "enabled": mapping.enabled,
     }
+
+
+def error_json(error: BaseException) -> dict[str, Any]:
+    """Return an error as it is in the JSON of all commands."""
+    if isinstance(error, IGDError):
+        return {"message": error.message, "result": error.result.name, "error_code": error.error_code}
+    return {"message": str(error) or type(error).__name__, "result": "UNKNOWN_ERROR", "error_code": None}
+
+
+async def _redraw(view: Live, screen: Callable[[], RenderableType]) -> None:
+    while True:
+        view.update(screen(), refresh=True)
+        await asyncio.sleep(1 / _FRAMES_PER_SECOND)
+
+
+def _console(stream: Any) -> Console:
+    is_terminal = bool(getattr(stream, "isatty", lambda: False)())
+    return Console(
+        file=stream, highlight=False, markup=False, emoji=False, width=None if is_terminal else _PIPE_COLUMNS
+    )
+
+
+def _json_value(value: object) -> object:
+    if isinstance(value, (IPv4Address, IPv6Address)):
+        return str(value)
+    if isinstance(value, datetime):
+        return value.isoformat(timespec="milliseconds")
+    if isinstance(value, Enum):
+        return value.name
+    raise TypeError(f"{value!r} is not for JSON")

@@ -1,25 +1,26 @@
-"""``aioigd pinhole``: holes in the router's IPv6 firewall."""
+"""``aioigd pinhole``: add, list, check and delete pinholes in the router's IPv6 firewall. Options, requests, output."""
 
 from __future__ import annotations
 
 import asyncio
 from dataclasses import asdict
 from ipaddress import IPv6Address
-from typing import Any
+from typing import Any, Final
 
 import click
 from rich.text import Text
 
 from .. import Gateway, IGDError, Pinhole, Proto
-from .format import duration as shown_duration
-from .format import endpoint, name_of, plain_error
-from .options import DURATION, PORTS, Command, Group, Ports, Settings, protocols, shared
-from .output import device_facts, error_facts
-from .runner import Exit, run
+from .format import OK_MARK, WARNING_MARK, device_name, endpoint, error_text
+from .format import duration as format_duration
+from .options import DURATION, PORTS, Command, Group, Ports, Settings, common_options, protocol_options
+from .output import device_json, error_json
+from .runner import Exit, result_or_error, run
 
 __all__ = ["pinhole"]
 
-_NOTHING_CAME = 709
+_NO_SUCH_ENTRY: Final = 704
+_NO_TRAFFIC_RECEIVED: Final = 709
 
 _ADD = """\
 \b
@@ -68,12 +69,12 @@ def pinhole() -> None:
 
 @pinhole.command(cls=Command, epilog=_ADD)
 @click.argument("ports", metavar="PORT[-PORT]", type=PORTS)
-@protocols
+@protocol_options
 @_FOR_HOST
 @click.option("--for", "duration", type=DURATION, default="1h", show_default=True, help="How long, at most a day.")
 @click.option("--remote", "remote_host", default="", metavar="ADDR", help="Let only this IPv6 address in.")
 @click.option("--remote-port", default=0, type=click.IntRange(0, 65535), help="Let only this remote port in.")
-@shared
+@common_options
 def add(
     settings: Settings,
     ports: Ports,
@@ -93,7 +94,7 @@ def add(
             wanted = [(port, proto) for port in ports for proto in protos]
             outcomes = await asyncio.gather(
                 *(
-                    _outcome(
+                    result_or_error(
                         gateway.add_pinhole(
                             client or None,
                             port,
@@ -114,7 +115,7 @@ def add(
         ]
         if not opened:
             raise failures[0][2]
-        _tell_added(settings, gateway, opened, failures)
+        _show_added(settings, gateway, opened, failures)
         return Exit.FAILED if failures else Exit.OK
 
     run(work, settings.output)
@@ -123,7 +124,7 @@ def add(
 @pinhole.command("list", cls=Command, epilog=_LIST)
 @click.argument("ids", metavar="[ID...]", type=click.IntRange(0), nargs=-1)
 @_FOR_HOST
-@shared
+@common_options
 def list_pinholes(settings: Settings, ids: tuple[int, ...], client: str) -> None:
     """Show what the firewall allows, and what came through the pinholes with these numbers."""
 
@@ -132,15 +133,15 @@ def list_pinholes(settings: Settings, ids: tuple[int, ...], client: str) -> None
             gateway = await mapper.get_gateway()
             firewall = await gateway.query_firewall_status()
             packets = await asyncio.gather(
-                *(_outcome(gateway.query_pinhole_packets(_pinhole(each, client))) for each in ids)
+                *(result_or_error(gateway.query_pinhole_packets(_pinhole(each, client))) for each in ids)
             )
         rows = [_row(number, each) for number, each in zip(ids, packets, strict=True)]
         output = settings.output
-        output.document({"gateway": device_facts(gateway.device), "firewall": asdict(firewall), "pinholes": rows})
+        output.json_document({"gateway": device_json(gateway.device), "firewall": asdict(firewall), "pinholes": rows})
         state = "on" if firewall.enabled else "off"
         allows = "lets programs open pinholes" if firewall.pinholes_allowed else "lets nobody open pinholes"
         output.show(
-            Text.assemble("The IPv6 firewall of ", (name_of(gateway.device), "bold"), f" is {state}, and {allows}.")
+            Text.assemble("The IPv6 firewall of ", (device_name(gateway.device), "bold"), f" is {state}, and {allows}.")
         )
         for row in rows:
             count = (
@@ -159,7 +160,7 @@ def list_pinholes(settings: Settings, ids: tuple[int, ...], client: str) -> None
 @pinhole.command(cls=Command, epilog=_CHECK)
 @click.argument("unique_id", metavar="ID", type=click.IntRange(0))
 @_FOR_HOST
-@shared
+@common_options
 def check(settings: Settings, unique_id: int, client: str) -> None:
     """See whether packets have come through a pinhole.
 
@@ -173,20 +174,20 @@ def check(settings: Settings, unique_id: int, client: str) -> None:
             try:
                 works: bool | None = await gateway.query_pinhole_working(hole)
             except IGDError as error:
-                if error.error_code != _NOTHING_CAME:
+                if error.error_code != _NO_TRAFFIC_RECEIVED:
                     raise
                 works = None
-            packets = await _outcome(gateway.query_pinhole_packets(hole))
+            packets = await result_or_error(gateway.query_pinhole_packets(hole))
         count = packets if isinstance(packets, int) else None
-        settings.output.document(
-            {"gateway": device_facts(gateway.device), "unique_id": unique_id, "is_working": works, "packets": count}
+        settings.output.json_document(
+            {"gateway": device_json(gateway.device), "unique_id": unique_id, "is_working": works, "packets": count}
         )
         says = {
             True: "packets come through",
             False: "packets came, and none got through",
             None: "no packet has come yet",
         }
-        mark = ("✓ ", "bold green") if works else ("! ", "bold yellow")
+        mark = OK_MARK if works else WARNING_MARK
         came = f" ({count})" if count else ""
         settings.output.show(Text.assemble(mark, f"Pinhole {unique_id}: {says[works]}{came}"))
         return Exit.OK if works else Exit.FAILED
@@ -197,23 +198,25 @@ def check(settings: Settings, unique_id: int, client: str) -> None:
 @pinhole.command(cls=Command, epilog=_DELETE)
 @_IDS
 @_FOR_HOST
-@shared
+@common_options
 def delete(settings: Settings, ids: tuple[int, ...], client: str) -> None:
     """Close pinholes, by their numbers."""
 
     async def work() -> Exit:
         async with settings.mapper() as mapper:
             gateway = await mapper.get_gateway()
-            outcomes = await asyncio.gather(*(_outcome(gateway.delete_pinhole(_pinhole(each, client))) for each in ids))
+            outcomes = await asyncio.gather(
+                *(result_or_error(gateway.delete_pinhole(_pinhole(each, client))) for each in ids)
+            )
         failures = [(number, each) for number, each in zip(ids, outcomes, strict=True) if isinstance(each, IGDError)]
         gone = [number for number in ids if number not in {each for each, _ in failures}]
         if not gone:
             raise failures[0][1]
-        settings.output.document({"gateway": device_facts(gateway.device), "deleted": gone})
+        settings.output.json_document({"gateway": device_json(gateway.device), "deleted": gone})
         for number in gone:
-            settings.output.show(Text.assemble(("✓ ", "bold green"), f"Pinhole {number} is closed"))
+            settings.output.show(Text.assemble(OK_MARK, f"Pinhole {number} is closed"))
         for number, error in failures:
-            settings.output.warn(f"Pinhole {number}: {plain_error(error)}")
+            settings.output.warn(f"Pinhole {number}: {error_text(error)}")
         return Exit.FAILED if failures else Exit.OK
 
     run(work, settings.output)
@@ -234,16 +237,9 @@ def _pinhole(unique_id: int, client: str) -> Pinhole:
     return Pinhole(unique_id, client, 0, "TCP")
 
 
-async def _outcome(work: Any) -> Any:
-    try:
-        return await work
-    except IGDError as error:
-        return error
-
-
 def _row(unique_id: int, packets: object) -> dict[str, Any]:
     # A router that cannot count is one thing, a pinhole that is not there another.
-    absent = isinstance(packets, IGDError) and packets.error_code == 704
+    absent = isinstance(packets, IGDError) and packets.error_code == _NO_SUCH_ENTRY
     return {
         "unique_id": unique_id,
         "is_open": not absent,
@@ -251,28 +247,28 @@ def _row(unique_id: int, packets: object) -> dict[str, Any]:
     }
 
 
-def _tell_added(
+def _show_added(
     settings: Settings, gateway: Gateway, opened: list[Pinhole], failures: list[tuple[int, Proto, IGDError]]
 ) -> None:
     output = settings.output
-    output.document(
+    output.json_document(
         {
-            "gateway": device_facts(gateway.device),
+            "gateway": device_json(gateway.device),
             "pinholes": [asdict(each) for each in opened],
             "failures": [
-                {"proto": proto, "internal_port": port, "error": error_facts(error)} for port, proto, error in failures
+                {"proto": proto, "internal_port": port, "error": error_json(error)} for port, proto, error in failures
             ],
         }
     )
     for each in opened:
         output.show(
             Text.assemble(
-                ("✓ ", "bold green"),
+                OK_MARK,
                 f"{each.proto} ",
                 (endpoint(each.internal_client, each.internal_port), "cyan"),
-                f" is open for {shown_duration(each.duration)}: pinhole ",
+                f" is open for {format_duration(each.duration)}: pinhole ",
                 (str(each.unique_id), "bold"),
             )
         )
     for port, proto, error in failures:
-        output.warn(f"{proto} {port}: {plain_error(error)}")
+        output.warn(f"{proto} {port}: {error_text(error)}")

@@ -1,4 +1,4 @@
-"""``aioigd record`` and ``aioigd replay``: a conversation with a router as a file, and back."""
+"""``aioigd record`` and ``aioigd replay``: a conversation with a router, to a file and back. Options, output, JSON."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import json
 from pathlib import Path
 
 import click
-from rich.spinner import Spinner
 from rich.text import Text
 
-from .doctor.collect import examine_all
+from .doctor.collect import collect_findings
 from .doctor.rules import diagnose
-from .options import Command, Settings, shared
-from .output import Output, live
+from .format import OK_MARK
+from .options import Command, Settings, common_options
+from .output import Output, busy
 from .runner import Exit, run
 
 __all__ = ["record", "replay"]
@@ -34,7 +34,7 @@ JSON lines:
 @click.command(cls=Command, epilog=_RECORD, short_help="Write a conversation with the router to a file.")
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--no-trial", is_flag=True, help="Do not open a port to see whether that can be done.")
-@shared
+@common_options
 def record(settings: Settings, file: Path, no_trial: bool) -> None:
     """Write down what the router says when it is searched for, asked, and told to open a port.
 
@@ -45,22 +45,15 @@ def record(settings: Settings, file: Path, no_trial: bool) -> None:
 
 
 async def _record(settings: Settings, file: Path, *, trial: bool) -> Exit:
-    from ..testing import record as recording
+    from ..testing import record as record_to
 
     output = settings.output
-    spinner = Spinner("dots", style="cyan")
-
-    def step(what: str) -> None:
-        spinner.update(text=Text(f" {what} …", style="dim"))
-
-    async with live(output, lambda: spinner), recording(file):
-        findings = await examine_all(settings, trial=trial, step=step)
+    async with busy(output, "Looking") as step, record_to(file):
+        findings = await collect_findings(settings, trial=trial, step=step)
     datagrams, requests = _count(file)
     codes = [each.code for each in diagnose(findings)]
-    output.document({"file": str(file), "datagrams": datagrams, "requests": requests, "advice": codes})
-    output.show(
-        Text.assemble(("✓ ", "bold green"), (str(file), "bold"), f" has {datagrams} datagrams and {requests} requests.")
-    )
+    output.json_document({"file": str(file), "datagrams": datagrams, "requests": requests, "advice": codes})
+    output.show(Text.assemble(OK_MARK, (str(file), "bold"), f" has {datagrams} datagrams and {requests} requests."))
     output.show(Text("  Look at it before you pass it on: names are in it as they are.", style="dim"))
     return Exit.OK if findings.devices else Exit.NO_GATEWAY
 
@@ -91,7 +84,7 @@ async def _replay(output: Output, file: Path) -> None:
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="FILE") from error
     async with gateway:
-        output.line({"event": "ready", "address": gateway.address, "location": gateway.location})
+        output.json_line({"event": "ready", "address": gateway.address, "location": gateway.location})
         output.show(f"The router of {file} is at {gateway.location} until Ctrl-C. Talk to it, for instance, with")
         output.show(Text(f"  aioigd doctor --source-address {gateway.address}", style="cyan"))
         await asyncio.get_running_loop().create_future()

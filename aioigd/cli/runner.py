@@ -1,4 +1,4 @@
-"""From a command line to an event loop and back: signals, failures and the exit code they become."""
+"""Runs a command: event loop, signals, logs, failures, and the exit code of each of them."""
 
 from __future__ import annotations
 
@@ -16,14 +16,13 @@ import click
 from .. import DiscoveryError, IGDError, UsageError
 from .output import Output
 
-__all__ = ["EXPLAINED", "Exit", "exit_for", "outcome", "run", "show_logs"]
-
+__all__ = ["EXIT_CODE_HELP", "Exit", "result_or_error", "result_or_none", "run", "show_logs"]
 
 T = TypeVar("T")
 
 
 class Exit(IntEnum):
-    """How the command can end."""
+    """The exit codes of the command."""
 
     OK = 0
     FAILED = 1
@@ -34,7 +33,7 @@ class Exit(IntEnum):
     TERMINATED = 143
 
 
-EXPLAINED: Final = {
+EXIT_CODE_HELP: Final = {
     Exit.OK: "done",
     Exit.FAILED: "it failed: the gateway refused, was silent, or gave only a part",
     Exit.USAGE: "wrong usage, or the extra is not installed",
@@ -43,17 +42,39 @@ EXPLAINED: Final = {
     Exit.INTERRUPTED: "ended by Ctrl-C (0 where that is the end: add --keep, watch)",
     Exit.TERMINATED: "ended by SIGTERM (0 for these two)",
 }
+"""What the help page says of each exit code."""
+
+_NO_GATEWAY_HINT: Final = "`aioigd doctor` looks into it."
 
 
-def exit_for(error: IGDError) -> Exit:
-    """Return the exit code for a failure."""
-    if isinstance(error, UsageError):
-        return Exit.USAGE
-    return Exit.NO_GATEWAY if isinstance(error, DiscoveryError) else Exit.FAILED
+def run(
+    work: Callable[[], Coroutine[Any, Any, Exit | None]], output: Output, *, ends_by_signal: bool = False
+) -> NoReturn:
+    """Run a command in an event loop, and leave the process with its exit code.
+
+    Ctrl-C and SIGTERM cancel the command, which then cleans up; the second signal ends it at once. With
+    ``ends_by_signal`` a signal is the usual end of the command, and the exit code is 0.
+    """
+    received: list[signal.Signals] = []
+
+    async def with_signals() -> Exit | None:
+        _handle_signals(received)
+        return await work()
+
+    try:
+        code = asyncio.run(with_signals()) or Exit.OK
+    except (asyncio.CancelledError, KeyboardInterrupt):
+        by_signal = Exit.TERMINATED if signal.SIGTERM in received else Exit.INTERRUPTED
+        code = Exit.OK if ends_by_signal else by_signal
+    except BaseExceptionGroup as group:
+        code = _fail(_most_serious(group), output)
+    except (IGDError, OSError) as error:
+        code = _fail(error, output)
+    sys.exit(int(code))
 
 
-async def outcome(call: Awaitable[T]) -> T | IGDError:
-    """Return the result of a call, or the error that it raised, so that others can go on; usage errors are raised."""
+async def result_or_error(call: Awaitable[T]) -> T | IGDError:
+    """Return the result of a call, or its error, so that other calls go on. Usage errors are raised: all have them."""
     try:
         return await call
     except UsageError:
@@ -62,51 +83,49 @@ async def outcome(call: Awaitable[T]) -> T | IGDError:
         return error
 
 
-_HINT = "`aioigd doctor` looks into it."
-
-
-def run(
-    work: Callable[[], Coroutine[Any, Any, Exit | None]], output: Output, *, ends_by_signal: bool = False
-) -> NoReturn:
-    """Run a command to its end, and leave with its exit code.
-
-    Ctrl-C and SIGTERM cancel it, and it cleans up; a second one does not wait for that. With ``ends_by_signal``
-    this is the end that was meant.
-    """
-    received: list[signal.Signals] = []
-
-    async def supervised() -> Exit | None:
-        _on_signals(received)
-        return await work()
-
+async def result_or_none(call: Awaitable[T]) -> T | None:
+    """Return the result of a call, None where it fails."""
     try:
-        code = asyncio.run(supervised()) or Exit.OK
-    except (asyncio.CancelledError, KeyboardInterrupt):
-        code = Exit.OK if ends_by_signal else _exit_of(received)
-    except BaseExceptionGroup as group:
-        code = _fail(_first(group), output)
-    except (UsageError, IGDError, OSError) as error:
-        code = _fail(error, output)
-    sys.exit(int(code))
+        return await call
+    except IGDError:
+        return None
+
+
+def show_logs(verbosity: int) -> None:
+    """Write the library's log to standard error: what it does from 1 on, every message on the wire from 2 on."""
+    if verbosity:
+        handler = _StandardErrorHandler()
+        handler.setFormatter(logging.Formatter("%(asctime)s %(name)s: %(message)s", "%H:%M:%S"))
+        logger = logging.getLogger("aioigd")
+        logger.handlers = [handler]
+        logger.setLevel(logging.INFO if verbosity == 1 else logging.DEBUG)
+
+
+class _StandardErrorHandler(logging.Handler):
+    """Writes to the current ``sys.stderr``, which a live screen replaces while it runs."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with suppress(OSError, ValueError):
+            sys.stderr.write(self.format(record) + "\n")
 
 
 def _fail(error: BaseException, output: Output) -> Exit:
+    """Print an error and return its exit code; defects are raised."""
     if isinstance(error, BrokenPipeError):
-        raise error  # whoever read our output has gone: click knows what to do
+        raise error  # the reader of our output has gone: click handles that
     if isinstance(error, UsageError):
         raise click.UsageError(f"{error.message}.") from error
-    if isinstance(error, IGDError):
-        code = exit_for(error)
-        output.fail(error, _HINT if code is Exit.NO_GATEWAY else "")
-        return code
-    if isinstance(error, OSError):
+    if isinstance(error, DiscoveryError):
+        output.fail(error, _NO_GATEWAY_HINT)
+        return Exit.NO_GATEWAY
+    if isinstance(error, (IGDError, OSError)):
         output.fail(error)
         return Exit.FAILED
     raise error
 
 
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """Return what went wrong first where several things did: a defect rather than a condition of the network."""
+def _most_serious(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Return the first error of a group, a defect before any error of the network."""
     flat: list[BaseException] = []
     pending: list[BaseException] = [group]
     while pending:
@@ -118,7 +137,8 @@ def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
     return min(flat, key=lambda error: isinstance(error, (IGDError, OSError)))
 
 
-def _on_signals(received: list[signal.Signals]) -> None:
+def _handle_signals(received: list[signal.Signals]) -> None:
+    """Let Ctrl-C and SIGTERM cancel the current task, and note in ``received`` which one it was."""
     loop = asyncio.get_running_loop()
     task = asyncio.current_task()
     numbers = (signal.SIGINT, signal.SIGTERM)
@@ -126,33 +146,11 @@ def _on_signals(received: list[signal.Signals]) -> None:
     def stop(number: signal.Signals) -> None:
         received.append(number)
         for each in numbers:
-            loop.remove_signal_handler(each)  # the next one ends us at once
+            loop.remove_signal_handler(each)  # the next one ends the process at once
         if task is not None:
             task.cancel()
 
     for number in numbers:
-        # Windows has no such handlers (Ctrl-C arrives as KeyboardInterrupt there), other threads get no signals.
+        # Windows has no such handlers (Ctrl-C is a KeyboardInterrupt there), and only the main thread gets signals.
         with suppress(NotImplementedError, RuntimeError, ValueError):
             loop.add_signal_handler(number, stop, number)
-
-
-def _exit_of(received: list[signal.Signals]) -> Exit:
-    return Exit.TERMINATED if signal.SIGTERM in received else Exit.INTERRUPTED
-
-
-def show_logs(verbosity: int) -> None:
-    """Write the library's log to standard error: what it does from 1 on, every message on the wire from 2 on."""
-    if verbosity:
-        handler = _ToStandardError()
-        handler.setFormatter(logging.Formatter("%(asctime)s %(name)s: %(message)s", "%H:%M:%S"))
-        logger = logging.getLogger("aioigd")
-        logger.handlers = [handler]
-        logger.setLevel(logging.INFO if verbosity == 1 else logging.DEBUG)
-
-
-class _ToStandardError(logging.Handler):
-    """Writes to whatever standard error is at the time: a live screen borrows it."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        with suppress(OSError, ValueError):
-            sys.stderr.write(self.format(record) + "\n")

@@ -1,4 +1,4 @@
-"""``aioigd watch``: what changes on the router, as it happens."""
+"""``aioigd watch``: what changes on the router, as it happens. Options, polling, live screen, lines, JSON events."""
 
 from __future__ import annotations
 
@@ -15,20 +15,31 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from .. import ConnectionStatus, Gateway, IGDError, PortMapper, PortMapping, Proto
-from .format import address_note, amount, clean, clock, duration, name_of, plain_error, rate
-from .options import Command, Settings, shared
-from .output import device_facts, error_facts, live, mapping_facts
+from .. import ConnectionStatus, Gateway, IGDError, PortMapper, PortMapping, Proto, UPnPResult
+from .format import (
+    address_text,
+    byte_count,
+    byte_rate,
+    clean,
+    connection_text,
+    device_name,
+    duration,
+    error_text,
+    time_of_day,
+)
+from .options import Command, Settings, common_options
+from .output import device_json, error_json, live, mapping_json
 from .runner import Exit, run
-from .traffic import Traffic, curve
+from .traffic import Traffic, curve, no_counters_line
 
-__all__ = ["Event", "Watched", "ending", "event_line", "watch", "watch_screen"]
+__all__ = ["watch"]
 
-_Key = tuple[int, Proto, str]
-"""What identifies a mapping on its router: external port, protocol and remote host."""
-
-_TABLE_EVERY: Final = 5
-"""The table is read at every fifth look: it takes a request for each mapping."""
+_LIST_EVERY: Final = 5
+"""Samples from one list of the mappings to the next: it takes a request for each mapping."""
+_MOST_EVENTS: Final = 12
+"""Events that the screen shows, the latest ones."""
+_CURVE_WIDTH: Final = 20
+_EVENT_STYLES: Final = {"away": "red", "back": "green", "restarted": "yellow", "address": "cyan"}
 
 _EPILOG = """\
 \b
@@ -57,7 +68,7 @@ JSON lines:
     help="How often to look.",
 )
 @click.option("--count", type=click.IntRange(1), help="Stop after so many looks.")
-@shared
+@common_options
 def watch(settings: Settings, interval: float, count: int | None) -> None:
     """Watch the router: external address, connection, traffic, ports, as they change.
 
@@ -68,149 +79,140 @@ def watch(settings: Settings, interval: float, count: int | None) -> None:
 
 async def _watch(settings: Settings, interval: float, count: int | None) -> Exit:
     async with settings.mapper() as mapper:
-        gateway = await mapper.get_gateway()
-        watching = _Watching(settings, mapper, gateway)
-        watching.begin()
+        watcher = _Watcher(settings, mapper, await mapper.get_gateway())
+        watcher.show_gateway()
         try:
-            async with live(settings.output, watching.screen):
-                looks = 0
+            async with live(settings.output, watcher.screen):
+                samples = 0
                 while True:
-                    await watching.look(with_table=looks % _TABLE_EVERY == 0)
-                    looks += 1
-                    if looks == count:
+                    await watcher.sample(with_mappings=samples % _LIST_EVERY == 0)
+                    samples += 1
+                    if samples == count:
                         return Exit.OK
                     await asyncio.sleep(interval)
         finally:
-            watching.end()
+            watcher.show_summary()
 
 
 @dataclass(frozen=True)
-class Event:
-    """One thing that happened: its name, when, and what goes with it."""
+class _Event:
+    """One change: its name, its time, and its text."""
 
     name: str
     at: datetime
-    facts: dict[str, Any]
-    text: str = ""
+    text: str
 
 
-class Watched:
-    """The last that is known; None for what the gateway does not tell."""
-
-    def __init__(self, gateway: Gateway, began: datetime) -> None:
-        self.gateway = gateway
-        self.began = began
-        self.traffic = Traffic()
-        self.address: IPv4Address | IPv6Address | None = None
-        self.connection: ConnectionStatus | None = None
-        self.mappings: dict[_Key, PortMapping] | None = None
-        self.error: IGDError | None = None
-        self.recent: deque[Event] = deque(maxlen=_RECENT)
-
-
-class _Watching(Watched):
-    """Looks again and again, and tells what that makes of what was seen before."""
+class _Watcher:
+    """The latest state of the gateway, None for what is not known, and the events that led to it."""
 
     def __init__(self, settings: Settings, mapper: PortMapper, gateway: Gateway) -> None:
-        super().__init__(gateway, _now())
         self._output = settings.output
         self._mapper = mapper
-        self._looked = False
+        self._gateway = gateway
+        self._began = _now()
+        self._is_first = True
+        self._traffic = Traffic()
+        self._address: IPv4Address | IPv6Address | None = None
+        self._connection: ConnectionStatus | None = None
+        self._mappings: dict[tuple[int, Proto, str], PortMapping] | None = None
+        self._error: IGDError | None = None
+        self._recent: deque[_Event] = deque(maxlen=_MOST_EVENTS)
 
-    def begin(self) -> None:
-        """Say what is watched."""
-        device = self.gateway.device
-        self._output.line({"event": "gateway", "at": _now(), "gateway": device_facts(device)})
+    def show_gateway(self) -> None:
+        """Write which gateway it is."""
+        device = self._gateway.device
+        self._output.json_line({"event": "gateway", "at": _now(), "gateway": device_json(device)})
         if not self._output.is_live:
-            self._output.show(f"Watching {name_of(device)}")
+            self._output.show(f"Watching {device_name(device)}")
 
-    def end(self) -> None:
-        """Say what it comes to."""
-        self._output.show(ending(self.began, self.traffic))
+    def show_summary(self) -> None:
+        """Write the summary."""
+        text = f"Watched for {duration((_now() - self._began).total_seconds())}"
+        if self._traffic.totals is not None:
+            text += f": {byte_count(self._traffic.received)} received, {byte_count(self._traffic.sent)} sent"
+        self._output.show(Text(text + ".", style="dim"))
 
-    def screen(self) -> RenderableType:
-        """Return what there is to see."""
-        return watch_screen(self)
-
-    async def look(self, *, with_table: bool) -> None:
-        """Ask for everything once, and tell of what has changed."""
+    async def sample(self, *, with_mappings: bool) -> None:
+        """Query everything once, and write what has changed."""
         try:
-            # The mapper finds a router again that has moved or restarted; the gateway in hand would not.
+            # The mapper finds a router again that has moved or restarted, which a Gateway does not.
             address = await self._mapper.query_external_address()
         except IGDError as error:
             if not _is_answer(error):
-                self._went_away(error)
+                self._set_error(error)
                 return
             address = None
-        self._came_back()
-        self.gateway = await self._mapper.get_gateway()
-        self._see_address(address)
-        await self._see_connection()
-        await self._see_traffic()
-        if with_table:
-            await self._see_table()
-        self._looked = True
-        self._sample()
+        self._clear_error()
+        self._gateway = await self._mapper.get_gateway()
+        self._set_address(address)
+        await self._update_connection()
+        await self._update_traffic()
+        if with_mappings:
+            await self._update_mappings()
+        self._is_first = False
+        self._write_sample()
 
-    def _went_away(self, error: IGDError) -> None:
-        if self.error is None:
-            self._tell("away", {"error": error_facts(error)}, f"out of reach: {plain_error(error)}")
-        self.error = error
+    def _set_error(self, error: IGDError) -> None:
+        if self._error is None:
+            self._add_event("away", f"out of reach: {error_text(error)}", error=error_json(error))
+        self._error = error
 
-    def _came_back(self) -> None:
-        if self.error is not None:
-            self._tell("back", {}, "answers again")
-        self.error = None
+    def _clear_error(self) -> None:
+        if self._error is not None:
+            self._add_event("back", "answers again")
+        self._error = None
 
-    def _see_address(self, address: IPv4Address | IPv6Address | None) -> None:
-        if self._looked and address != self.address:
-            self._tell(
-                "address", {"old": self.address, "new": address}, f"external address: {self.address} → {address}"
-            )
-        elif not self._looked and not self._output.is_live:
+    def _set_address(self, address: IPv4Address | IPv6Address | None) -> None:
+        old = self._address
+        if not self._is_first and address != old:
+            self._add_event("address", f"external address: {old} → {address}", old=old, new=address)
+        elif self._is_first and not self._output.is_live:
             self._output.show(f"external address: {address or 'not told'}")
-        self.address = address
+        self._address = address
 
-    async def _see_connection(self) -> None:
+    async def _update_connection(self) -> None:
         with suppress(IGDError):
-            now, before = await self.gateway.query_status(), self.connection
-            self.connection = now
-            if before is None:
+            old, new = self._connection, await self._gateway.query_status()
+            self._connection = new
+            if old is None:
                 return
-            if before.status != now.status:
-                self._tell("connection", {"old": before.status, "new": now.status}, f"connection: {now.status.lower()}")
-            if now.uptime is not None and before.uptime is not None and now.uptime < before.uptime:
-                self._tell("restarted", {"uptime": now.uptime}, "restarted, or connected anew")
+            if old.status != new.status:
+                self._add_event("connection", f"connection: {new.status.lower()}", old=old.status, new=new.status)
+            if new.uptime is not None and old.uptime is not None and new.uptime < old.uptime:
+                self._add_event("restarted", "restarted, or connected anew", uptime=new.uptime)
 
-    async def _see_traffic(self) -> None:
-        if self.traffic.is_counted:
+    async def _update_traffic(self) -> None:
+        if self._traffic.is_counted:
             try:
-                await self.traffic.read(self.gateway)
+                await self._traffic.read(self._gateway)
             except IGDError:
-                self.traffic.is_counted = self.traffic.totals is not None
+                self._traffic.is_counted = self._traffic.totals is not None
 
-    async def _see_table(self) -> None:
+    async def _update_mappings(self) -> None:
         with suppress(IGDError):
-            before = self.mappings
-            now: dict[_Key, PortMapping] = {each.key: each async for each in self.gateway.query_port_mappings()}
-            self.mappings = now
-            if before is None:
+            old = self._mappings
+            new: dict[tuple[int, Proto, str], PortMapping] = {}
+            async for mapping in self._gateway.query_port_mappings():
+                new[mapping.key] = mapping
+            self._mappings = new
+            if old is None:
                 return
-            for key in now.keys() - before.keys():
-                self._tell("mapping-added", {"mapping": mapping_facts(now[key])}, f"{_shown(now[key])} opened")
-            for key in before.keys() - now.keys():
-                self._tell("mapping-removed", {"mapping": mapping_facts(before[key])}, f"{_shown(before[key])} closed")
+            for key in new.keys() - old.keys():
+                self._add_event("mapping-added", f"{_mapping_text(new[key])} opened", mapping=mapping_json(new[key]))
+            for key in old.keys() - new.keys():
+                self._add_event("mapping-removed", f"{_mapping_text(old[key])} closed", mapping=mapping_json(old[key]))
 
-    def _sample(self) -> None:
-        totals, rates = self.traffic.totals, self.traffic.rates
-        self._output.line(
+    def _write_sample(self) -> None:
+        totals, rates = self._traffic.totals, self._traffic.rates
+        self._output.json_line(
             {
                 "event": "sample",
                 "at": _now(),
-                "external_address": self.address,
-                "connection": self.connection.status if self.connection else None,
-                "uptime": self.connection.uptime if self.connection else None,
-                "mappings": None if self.mappings is None else len(self.mappings),
+                "external_address": self._address,
+                "connection": self._connection.status if self._connection else None,
+                "uptime": self._connection.uptime if self._connection else None,
+                "mappings": None if self._mappings is None else len(self._mappings),
                 "bytes_sent": totals.bytes_sent if totals else None,
                 "bytes_received": totals.bytes_received if totals else None,
                 "rate_sent": round(rates.bytes_sent) if rates else None,
@@ -218,72 +220,42 @@ class _Watching(Watched):
             }
         )
 
-    def _tell(self, name: str, facts: dict[str, Any], text: str) -> None:
-        event = Event(name, _now(), facts, text)
-        self.recent.append(event)
-        self._output.line({"event": name, "at": event.at, **facts})
+    def _add_event(self, name: str, text: str, **details: Any) -> None:
+        event = _Event(name, _now(), text)
+        self._recent.append(event)
+        self._output.json_line({"event": name, "at": event.at, **details})
         if not self._output.is_live:
-            self._output.show(event_line(event))
+            self._output.show(_event_line(event))
+
+    def screen(self) -> RenderableType:
+        """Return the live screen."""
+        title = Text.assemble("Watching ", (device_name(self._gateway.device), "bold"))
+        if self._error is not None:
+            title.append(f"  out of reach: {error_text(self._error)}", style="bold red")
+        parts: list[RenderableType] = [title, Text(), self._state_table(), Text(), _traffic_view(self._traffic)]
+        if self._recent:
+            parts += [Text(), *(_event_line(event) for event in self._recent)]
+        return Group(*parts, Text(), Text("Ctrl-C ends it.", style="dim"))
+
+    def _state_table(self) -> Table:
+        table = Table.grid(padding=(0, 2, 0, 0))
+        table.add_column(style="dim", no_wrap=True, width=16)
+        table.add_column()
+        table.add_row("Internet address", address_text(self._address))
+        if self._connection is not None:
+            table.add_row("Connection", connection_text(self._connection))
+        if self._mappings is not None:
+            table.add_row("Open ports", str(len(self._mappings)))
+        return table
 
 
-def _is_answer(error: IGDError) -> bool:
-    """Whether a gateway is there that says something, if not an address."""
-    return bool(error.attempts) and (error.error_code is not None or error.result.name == "INVALID_RESPONSE")
-
-
-def _shown(mapping: PortMapping) -> str:
-    return f"{mapping.proto} {mapping.external_port} → {mapping.internal_client}:{mapping.internal_port}"
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
-
-
-_RECENT: Final = 12
-
-
-_STYLES: Final = {"away": "red", "back": "green", "restarted": "yellow", "address": "cyan"}
-_WIDTH: Final = 20
-
-
-def watch_screen(seen: Watched) -> RenderableType:
-    """Return the whole screen."""
-    title = Text.assemble("Watching ", (name_of(seen.gateway.device), "bold"))
-    if seen.error is not None:
-        title.append(f"  out of reach: {plain_error(seen.error)}", style="bold red")
-    parts: list[RenderableType] = [title, Text(), _facts(seen), Text(), _traffic(seen)]
-    if seen.recent:
-        parts += [Text(), *(event_line(event) for event in seen.recent)]
-    return Group(*parts, Text(), Text("Ctrl-C ends it.", style="dim"))
-
-
-def _facts(seen: Watched) -> Table:
-    table = Table.grid(padding=(0, 2, 0, 0))
-    table.add_column(style="dim", no_wrap=True, width=16)
-    table.add_column()
-    address = Text(str(seen.address or "not told"), style="bold cyan" if seen.address else "yellow")
-    if note := address_note(seen.address):
-        address.append(f"  {note}", style="not bold yellow")
-    table.add_row("Internet address", address)
-    if seen.connection is not None:
-        style = "green" if seen.connection.is_connected else "red"
-        connection = Text(clean(seen.connection.status.lower(), 30), style=style)
-        if seen.connection.uptime:
-            connection.append(f" for {duration(seen.connection.uptime)}", style="default")
-        table.add_row("Connection", connection)
-    if seen.mappings is not None:
-        table.add_row("Open ports", str(len(seen.mappings)))
-    return table
-
-
-def _traffic(seen: Watched) -> RenderableType:
-    traffic = seen.traffic
+def _traffic_view(traffic: Traffic) -> RenderableType:
     if not traffic.is_counted:
-        return Text("This router does not count its traffic.", style="dim")
+        return no_counters_line()
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(style="dim", no_wrap=True, width=16)
     table.add_column(no_wrap=True, min_width=10)
-    table.add_column(no_wrap=True, min_width=_WIDTH)
+    table.add_column(no_wrap=True, min_width=_CURVE_WIDTH)
     table.add_column(style="dim", no_wrap=True)
     rates, totals = traffic.rates, traffic.totals
     rows = (
@@ -291,21 +263,27 @@ def _traffic(seen: Watched) -> RenderableType:
         ("↑ sent", "blue", "bytes_sent", traffic.sent),
     )
     for title, style, name, since in rows:
-        now = rate(getattr(rates, name) if rates else None)
-        bars = curve((getattr(each, name) for each in traffic.history), _WIDTH)
-        total = f"{amount(since)} now, {amount(getattr(totals, name))} in all" if totals else ""
+        now = byte_rate(getattr(rates, name) if rates else None)
+        bars = curve((getattr(each, name) for each in traffic.history), _CURVE_WIDTH)
+        total = f"{byte_count(since)} now, {byte_count(getattr(totals, name))} in all" if totals else ""
         table.add_row(title, Text(f"{now:>10}", style="bold"), Text(bars, style=style), total)
     return table
 
 
-def ending(began: datetime, traffic: Traffic) -> Text:
-    """Return what came through while it was watched."""
-    text = f"Watched for {duration((datetime.now(UTC) - began).total_seconds())}"
-    if traffic.totals is not None:
-        text += f": {amount(traffic.received)} received, {amount(traffic.sent)} sent"
-    return Text(text + ".", style="dim")
+def _event_line(event: _Event) -> Text:
+    return Text.assemble(
+        (f"{time_of_day(event.at)}  ", "dim"), (clean(event.text, 200), _EVENT_STYLES.get(event.name, ""))
+    )
 
 
-def event_line(event: Event) -> Text:
-    """Return one thing that happened, with its time."""
-    return Text.assemble((f"{clock(event.at)}  ", "dim"), (clean(event.text, 200), _STYLES.get(event.name, "")))
+def _mapping_text(mapping: PortMapping) -> str:
+    return f"{mapping.proto} {mapping.external_port} → {mapping.internal_client}:{mapping.internal_port}"
+
+
+def _is_answer(error: IGDError) -> bool:
+    """Return whether an error is the answer of a gateway that has no address to give."""
+    return bool(error.attempts) and (error.error_code is not None or error.result is UPnPResult.INVALID_RESPONSE)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

@@ -271,7 +271,7 @@ class TestProvoked:
         async def nobody(host: str) -> bool:
             return False
 
-        monkeypatch.setattr(collect, "_touch", nobody)
+        monkeypatch.setattr(collect, "_is_host_up", nobody)
         outcome = await run("doctor", "--source-address", address, "--timeout", 0.3, "--json")
         assert (outcome.code, advised(outcome)) == (4, ["no-gateway"])
 

@@ -27,7 +27,7 @@ from aioigd.cli.traffic import curve
     ],
 )
 def test_amounts_have_three_digits(count: float, text: str) -> None:
-    assert format.amount(count) == text
+    assert format.byte_count(count) == text
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_durations_have_two_units(seconds: float, text: str) -> None:
 
 
 def test_a_lease_of_0_has_no_limit() -> None:
-    assert format.lease(0) == "no limit"
+    assert format.lease_time(0) == "no limit"
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_foreign_text_loses_what_a_terminal_would_obey() -> None:
 
 def test_an_error_is_one_clean_line() -> None:
     error = IGDError("the gateway refused: \x1b[2Jno", UPnPResult.NOT_AUTHORIZED, error_code=606)
-    assert format.plain_error(error) == "The gateway refused: \ufffd[2Jno (UPnP error 606, NOT_AUTHORIZED)"
+    assert format.error_text(error) == "The gateway refused: \ufffd[2Jno (UPnP error 606, NOT_AUTHORIZED)"
 
 
 @pytest.mark.parametrize(

@@ -1,1 +1,1 @@
-"""``aioigd doctor``: what is wrong, and what to do about it."""
+"""``aioigd doctor``: collect.py finds out how things are, rules.py draws the conclusions, command.py shows them."""

@@ -1,6 +1,6 @@
-"""Finding out what diagnosis.py judges: looks at this machine, searches, asks, and opens a port to see.
+"""Collects the findings of ``aioigd doctor``: inspects this machine, searches, queries the gateway, opens a port.
 
-Everything is tried, and whatever fails is a finding, too.
+What fails is a finding, too. Conclusions are drawn in rules.py.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ from ..format import host_of, same_address
 from ..options import Settings, all_interfaces
 from .rules import Findings, Link, LinkKind, Trial
 
-__all__ = ["Step", "examine_all"]
+__all__ = ["collect_findings"]
 
-Step = Callable[[str], None]
-"""Told what is being done next, in a few words."""
+_Step = Callable[[str], None]
+"""Shows what is done next; called before each step."""
 
 _VPN: Final = re.compile(r"(tun|tap|wg|utun|ppp|ipsec|tailscale|zt|nordlynx|proton|mullvad|vpn|gpd|cscotun)", re.I)
 _VIRTUAL: Final = re.compile(
@@ -42,32 +42,32 @@ _VIRTUAL: Final = re.compile(
 )
 _CONTAINER_SIGNS: Final = ("/.dockerenv", "/run/.containerenv")
 _CONTAINER_NETWORKS: Final = (IPv4Network("172.16.0.0/12"), IPv4Network("10.88.0.0/16"))
-_ELSEWHERE: Final = {4: "192.0.2.1", 6: "2001:db8::1"}
-"""Addresses for documentation (RFC 5737, RFC 3849): the way to them is the way to the internet. Nothing is sent."""
+_INTERNET_HOST: Final = {4: "192.0.2.1", 6: "2001:db8::1"}
+"""Addresses for documentation (RFC 5737, RFC 3849): the route to them is the default route. Nothing is sent."""
 _SEARCH_TIME: Final = 3.0
 _GROUP: Final = "239.255.255.250"
 """Searched instead of group and router; over IPv6 it stands for the groups there."""
-_TOUCH_TIME: Final = 1.0
-_TOUCHED_PORTS: Final = (80, 443, 53)
-_MOST_COUNTED: Final = 512
+_CONNECT_TIME: Final = 1.0
+_CONNECT_PORTS: Final = (80, 443, 53)
+_MAX_MAPPINGS: Final = 512
 _TRIAL_LEASE: Final = 120
 _TRIAL_DESC: Final = "aioigd doctor"
 _TRIALS: Final = 3
 _TRIAL_PORTS: Final = range(49152, 65536)
 
 
-async def examine_all(settings: Settings, *, trial: bool, step: Step) -> Findings:
-    """Return everything that can be found out; with ``trial``, a port is opened for a moment."""
+async def collect_findings(settings: Settings, *, trial: bool, step: _Step) -> Findings:
+    """Return all findings; with ``trial``, a port is opened for a moment."""
     step("Looking at this machine")
-    found = _this_machine(settings)
+    found = _inspect_machine(settings)
     if not found.links:
         return found
     step("Searching for gateways")
-    found = await _search(found, settings)
+    found = await _search_devices(found, settings)
     if not found.valid_gateways:
         if found.next_hops:
             step("Seeing whether the router is there")
-            touched = await asyncio.gather(*(_touch(hop) for hop in found.next_hops))
+            touched = await asyncio.gather(*(_is_host_up(hop) for hop in found.next_hops))
             found = replace(found, router_is_there=any(touched))
         return found
     usable = [each for each in found.devices if each.is_valid_gateway()]
@@ -78,17 +78,17 @@ async def examine_all(settings: Settings, *, trial: bool, step: Step) -> Finding
         return found
     async with settings.mapper() as mapper:
         mapper.devices = usable
-        return await _ask(found, mapper, trial=trial, step=step)
+        return await _query_gateway(found, mapper, trial=trial, step=step)
 
 
 # This machine
 
 
-def _this_machine(settings: Settings) -> Findings:
+def _inspect_machine(settings: Settings) -> Findings:
     source = settings.source_address or ""
     version = 6 if settings.ipv6 or ":" in source else 4
     if source and ip_address(source).is_loopback:
-        # A network of its own: its router, if there is one, is at the same address.
+        # Loopback has no default route: a gateway there is at the same address.
         link = Link("loopback", source, "loopback")
         return Findings(links=(link,), asked_for=source, default_address=source, next_hops=frozenset({source}))
     links = tuple(
@@ -97,7 +97,7 @@ def _this_machine(settings: Settings) -> Findings:
         if (kind := kind_of(each.name, each.address)) != "loopback"
     )
     try:
-        default = source_address_for(_ELSEWHERE[version])
+        default = source_address_for(_INTERNET_HOST[version])
     except TransportError:
         default = ""
     return Findings(
@@ -110,7 +110,7 @@ def _this_machine(settings: Settings) -> Findings:
 
 
 def kind_of(name: str, address: str) -> LinkKind:
-    """Return what an interface is for, as its name and address tell."""
+    """Return the kind of an interface, by its name and address."""
     if ip_address(address).is_loopback:
         return "loopback"
     if _VPN.match(name):
@@ -124,14 +124,14 @@ def _in_container(links: tuple[Link, ...]) -> bool:
     )
 
 
-# Who is there
+# Search
 
 
-async def _search(found: Findings, settings: Settings) -> Findings:
+async def _search_devices(found: Findings, settings: Settings) -> Findings:
     seconds = settings.timeout or _SEARCH_TIME
     if settings.location is not None:
         return replace(found, devices=tuple(await _devices(settings, seconds)))
-    # The two parts of a usual search, apart: which of them did the router of the default route answer?
+    # The two parts of a usual search, apart, to see which of them the router of the default route answers.
     by_multicast, *by_hop = await asyncio.gather(
         *(_devices(settings, seconds, host) for host in (_GROUP, *sorted(found.next_hops)))
     )
@@ -170,14 +170,14 @@ def _is_at(device: Device, hosts: Iterable[str]) -> bool:
     return any(same_address(host_of(device.description_url), host) for host in hosts)
 
 
-async def _touch(host: str) -> bool:
-    """Return whether a host is there: it accepts a connection, or refuses it, as only one who is there can."""
-    return any(await asyncio.gather(*(_touch_port(host, port) for port in _TOUCHED_PORTS)))
+async def _is_host_up(host: str) -> bool:
+    """Return whether a host accepts or refuses a TCP connection: it is up in both cases."""
+    return any(await asyncio.gather(*(_is_port_up(host, port) for port in _CONNECT_PORTS)))
 
 
-async def _touch_port(host: str, port: int) -> bool:
+async def _is_port_up(host: str, port: int) -> bool:
     try:
-        async with asyncio.timeout(_TOUCH_TIME):
+        async with asyncio.timeout(_CONNECT_TIME):
             _, writer = await asyncio.open_connection(host, port)
     except ConnectionRefusedError:
         return True
@@ -187,10 +187,10 @@ async def _touch_port(host: str, port: int) -> bool:
     return True
 
 
-# What the gateway says
+# The gateway
 
 
-async def _ask(found: Findings, mapper: PortMapper, *, trial: bool, step: Step) -> Findings:
+async def _query_gateway(found: Findings, mapper: PortMapper, *, trial: bool, step: _Step) -> Findings:
     try:
         gateway = await mapper.get_gateway()
     except IGDError:
@@ -202,27 +202,27 @@ async def _ask(found: Findings, mapper: PortMapper, *, trial: bool, step: Step) 
     with suppress(IGDError):
         found = replace(found, is_connected=(await gateway.query_status()).is_connected)
     step("Counting its mappings")
-    found = replace(found, mappings=await _count(gateway))
+    found = replace(found, mappings=await _count_mappings(gateway))
     if trial:
         step("Opening a port, and closing it again")
-        found = replace(found, trial=await _try(gateway))
+        found = replace(found, trial=await _try_to_open(gateway))
     return found
 
 
-async def _count(gateway: Gateway) -> int | None:
+async def _count_mappings(gateway: Gateway) -> int | None:
     count = 0
     try:
         async for _ in gateway.query_port_mappings():
             count += 1
-            if count >= _MOST_COUNTED:
+            if count >= _MAX_MAPPINGS:
                 break
     except IGDError:
         return count or None
     return count
 
 
-async def _try(gateway: Gateway) -> Trial:
-    """Open a port that nobody uses, look whether it is there, and close it."""
+async def _try_to_open(gateway: Gateway) -> Trial:
+    """Open a port that nobody uses, read it back, and close it."""
     trial = Trial(0)
     for port in random.sample(_TRIAL_PORTS, _TRIALS):
         trial = await _try_port(gateway, port)
@@ -240,8 +240,8 @@ async def _try_port(gateway: Gateway, port: int) -> Trial:
         await gateway.query_port_mapping(port, "TCP")
         was_there = True
     except IGDError as error:
-        was_there = not isinstance(error, NotFoundError)  # otherwise it does not tell; nothing says that it has none
-    with suppress(IGDError):  # it ends by itself, or was never there
+        was_there = not isinstance(error, NotFoundError)  # other errors do not say that it has none
+    with suppress(IGDError):  # its lease ends soon, or it was never there
         await gateway.delete_port_mapping(port, "TCP")
     return Trial(
         port,

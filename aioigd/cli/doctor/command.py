@@ -1,27 +1,36 @@
-"""``aioigd doctor``: what is wrong, and what to do about it."""
+"""``aioigd doctor``: finds out why ports cannot be opened. Options, report, JSON."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from typing import Any, Final
 
 import click
 from rich.console import Group, RenderableType
 from rich.padding import Padding
-from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
 from ... import UPnPResult
-from ..format import clean, host_of, listed, name_of
-from ..options import Command, Settings, shared
-from ..output import device_facts, live
+from ..format import ERROR_MARK, WARNING_MARK, clean, device_name, host_of, joined
+from ..options import Command, Settings, common_options
+from ..output import busy, device_json
 from ..runner import Exit, run
-from .collect import examine_all
+from .collect import collect_findings
 from .rules import Advice, Findings, Severity, diagnose
 
-__all__ = ["doctor", "report"]
+__all__ = ["doctor"]
+
+_MARKS: Final = {
+    Severity.PROBLEM: ERROR_MARK,
+    Severity.WARNING: WARNING_MARK,
+    Severity.NOTE: ("· ", "bold cyan"),
+}
+_GOOD: Final = ("✓", "bold green")
+_BAD: Final = ("✗", "bold red")
+_UNSURE: Final = ("!", "bold yellow")
+_MAX_COLUMNS: Final = 88
 
 _EPILOG = """\
 \b
@@ -48,7 +57,7 @@ Exits with 0 if there is nothing worse than a note, with 4 otherwise.
 
 @click.command(cls=Command, epilog=_EPILOG)
 @click.option("--no-trial", is_flag=True, help="Do not open a port to see whether that can be done.")
-@shared
+@common_options
 def doctor(settings: Settings, no_trial: bool) -> None:
     """Find out why ports cannot be opened, and say what to do.
 
@@ -60,72 +69,32 @@ def doctor(settings: Settings, no_trial: bool) -> None:
 
 async def _doctor(settings: Settings, *, trial: bool) -> Exit:
     output = settings.output
-    now = "Looking"
-    spinner = Spinner("dots", style="cyan")
-
-    def step(what: str) -> None:
-        nonlocal now
-        now = what
-
-    def screen() -> Spinner:
-        spinner.update(text=Text(f" {now} …", style="dim"))
-        return spinner
-
-    async with live(output, screen):
-        findings = await examine_all(settings, trial=trial, step=step)
+    async with busy(output, "Looking") as step:
+        findings = await collect_findings(settings, trial=trial, step=step)
     advice = diagnose(findings)
-    output.document({"advice": [_advice_facts(each) for each in advice], "findings": _findings_facts(findings)})
-    output.show(report(findings, advice))
-    return Exit.FINDINGS if _is_serious(advice) else Exit.OK
+    output.json_document(
+        {
+            "advice": [{**asdict(each), "severity": each.severity.name} for each in advice],
+            "findings": _findings_json(findings),
+        }
+    )
+    output.show(_report_view(findings, advice))
+    return Exit.FINDINGS if any(each.severity is not Severity.NOTE for each in advice) else Exit.OK
 
 
-def _is_serious(advice: Sequence[Advice]) -> bool:
-    return any(each.severity is not Severity.NOTE for each in advice)
-
-
-def _advice_facts(advice: Advice) -> dict[str, Any]:
-    return {
-        "code": advice.code,
-        "severity": advice.severity.name,
-        "title": advice.title,
-        "why": advice.why,
-        "to_do": list(advice.to_do),
+def _findings_json(findings: Findings) -> dict[str, Any]:
+    content = {name: getattr(findings, name) for name in Findings.__dataclass_fields__}
+    return content | {
+        "links": [asdict(link) for link in findings.links],
+        "next_hops": sorted(findings.next_hops),
+        "devices": [device_json(each) for each in findings.devices],
+        "gateway": None if findings.gateway is None else device_json(findings.gateway),
+        "trial": None if findings.trial is None else {**asdict(findings.trial), "result": findings.trial.result.name},
     }
 
 
-def _findings_facts(found: Findings) -> dict[str, Any]:
-    return {
-        "links": [dataclasses.asdict(link) for link in found.links],
-        "asked_for": found.asked_for,
-        "default_address": found.default_address,
-        "next_hops": sorted(found.next_hops),
-        "router_is_there": found.router_is_there,
-        "in_container": found.in_container,
-        "devices": [device_facts(each) for each in found.devices],
-        "gateway": None if found.gateway is None else device_facts(found.gateway),
-        "unicast_only": found.unicast_only,
-        "external_address": found.external_address,
-        "is_connected": found.is_connected,
-        "mappings": found.mappings,
-        "trial": None
-        if found.trial is None
-        else {**dataclasses.asdict(found.trial), "result": found.trial.result.name},
-    }
-
-
-_MARKS: Final = {
-    Severity.PROBLEM: ("✗ ", "bold red"),
-    Severity.WARNING: ("! ", "bold yellow"),
-    Severity.NOTE: ("· ", "bold cyan"),
-}
-_GOOD: Final = ("✓", "bold green")
-_BAD: Final = ("✗", "bold red")
-_UNSURE: Final = ("!", "bold yellow")
-_WIDEST: Final = 88
-
-
-def report(findings: Findings, advice: Sequence[Advice]) -> RenderableType:
-    """Return the whole report."""
+def _report_view(findings: Findings, advice: Sequence[Advice]) -> RenderableType:
+    """Return the table of checks, and the advice below it."""
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(no_wrap=True)
     table.add_column(no_wrap=True)
@@ -141,10 +110,10 @@ def report(findings: Findings, advice: Sequence[Advice]) -> RenderableType:
 
 
 def _checks(found: Findings) -> Iterator[tuple[tuple[str, str], str, str]]:
-    links = listed([str(link) for link in found.links])
+    links = joined([str(link) for link in found.links])
     yield (_GOOD if links else _BAD), "This machine", links or "not connected to any network"
     if found.links:
-        hops = listed(sorted(found.next_hops))
+        hops = joined(sorted(found.next_hops))
         yield (
             (_GOOD if hops else _UNSURE),
             "Way to the internet",
@@ -154,7 +123,7 @@ def _checks(found: Findings) -> Iterator[tuple[tuple[str, str], str, str]]:
         yield (
             _GOOD if len(gateways) == 1 else _UNSURE if gateways else _BAD,
             "Gateway",
-            listed([f"{name_of(each)} at {host_of(each.description_url)}" for each in gateways]) or "none answers",
+            joined([f"{device_name(each)} at {host_of(each.description_url)}" for each in gateways]) or "none answers",
         )
     if found.gateway is None:
         return
@@ -186,6 +155,6 @@ def _indented(what: RenderableType) -> Padding:
 
 def _narrow(what: RenderableType) -> RenderableType:
     grid = Table.grid()
-    grid.add_column(max_width=_WIDEST, overflow="fold")
+    grid.add_column(max_width=_MAX_COLUMNS, overflow="fold")
     grid.add_row(what)
     return grid

@@ -1,7 +1,7 @@
-"""From findings to advice: pure functions, in plain words. What was found, and how, is the business of collect.py.
+"""Rules of ``aioigd doctor``: from findings to advice, one pure function for each thing that can be wrong.
 
-Each rule looks at the findings and says nothing, or what is wrong, how that shows, and what to do. They are asked
-in the order in which a person would look: this machine, its way to the router, the router, its way to the internet.
+The rules are applied in the order in which a person would look: this machine, the search, the router, its connection
+to the internet. Findings are collected in collect.py.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Final, Literal
 
 from ... import Device, IGDStatus, UPnPResult
-from ..format import CARRIER_NAT, clean, host_of, lease, listed, name_of
+from ..format import CARRIER_NAT, clean, device_name, host_of, joined, lease_time
 
 __all__ = ["Advice", "Findings", "Link", "LinkKind", "Severity", "Trial", "diagnose"]
 
 LinkKind = Literal["lan", "vpn", "virtual", "loopback"]
 
 _MANY: Final = 16
-"""Mappings from which on a refusal without a reason may well mean a full table: the smallest ones seen hold 16."""
+"""Mappings from which on a refusal without a reason may mean a full table: the smallest ones known hold 16."""
 
 
 class Severity(Enum):
@@ -45,10 +45,11 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """What came of opening a port to see whether it can be done.
+    """The outcome of opening a port on trial.
 
-    ``result`` SUCCESS has the ``duration`` and ``desc`` that were granted, of those that were asked for; ``was_there``
-    tells whether the router really had it. Any other has the router's ``error_code``, and ``reason`` in its words.
+    With ``result`` SUCCESS, ``duration`` and ``desc`` are what was granted, ``asked_duration`` and ``asked_desc`` what
+    was asked for, and ``was_there`` whether the router had the mapping when it was read back. Any other result has the
+    router's ``error_code``, and its message as ``reason``.
     """
 
     port: int
@@ -64,14 +65,14 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """What was found out, as far as it could be.
+    """All that was found out.
 
     ``links`` are this machine's interfaces, ``asked_for`` the address that the user chose to search from, or "";
-    ``default_address`` is the address that leads to the internet, ``next_hops`` are the routers there;
-    ``router_is_there`` tells whether such a router can be reached at all, None where that was not tried.
-    ``devices`` are all that answered, ``gateway`` is the one that calls use. ``unicast_only``: the router hears
-    searches that are sent to itself, and no others. ``external_address`` is None where the router tells none.
-    ``mappings`` is how many there are, None where it does not list them. ``trial`` is None where none was made.
+    ``default_address`` is our address on the default route, ``next_hops`` are the routers of the default routes;
+    ``router_is_there`` is whether one of these can be reached at all, None where that was not tried.
+    ``devices`` are all that answered, ``gateway`` is the one that calls use. ``unicast_only``: the router answers
+    searches by unicast, and none by multicast. ``external_address`` is None where the router gives none.
+    ``mappings`` is their number, None where the router does not list them. ``trial`` is None where none was made.
     """
 
     links: tuple[Link, ...] = ()
@@ -90,7 +91,7 @@ class Findings:
 
     @property
     def valid_gateways(self) -> tuple[Device, ...]:
-        """The gateways among those who answered, each once, however many of its documents it announces."""
+        """The gateways among the devices, each once, also where it announces several descriptions."""
         found: dict[tuple[str, str], Device] = {}
         for device in self.devices:
             if device.is_valid_gateway():
@@ -99,7 +100,7 @@ class Findings:
 
     @property
     def default_link(self) -> Link | None:
-        """The interface that leads to the internet."""
+        """The interface of the default route."""
         return self.link_of(self.default_address)
 
     def link_of(self, address: str) -> Link | None:
@@ -109,7 +110,7 @@ class Findings:
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """One thing that is wrong: ``code`` for programs, ``title`` in a few words, ``why`` it shows, what ``to_do``."""
+    """One thing that is wrong: ``code`` for programs, ``title``, ``why`` (evidence), and ``to_do`` (remedies)."""
 
     code: str
     severity: Severity
@@ -119,7 +120,7 @@ class Advice:
 
 
 def diagnose(findings: Findings) -> list[Advice]:
-    """Return what is wrong, the worst first; nothing where all is well."""
+    """Return the advice of all rules, the worst first; none where all is well."""
     advice = [each for rule in _RULES for each in rule(findings)]
     order = list(Severity)
     return sorted(advice, key=lambda each: order.index(each.severity))
@@ -141,7 +142,7 @@ def _no_network(found: Findings) -> Iterator[Advice]:
 
 def _container(found: Findings) -> Iterator[Advice]:
     if found.in_container and found.links and not found.valid_gateways:
-        names = listed([str(link) for link in found.links])
+        names = joined([str(link) for link in found.links])
         yield Advice(
             "container",
             Severity.PROBLEM,
@@ -155,7 +156,7 @@ def _container(found: Findings) -> Iterator[Advice]:
 
 
 def _wrong_choice(found: Findings) -> Iterator[Advice]:
-    """The user chose an interface where there is no gateway, and there is one elsewhere."""
+    """No gateway on the interface that was chosen, and one on another interface."""
     others = [each for each in found.valid_gateways if each.igd_our_addr != found.asked_for]
     if not found.asked_for or not others or any(each.igd_our_addr == found.asked_for for each in found.valid_gateways):
         return
@@ -168,7 +169,7 @@ def _wrong_choice(found: Findings) -> Iterator[Advice]:
         "wrong-interface",
         Severity.PROBLEM,
         "The router is on another interface than the one you chose",
-        f"Nobody answers on {chosen or found.asked_for}{is_a}. {name_of(others[0])} answers on {there or where}.",
+        f"Nobody answers on {chosen or found.asked_for}{is_a}. {device_name(others[0])} answers on {there or where}.",
         (f"Choose that one: --interface {where}. Or none at all: then every interface is searched.",),
     )
 
@@ -195,12 +196,12 @@ def _vpn(found: Findings) -> Iterator[Advice]:
     )
 
 
-# The way to the router
+# Search
 
 
 def _multicast(found: Findings) -> Iterator[Advice]:
     if found.unicast_only:
-        hop = host_of(found.gateway.description_url) if found.gateway else listed(sorted(found.next_hops))
+        hop = host_of(found.gateway.description_url) if found.gateway else joined(sorted(found.next_hops))
         yield Advice(
             "multicast-dropped",
             Severity.WARNING,
@@ -216,11 +217,11 @@ def _multicast(found: Findings) -> Iterator[Advice]:
 
 
 def _nobody(found: Findings) -> Iterator[Advice]:
-    """No gateway anywhere: which of the possible reasons it is, as far as that shows."""
+    """No gateway on any interface, for one of several reasons."""
     if found.valid_gateways or not found.links or found.in_container:
         return
     at_hop = [each for each in found.devices if host_of(each.description_url) in found.next_hops]
-    hops = listed(sorted(found.next_hops))
+    hops = joined(sorted(found.next_hops))
     if any(each.igd_status is IGDStatus.DISCONNECTED for each in found.devices):
         return
     unreadable = [each for each in found.devices if each.igd_status in _UNREADABLE and _claims_igd(each)]
@@ -231,7 +232,7 @@ def _nobody(found: Findings) -> Iterator[Advice]:
             "no-wan",
             Severity.PROBLEM,
             "The router is not the one that is connected to the internet",
-            f"{name_of(access_point)} at {host_of(access_point.description_url)} answers as a gateway, but has no "
+            f"{device_name(access_point)} at {host_of(access_point.description_url)} answers as a gateway, but has no "
             "internet connection to map ports on: it works as an access point or repeater.",
             (
                 "Switch UPnP on in the router that has the internet connection.",
@@ -240,7 +241,7 @@ def _nobody(found: Findings) -> Iterator[Advice]:
         )
     elif at_hop or found.router_is_there:
         says = (
-            f"It answers as {name_of(at_hop[0])}, which is no gateway."
+            f"It answers as {device_name(at_hop[0])}, which is no gateway."
             if at_hop
             else "It is there, but does not answer any search."
         )
@@ -257,7 +258,7 @@ def _nobody(found: Findings) -> Iterator[Advice]:
             ),
         )
     else:
-        names = listed([str(link) for link in found.links])
+        names = joined([str(link) for link in found.links])
         silent = f"and neither does the router of this network, {hops}" if found.next_hops else "and no default route"
         yield Advice(
             "no-gateway",
@@ -304,9 +305,9 @@ def _several(found: Findings) -> Iterator[Advice]:
     others = [
         each for each in gateways if found.gateway is None or each.description_url != found.gateway.description_url
     ]
-    names = listed([f"{name_of(each)} at {host_of(each.description_url)}" for each in gateways])
+    names = joined([f"{device_name(each)} at {host_of(each.description_url)}" for each in gateways])
     used = (
-        f"{name_of(found.gateway)} at {host_of(found.gateway.description_url)} is used"
+        f"{device_name(found.gateway)} at {host_of(found.gateway.description_url)} is used"
         + (", as it is the router of the default route." if _is_next_hop(found.gateway, found) else ".")
         if found.gateway
         else "None of them is certain to be the right one."
@@ -324,7 +325,7 @@ def _several(found: Findings) -> Iterator[Advice]:
 
 
 def _not_the_router(found: Findings) -> Iterator[Advice]:
-    """The only gateway is not where the packets go."""
+    """The only gateway is not the router of the default route."""
     gateway = found.gateway
     if gateway is None or not found.next_hops or _is_next_hop(gateway, found) or len(found.valid_gateways) > 1:
         return
@@ -332,7 +333,7 @@ def _not_the_router(found: Findings) -> Iterator[Advice]:
     if link is not None and link.kind == "loopback":
         return
     if default is not None and default.kind == "vpn":
-        return  # said already
+        return  # the rule for VPNs has it
     on = (
         f" It answers on {link}, and the default route is over {default}."
         if link and default and link != default
@@ -342,8 +343,8 @@ def _not_the_router(found: Findings) -> Iterator[Advice]:
         "not-the-router",
         Severity.WARNING,
         "The gateway that answers is not the router that is used",
-        f"{name_of(gateway)} is at {host_of(gateway.description_url)}, but packets to the internet go to "
-        f"{listed(sorted(found.next_hops))}.{on}",
+        f"{device_name(gateway)} is at {host_of(gateway.description_url)}, but packets to the internet go to "
+        f"{joined(sorted(found.next_hops))}.{on}",
         ("Switch UPnP on in the router that is used, or make the other one the default route.",),
     )
 
@@ -433,7 +434,7 @@ def _terms(found: Findings) -> Iterator[Advice]:
             "no-leases",
             Severity.NOTE,
             "The router grants no limit in time",
-            f"Asked for {lease(trial.asked_duration)}, it took the port only for ever.",
+            f"Asked for {lease_time(trial.asked_duration)}, it took the port only for ever.",
             ("Ports stay open until they are deleted: `add --keep` does so at its end, also after Ctrl-C.",),
         )
     if trial.desc != trial.asked_desc:
@@ -446,14 +447,14 @@ def _terms(found: Findings) -> Iterator[Advice]:
         )
 
 
-# The way to the internet
+# Connection to the internet
 
 
 def _address(found: Findings) -> Iterator[Advice]:
     if found.gateway is None:
         return
     address = found.external_address
-    router = f"{name_of(found.gateway)} at {host_of(found.gateway.description_url)}"
+    router = f"{device_name(found.gateway)} at {host_of(found.gateway.description_url)}"
     if address is None:
         if found.is_connected is not False:
             yield Advice(
@@ -505,7 +506,7 @@ def _has_private_address(found: Findings) -> bool:
 
 
 def _first_of(address: IPv4Address | IPv6Address) -> str:
-    """Return the address that a router in this network most likely has."""
+    """Return the likeliest address of the router in the network of an address."""
     return f"{str(address).rpartition('.')[0]}.1" if isinstance(address, IPv4Address) else f"[{address}]"
 
 
@@ -517,7 +518,7 @@ def _offline(found: Findings) -> Iterator[Advice]:
             "offline",
             Severity.PROBLEM,
             "The router is not connected to the internet",
-            f"{name_of(device)} at {host_of(device.description_url)} says that its connection is down.",
+            f"{device_name(device)} at {host_of(device.description_url)} says that its connection is down.",
             ("See to the connection: the modem, its cable, the provider.",),
         )
 
