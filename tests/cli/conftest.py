@@ -16,6 +16,33 @@ import pytest
 from click.testing import CliRunner
 
 from aioigd.cli.app import command
+from aioigd.testing import EmulatedGateway
+
+DEVICE = {
+    "friendly_name",
+    "manufacturer",
+    "model_name",
+    "description_url",
+    "service_type",
+    "igd_service_type",
+    "igd_control_url",
+    "igd_our_addr",
+    "igd_status",
+    "is_valid_gateway",
+    "udn",
+    "server",
+}
+MAPPING = {
+    "proto",
+    "external_port",
+    "internal_client",
+    "internal_port",
+    "remote_host",
+    "desc",
+    "duration",
+    "enabled",
+}
+ERROR = {"message", "result", "error_code"}
 
 
 @dataclass(frozen=True)
@@ -36,6 +63,12 @@ class Outcome:
 
 
 Run = Callable[..., Awaitable[Outcome]]
+Start = Callable[..., Any]
+
+
+def there(gateway: EmulatedGateway) -> tuple[str, str]:
+    """The options by which a command finds an emulated gateway."""
+    return "--source-address", gateway.address
 
 
 @pytest.fixture

@@ -8,8 +8,6 @@ import pytest
 
 from aioigd import IGDError, UPnPResult
 from aioigd.cli import format
-from aioigd.cli.options import DURATION, PORTS, TARGET, Ports, Target
-from aioigd.cli.traffic import curve
 
 
 @pytest.mark.parametrize(
@@ -83,30 +81,3 @@ def test_addresses_that_nobody_can_reach_are_noted(address: str, word: str) -> N
 def test_ipv6_endpoints_have_brackets() -> None:
     assert format.endpoint("2001:db8::1", 80) == "[2001:db8::1]:80"
     assert format.endpoint(None, 80) == "?:80"
-
-
-def test_a_curve_is_as_high_as_its_highest_value() -> None:
-    assert curve([0, 1, 2, 4]) == "▁▃▅█"
-    assert curve([0, 0]) == "▁▁"
-    assert curve([]) == ""
-
-
-@pytest.mark.parametrize(
-    ("text", "seconds"),
-    [("90", 90), ("90s", 90), ("30m", 1800), ("2h", 7200), ("1h30m", 5400), ("1D", 86_400), ("1w", 604_800)],
-)
-def test_time_spans_are_read(text: str, seconds: int) -> None:
-    assert DURATION.convert(text, None, None) == seconds
-
-
-@pytest.mark.parametrize(("text", "ports"), [("80", Ports(80, 80)), ("80-82", Ports(80, 82))])
-def test_ports_are_read(text: str, ports: Ports) -> None:
-    assert PORTS.convert(text, None, None) == ports
-
-
-@pytest.mark.parametrize(
-    ("text", "target"),
-    [("80", Target("", 80)), ("192.168.1.7", Target("192.168.1.7", 0)), ("192.168.1.7:80", Target("192.168.1.7", 80))],
-)
-def test_targets_are_read(text: str, target: Target) -> None:
-    assert TARGET.convert(text, None, None) == target

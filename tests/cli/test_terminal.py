@@ -12,6 +12,8 @@ import pytest
 
 from aioigd.testing import EmulatedGateway, quirks
 
+from .conftest import there
+
 if sys.platform == "win32":
     pytest.skip("there are no such terminals", allow_module_level=True)
 
@@ -91,10 +93,6 @@ async def on_terminal(*arguments: object, **environment: str) -> AsyncIterator[T
             process.kill()
             await process.wait()
         terminal.close()
-
-
-def there(gateway: EmulatedGateway) -> tuple[str, str]:
-    return "--source-address", gateway.address
 
 
 async def test_keeping_shows_each_port_the_traffic_and_what_happens(gateway: EmulatedGateway) -> None:

@@ -1,0 +1,28 @@
+"""Ports, targets and time spans as they are written on the command line."""
+
+from __future__ import annotations
+
+import pytest
+
+from aioigd.cli.options import DURATION, PORTS, TARGET, Ports, Target
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("90", 90), ("90s", 90), ("30m", 1800), ("2h", 7200), ("1h30m", 5400), ("1D", 86_400), ("1w", 604_800)],
+)
+def test_time_spans_are_read(text: str, seconds: int) -> None:
+    assert DURATION.convert(text, None, None) == seconds
+
+
+@pytest.mark.parametrize(("text", "ports"), [("80", Ports(80, 80)), ("80-82", Ports(80, 82))])
+def test_ports_are_read(text: str, ports: Ports) -> None:
+    assert PORTS.convert(text, None, None) == ports
+
+
+@pytest.mark.parametrize(
+    ("text", "target"),
+    [("80", Target("", 80)), ("192.168.1.7", Target("192.168.1.7", 0)), ("192.168.1.7:80", Target("192.168.1.7", 80))],
+)
+def test_targets_are_read(text: str, target: Target) -> None:
+    assert TARGET.convert(text, None, None) == target
