@@ -47,9 +47,9 @@ async def _demo() -> None:
         async with _web_server(router.address) as port, PortMapper(source_address=router.address) as mapper:
             await _open_a_port(mapper, router, outside, port)
             await _open_many(mapper, router)
-            await _look_at_the_table(mapper, router, outside)
-            await _hold_through_a_restart(mapper, router, outside, port)
-    await _meet_a_stubborn_router()
+            await _list_and_delete(mapper, router, outside)
+            await _keep_through_a_restart(mapper, router, outside, port)
+    await _fall_back()
     _print_heading("Done")
     _print_step("Nothing is left open.")
 
@@ -80,7 +80,7 @@ async def _open_many(mapper: PortMapper, router: EmulatedGateway) -> None:
     )
 
 
-async def _look_at_the_table(mapper: PortMapper, router: EmulatedGateway, outside: int) -> None:
+async def _list_and_delete(mapper: PortMapper, router: EmulatedGateway, outside: int) -> None:
     _print_heading("The table")
     gateway = await mapper.get_gateway()
     mappings = [mapping async for mapping in gateway.query_port_mappings()]
@@ -103,7 +103,7 @@ async def _look_at_the_table(mapper: PortMapper, router: EmulatedGateway, outsid
     )
 
 
-async def _hold_through_a_restart(mapper: PortMapper, router: EmulatedGateway, outside: int, port: int) -> None:
+async def _keep_through_a_restart(mapper: PortMapper, router: EmulatedGateway, outside: int, port: int) -> None:
     _print_heading("A lease, and a router that restarts")
     async with mapper.lease(outside, port, "my site", "TCP") as lease:
         _print_step(
@@ -129,7 +129,7 @@ async def _until_back(lease: Lease) -> None:
             return
 
 
-async def _meet_a_stubborn_router() -> None:
+async def _fall_back() -> None:
     _print_heading("A router that refuses leases, and wants plain words")
     stubborn = EmulatedGateway(quirks.refuses_leases, quirks.plain_descriptions_only, address=None)
     async with stubborn as router, PortMapper(source_address=router.address) as mapper:

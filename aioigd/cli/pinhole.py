@@ -228,7 +228,7 @@ def _pinhole(unique_id: int, client: str) -> Pinhole:
         try:
             address = IPv6Address(client)
         except ValueError:
-            address = IPv6Address(0)
+            address = IPv6Address(0)  # refused below, like all that no host on the internet has
         if address.ipv4_mapped or address.is_unspecified or address.is_multicast or address.is_link_local:
             raise click.UsageError(
                 f"--internal must be the IPv6 address of a host on the internet, not {client!r:.80}."
@@ -238,7 +238,7 @@ def _pinhole(unique_id: int, client: str) -> Pinhole:
 
 
 def _row(unique_id: int, packets: object) -> dict[str, Any]:
-    # A router that cannot count is one thing, a pinhole that is not there another.
+    # Any other error means that the router does not count packets, not that the pinhole is not there.
     absent = isinstance(packets, IGDError) and packets.error_code == _NO_SUCH_ENTRY
     return {
         "unique_id": unique_id,

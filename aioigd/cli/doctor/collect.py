@@ -46,7 +46,7 @@ _INTERNET_HOST: Final = {4: "192.0.2.1", 6: "2001:db8::1"}
 """Addresses for documentation (RFC 5737, RFC 3849): the route to them is the default route. Nothing is sent."""
 _SEARCH_TIME: Final = 3.0
 _GROUP: Final = "239.255.255.250"
-"""Searched instead of group and router; over IPv6 it stands for the groups there."""
+"""The SSDP multicast group (UDA 1.1 section 1.3.2); over IPv6 it stands for the groups there."""
 _CONNECT_TIME: Final = 1.0
 _CONNECT_PORTS: Final = (80, 443, 53)
 _MAX_MAPPINGS: Final = 512
@@ -67,8 +67,8 @@ async def collect_findings(settings: Settings, *, trial: bool, step: _Step) -> F
     if not found.valid_gateways:
         if found.next_hops:
             step("Seeing whether the router is there")
-            touched = await asyncio.gather(*(_is_host_up(hop) for hop in found.next_hops))
-            found = replace(found, router_is_there=any(touched))
+            are_up = await asyncio.gather(*(_is_host_up(hop) for hop in found.next_hops))
+            found = replace(found, router_is_there=any(are_up))
         return found
     usable = [each for each in found.devices if each.is_valid_gateway()]
     usable.sort(key=lambda each: not _is_at(each, found.next_hops))

@@ -19,14 +19,14 @@ __all__ = ["Advice", "Findings", "Link", "LinkKind", "Severity", "Trial", "diagn
 
 LinkKind = Literal["lan", "vpn", "virtual", "loopback"]
 
-_MANY: Final = 16
+_LIKELY_FULL: Final = 16
 """Mappings from which on a refusal without a reason may mean a full table: the smallest ones known hold 16."""
 
 
 class Severity(Enum):
     """How bad it is."""
 
-    PROBLEM = "problem"  #: ports cannot be opened, or are open to nobody
+    PROBLEM = "problem"  #: ports cannot be opened, or are open without effect
     WARNING = "warning"  #: it works, but perhaps not as it is meant
     NOTE = "note"  #: good to know
 
@@ -155,7 +155,7 @@ def _container(found: Findings) -> Iterator[Advice]:
         )
 
 
-def _wrong_choice(found: Findings) -> Iterator[Advice]:
+def _wrong_interface(found: Findings) -> Iterator[Advice]:
     """No gateway on the interface that was chosen, and one on another interface."""
     others = [each for each in found.valid_gateways if each.igd_our_addr != found.asked_for]
     if not found.asked_for or not others or any(each.igd_our_addr == found.asked_for for each in found.valid_gateways):
@@ -216,7 +216,7 @@ def _multicast(found: Findings) -> Iterator[Advice]:
         )
 
 
-def _nobody(found: Findings) -> Iterator[Advice]:
+def _no_gateway(found: Findings) -> Iterator[Advice]:
     """No gateway on any interface, for one of several reasons."""
     if found.valid_gateways or not found.links or found.in_container:
         return
@@ -298,7 +298,7 @@ def _unreadable(device: Device) -> Iterator[Advice]:
 # The router
 
 
-def _several(found: Findings) -> Iterator[Advice]:
+def _several_gateways(found: Findings) -> Iterator[Advice]:
     gateways = found.valid_gateways
     if len(gateways) < 2:
         return
@@ -361,7 +361,7 @@ def _refused(found: Findings) -> Iterator[Advice]:
     said = f"It was asked to open TCP port {trial.port}: {clean(trial.reason)} ({trial.result.name}{code})."
     held = f" It holds {found.mappings} mappings." if found.mappings is not None else ""
     is_vague = trial.result in (UPnPResult.INVALID_ARGS, UPnPResult.ACTION_FAILED)
-    if trial.result is UPnPResult.NO_PORT_MAPS_AVAILABLE or (is_vague and (found.mappings or 0) >= _MANY):
+    if trial.result is UPnPResult.NO_PORT_MAPS_AVAILABLE or (is_vague and (found.mappings or 0) >= _LIKELY_FULL):
         yield _table_full(said + held)
     elif trial.result in (UPnPResult.HTTP_ERROR, UPnPResult.SOCKET_ERROR, UPnPResult.INVALID_RESPONSE):
         yield Advice(
@@ -413,7 +413,7 @@ def _false_success(found: Findings) -> Iterator[Advice]:
     if trial is None or trial.result is not UPnPResult.SUCCESS or trial.was_there:
         return
     said = f"It said that TCP port {trial.port} was open, and does not have it in its table."
-    if (found.mappings or 0) >= _MANY:
+    if (found.mappings or 0) >= _LIKELY_FULL:
         yield _table_full(f"{said} It holds {found.mappings} mappings, and has no room for more.")
     else:
         yield Advice(
@@ -450,7 +450,7 @@ def _terms(found: Findings) -> Iterator[Advice]:
 # Connection to the internet
 
 
-def _address(found: Findings) -> Iterator[Advice]:
+def _external_address(found: Findings) -> Iterator[Advice]:
     if found.gateway is None:
         return
     address = found.external_address
@@ -526,15 +526,15 @@ def _offline(found: Findings) -> Iterator[Advice]:
 _RULES: Final[tuple[Callable[[Findings], Iterator[Advice]], ...]] = (
     _no_network,
     _container,
-    _wrong_choice,
-    _nobody,
+    _wrong_interface,
+    _no_gateway,
     _refused,
     _false_success,
     _offline,
-    _address,
+    _external_address,
     _multicast,
     _vpn,
     _not_the_router,
-    _several,
+    _several_gateways,
     _terms,
 )
