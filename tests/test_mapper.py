@@ -416,7 +416,7 @@ async def test_a_deadline_of_the_callers_leaves_nothing_behind(gateway: Emulated
         async with asyncio.timeout(0.1):
             await mapper.add_port_mapping(8080)
     gateway.resume()
-    await mapper.release()
+    await mapper._release_sockets()
     assert gateway.mappings == []
     assert "0 calls under way" in repr(mapper)
 
@@ -482,7 +482,7 @@ async def test_a_gateway_that_serves_one_connection_at_a_time_gets_all_of_a_larg
         async with PortMapper(source_address=gateway.address) as mapper:
             await asyncio.gather(*(mapper.add_port_mapping(port, duration=3600) for port in range(1, number + 1)))
             assert len(gateway.mappings) == number
-            assert (await mapper.get_gateway()).channel.memory.limiter.window < 2
+            assert (await mapper.get_gateway())._backend._client.state.limiter.window < 2
             assert gateway.count(ADD) <= number + 5
             assert gateway.tally.reset < 0.1 * number
 
@@ -681,14 +681,14 @@ async def test_calls_that_were_cancelled_before_their_request_was_sent_send_noth
         task.cancel()
     await asyncio.wait(tasks)
     gateway.resume()
-    await mapper.release()
+    await mapper._release_sockets()
     assert gateway.mappings == []
     assert gateway.count(ADD) <= 4  # as many as were out
 
 
 async def test_a_mapper_that_was_released_can_be_used_again(gateway: EmulatedGateway, mapper: PortMapper) -> None:
     await mapper.add_port_mapping(8080)
-    await mapper.release()
+    await mapper._release_sockets()
     await mapper.add_port_mapping(8081)
     assert gateway.search_rounds == 1
 

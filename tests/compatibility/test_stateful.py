@@ -50,7 +50,7 @@ class Router(RuleBasedStateMachine):
         self.loop = HastyLoop()
         self.liar = Liar(self.loop)
         self.patches: list[Any] = [
-            mock.patch("aioigd.mapper.HttpClient", return_value=self.liar),
+            mock.patch("aioigd.upnp.driver.HttpClient", return_value=self.liar),
             mock.patch("aioigd.upnp.search.SsdpSearch", self.liar.search),
         ]
         for patch in self.patches:
@@ -115,7 +115,7 @@ class Router(RuleBasedStateMachine):
             task.cancel()
             with suppress(asyncio.CancelledError, IGDError):
                 await task
-            await self.mapper.release()  # what the call had sent is settled by then
+            await self.mapper._release_sockets()  # what the call had sent is settled by then
 
         before = self.liar.connection.table.get(MappingKey(port, "UDP"))
         self.outcome(cancelled(), script, HONEST)
