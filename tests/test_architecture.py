@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from collections.abc import Collection
 from pathlib import Path
 
 import pytest
@@ -88,9 +89,71 @@ def test_every_room_is_in_the_plan() -> None:
     assert {room_of(module) for module in MODULES} <= MAY_IMPORT.keys() | {"cli", "__main__"}
 
 
+FLOORS_OF_UPNP = (
+    {"wire"},
+    {"net"},
+    {"fallback", "retry"},
+    {"soap_client"},
+    {"list_mappings", "probe", "event_subscription"},
+    {"delete_mapping", "search"},
+    {"add_mapping", "sibling_services"},
+    {"pinholes", "wan_status"},
+    {"backend"},
+    {"reboot"},
+    {"driver"},
+)
+"""The modules of upnp/, from the lowest floor to the highest: none imports from its own floor or from above."""
+
+
+def module_name(module: Path) -> str:
+    parts = module.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imported_modules(module: Path, known: Collection[str]) -> set[str]:
+    """The modules of the package that a module imports; a name out of a module stands for the module."""
+    package = ["aioigd", *module.relative_to(PACKAGE).parent.parts]
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(module.read_text("utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            name = ".".join([*base, *([node.module] if node.module else [])])
+            members = {f"{name}.{alias.name}" for alias in node.names} & set(known)
+            found |= members or ({name} & set(known))
+    return found - {module_name(module)}
+
+
+def test_there_is_no_circle_of_imports() -> None:
+    known = {module_name(module) for module in MODULES}
+    left = {module_name(module): imported_modules(module, known) for module in MODULES}
+    while free := {name for name, imported in left.items() if not imported & left.keys()}:
+        left = {name: imported for name, imported in left.items() if name not in free}
+    assert not left, f"these import each other: {sorted(left)}"
+
+
+def test_the_modules_of_upnp_stand_on_floors() -> None:
+    floor_of = {name: number for number, floor in enumerate(FLOORS_OF_UPNP) for name in floor}
+    known = {module_name(module) for module in MODULES}
+    for module in MODULES:
+        parts = module.relative_to(PACKAGE).with_suffix("").parts
+        if parts[0] != "upnp" or parts[1] == "__init__":
+            continue
+        below = {name.split(".")[2] for name in imported_modules(module, known) if name.startswith("aioigd.upnp.")}
+        assert all(floor_of[name] < floor_of[parts[1]] for name in below - {parts[1]}), module
+
+
+def test_only_the_mapper_imports_a_driver() -> None:
+    importers = {
+        module.stem
+        for module in MODULES
+        if "upnp" in rooms_imported_by(module) and room_of(module) not in ("upnp", "testing")
+    }
+    assert importers == {"mapper"}
+
+
 @pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_protocol_and_words_do_no_io(module: Path) -> None:
-    if room_of(module) in WORDS or "wire" in module.parts:
+    if room_of(module) in WORDS or "wire" in module.relative_to(PACKAGE).parts:
         assert not imports_of(module) & NO_IO
 
 

@@ -115,3 +115,10 @@ def test_the_reference_has_every_public_name_and_no_other() -> None:
 def test_every_public_name_of_the_test_kit_can_be_imported() -> None:
     for name in aioigd.testing.__all__:
         assert getattr(aioigd.testing, name) is not None
+
+
+def test_where_to_change_what_names_files_that_exist() -> None:
+    table = (ROOT / "docs" / "contributing.md").read_text("utf-8").partition("## Where do I change")[2]
+    places = re.findall(r"^\| .* \| `(\S+)` \|$", table.partition("\n## ")[0], re.MULTILINE)
+    assert len(places) == 8
+    assert all((ROOT / place).exists() for place in places)

@@ -57,7 +57,9 @@ def seen(error: IGDError) -> tuple[object, ...]:
 def test_each_class_has_an_example() -> None:
     classes = {kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, IGDError)}
     assert classes == {type(error) for error in EXAMPLES}
-    assert classes | {Attempt, errors.GONE_STATUSES, is_gone, is_unreachable} == {getattr(errors, name) for name in errors.__all__}
+    assert classes | {Attempt, errors.GONE_STATUSES, is_gone, is_unreachable} == {
+        getattr(errors, name) for name in errors.__all__
+    }
 
 
 class TestEveryError:

@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import pytest
 
 if TYPE_CHECKING:
-    from . import EmulatedGateway, Quirk
+    from .gateway import EmulatedGateway
+    from .hooks import Quirk
 
     _fixture = pytest.fixture
 else:
@@ -54,7 +55,7 @@ def pytest_configure(config: pytest.Config) -> None:
 @_fixture
 async def igd_gateway_factory() -> AsyncIterator[GatewayFactory]:
     """Return a function that starts emulated gateways, each on a separate loopback address."""
-    from . import EmulatedGateway
+    from .gateway import EmulatedGateway
 
     async with AsyncExitStack() as gateways:
 
