@@ -17,6 +17,7 @@ import pytest
 from hypothesis import settings
 
 from aioigd import PortMapper
+from aioigd.net.guard import VARIABLE
 from aioigd.testing import EmulatedGateway, loopback_address
 
 from .support import Canary, settled_loop, sockets
@@ -91,6 +92,12 @@ async def mapper(gateway: EmulatedGateway) -> AsyncIterator[PortMapper]:
     """A mapper that finds ``gateway``, and nothing else; slow machines get time before a second round of searching."""
     async with PortMapper(source_address=gateway.address, timeout=30, discovery_timeout=30) as mapper:
         yield mapper
+
+
+@pytest.fixture
+def beyond_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Switch the guard off, for a test that cannot reach a real network, although its addresses look like one."""
+    monkeypatch.delenv(VARIABLE, raising=False)
 
 
 @pytest.fixture

@@ -11,6 +11,11 @@ It is active as soon as the package is installed. An asynchronous test that uses
 Tests can run in parallel with pytest-xdist. The fixtures are asynchronous ones, of pytest-asyncio (in both
 of its modes) where that is installed, otherwise of anyio, on its asyncio backend; a test of any other kind uses
 ``async with EmulatedGateway(address=None)`` itself.
+
+``pytest --aioigd-loopback-only``, or ``aioigd_loopback_only = true`` in pytest's configuration, guards the network that
+the tests run in: nothing that aioigd sends leaves loopback, and a test that forgot its ``source_address`` fails with a
+:class:`~aioigd.errors.NoRouteError` that says so. It sets the environment variable ``AIOIGD_LOOPBACK_ONLY`` for the
+run and all processes that it starts; a test that is meant to leave unsets it (``monkeypatch.delenv``).
 """
 
 from __future__ import annotations
@@ -20,6 +25,8 @@ from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
+
+from ..net.guard import VARIABLE
 
 if TYPE_CHECKING:
     from .gateway import EmulatedGateway
@@ -43,8 +50,19 @@ class GatewayFactory(Protocol):
         """Return a running gateway; the arguments are those of EmulatedGateway, but each has its own address."""
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option of the guard."""
+    text = "let nothing that aioigd sends leave loopback; a forgotten source_address is an error"
+    parser.getgroup("aioigd").addoption("--aioigd-loopback-only", action="store_true", default=None, help=text)
+    parser.addini("aioigd_loopback_only", text, type="bool", default=False)
+
+
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the marker."""
+    """Register the marker, and set up the guard."""
+    if config.getoption("--aioigd-loopback-only") or config.getini("aioigd_loopback_only"):
+        patch = pytest.MonkeyPatch()
+        patch.setenv(VARIABLE, "1")
+        config.add_cleanup(patch.undo)
     config.addinivalue_line(
         "markers",
         "igd_quirks(*quirks, **options): what the gateway of the fixture igd_gateway is like. Quirks, or their names "

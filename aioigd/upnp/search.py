@@ -22,6 +22,7 @@ from async_timeout import timeout_at
 
 from ..core.backend import NEVER, Candidate, Rank, Search, SearchScope
 from ..errors import DeadlineError, DiscoveryError, IGDError, InvalidResponseError, NoRouteError, TransportError
+from ..net.guard import check_destination
 from ..net.interfaces import default_next_hops, interfaces, source_address_for
 from ..results import IGDStatus, UPnPResult
 from .net.http import HttpClient
@@ -157,6 +158,8 @@ class DeviceSearch(Search):
 
     async def _open(self) -> None:
         scope = self._scope
+        if scope.host is not None:
+            check_destination(scope.host, scope.source_address or "")
         places = interfaces(ipv6=scope.ipv6, source_address=scope.source_address)
         self._any_is_trusted = scope.source_address is not None and all(place.is_loopback for place in places)
         if self._any_is_trusted:
@@ -202,6 +205,7 @@ class DeviceSearch(Search):
 
     async def _follow_location(self, location: str) -> None:
         url = parse_url(location)
+        check_destination(url.host)  # before its name is looked up
         try:
             async with timeout_at(self._until):
                 addresses = await self._loop.getaddrinfo(url.host, url.port, type=socket.SOCK_STREAM)

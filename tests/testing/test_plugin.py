@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -33,15 +34,41 @@ async def test_there_may_be_several(igd_gateway, igd_gateway_factory):
     neighbour = await igd_gateway_factory(address=another.address)
     assert igd_gateway.address != another.address == neighbour.address
 """
+LOOPBACK_ONLY = """
+import os
+import pytest
+import aioigd
+
+async def test_a_forgotten_source_address_is_an_error():
+    async with aioigd.PortMapper(source_address="127.0.0.1", location="http://192.0.2.1:5000/x") as mapper:
+        with pytest.raises(aioigd.errors.NoRouteError, match="192.0.2.1 is not on loopback"):
+            await mapper.get_gateway()
+
+async def test_the_fixture_works(igd_gateway):
+    await aioigd.add_port_mapping(8080, source_address=igd_gateway.address)
+    assert len(igd_gateway.mappings) == 1
+
+async def test_a_test_may_switch_it_off(monkeypatch):
+    monkeypatch.delenv("AIOIGD_LOOPBACK_ONLY")
+    aioigd.net.guard.check_destination("192.0.2.1")
+
+def test_it_is_on_again():
+    assert os.environ["AIOIGD_LOOPBACK_ONLY"] == "1"
+"""
 
 
 def run(directory: Path, mark: str, *options: str) -> subprocess.CompletedProcess[str]:
     (directory / "test_of_a_user.py").write_text(TESTS.replace("{mark}", mark))
     (directory / "pytest.ini").write_text("[pytest]\nfilterwarnings = error\n")
-    installed = [] if _is_installed() else ["-p", PLUGIN]
-    command = [sys.executable, "-m", "pytest", "-q", "--strict-markers", "-p", "no:cacheprovider", *installed, *options]
+    command = [sys.executable, "-m", "pytest", "-q", "--strict-markers", "-p", "no:cacheprovider", *_plugin_options()]
     root = Path(__file__).parents[2]
-    return subprocess.run([*command, str(directory)], cwd=root, capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run(
+        [*command, *options, str(directory)], cwd=root, capture_output=True, text=True, check=False, timeout=60
+    )
+
+
+def _plugin_options() -> list[str]:
+    return [] if _is_installed() else ["-p", PLUGIN]
 
 
 def _is_installed() -> bool:
@@ -67,10 +94,30 @@ def test_with_anyio(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(importlib.util.find_spec("xdist") is None, reason="pytest-xdist is not installed")
-def test_in_parallel(tmp_path: Path) -> None:
-    result = run(tmp_path, "[]", *PYTEST_ASYNCIO, "asyncio_mode=auto", "-n", "2")
+def test_in_parallel_and_with_the_guard(tmp_path: Path) -> None:
+    (tmp_path / "test_of_a_careless_user.py").write_text(LOOPBACK_ONLY)
+    options = [*PYTEST_ASYNCIO, "asyncio_mode=auto", "-o", "aioigd_loopback_only=true", "-n", "2"]
+    result = run(tmp_path, "[]", *options)
     assert result.returncode == 0, result.stdout + result.stderr
-    assert "3 passed" in result.stdout
+    assert "7 passed" in result.stdout
+
+
+def test_the_guard_is_on_where_it_is_asked_for_and_ends_with_the_run(tmp_path: Path) -> None:
+    """Several runs in one process, as some editors have them."""
+    (tmp_path / "test_it.py").write_text(
+        "import os\n\ndef test_it():\n    assert os.environ.get('AIOIGD_LOOPBACK_ONLY') == os.environ.get('EXPECTED')\n"
+    )
+    options = [*_plugin_options(), "-p", "no:cacheprovider", "-p", "no:asyncio", str(tmp_path)]
+    code = f"""
+import os, pytest
+for option in ("--verbose", "--aioigd-loopback-only"):
+    assert pytest.main([*{options}, option]) == 0
+    assert "AIOIGD_LOOPBACK_ONLY" not in os.environ
+    os.environ["EXPECTED"] = "1"
+"""
+    environment = {name: value for name, value in os.environ.items() if name != "AIOIGD_LOOPBACK_ONLY"}
+    result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
 
 
 def test_loading_the_plugin_does_not_load_the_emulator() -> None:

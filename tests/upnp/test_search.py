@@ -302,6 +302,7 @@ async def test_a_given_location_of_another_device_is_no_gateway(http: HttpClient
         assert caught.value.result is UPnPResult.NO_GATEWAY
 
 
+@pytest.mark.usefixtures("beyond_loopback")
 async def test_a_name_that_is_not_known_is_a_socket_error(http: HttpClient, monkeypatch: pytest.MonkeyPatch) -> None:
     async def unknown(*_: object, **__: object) -> object:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
@@ -311,11 +312,13 @@ async def test_a_name_that_is_not_known_is_a_socket_error(http: HttpClient, monk
         await find(http, None, location="http://router.example/desc.xml")
 
 
+@pytest.mark.usefixtures("beyond_loopback")
 async def test_a_name_that_cannot_be_one_is_a_socket_error(http: HttpClient) -> None:
     with pytest.raises(TransportError, match="cannot be resolved"):
         await find(http, None, location=f"http://{'a' * 100}/desc.xml")
 
 
+@pytest.mark.usefixtures("beyond_loopback")
 async def test_a_name_that_takes_too_long_is_a_deadline(http: HttpClient, monkeypatch: pytest.MonkeyPatch) -> None:
     async def slow(*_: object, **__: object) -> object:
         await asyncio.sleep(60)

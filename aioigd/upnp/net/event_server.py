@@ -15,7 +15,8 @@ from typing import Final
 
 from async_timeout import timeout
 
-from ...errors import InvalidResponseError
+from ...errors import InvalidResponseError, NoRouteError
+from ...net.guard import check_destination
 from ..wire import gena
 from ..wire.url import HttpUrl, same_address
 
@@ -53,6 +54,10 @@ class CallbackServer:
 
     async def open(self) -> None:
         """Start listening. Raises OSError where that is not possible."""
+        try:
+            check_destination(self._our_address)
+        except NoRouteError as error:
+            raise OSError(error.message) from error
         # In two steps: cancelled between listening and returning, start_server() would leave its socket behind.
         self._server = await asyncio.start_server(
             self._accept, self._our_address, 0, limit=gena.MAX_HEAD, backlog=_MAX_CONNECTIONS, start_serving=False

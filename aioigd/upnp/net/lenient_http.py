@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import Final
 
 from ...errors import InvalidResponseError, TransportError
+from ...net.guard import check_destination
 from ..wire.http_reply import MAX_HEAD, HttpReply, content_length, parse_http_reply, split_reply
 from ..wire.url import HttpUrl
 from ..wire.xml import MAX_DOCUMENT, has_root_end_tag
@@ -27,12 +28,13 @@ async def ask(method: str, url: HttpUrl, source: str, headers: Mapping[str, str]
     """Send a request, head and body in one write, and return the reply.
 
     Raises OSError as asyncio does, TransportError where the connection ended without a byte, or before the body
-    that the head states, and InvalidResponseError for a reply that breaks a cap.
+    that the head states, NoRouteError where the guard of tests forbids it, and InvalidResponseError for a reply that breaks a cap.
     """
     lines = [f"{method} {url.target} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
     if body is not None:
         lines.append(f"Content-Length: {len(body)}")
     request = "\r\n".join([*lines, "Connection: close", "", ""]).encode("latin-1") + (body or b"")
+    check_destination(url.host)
     zone = url.host.partition("%")[2]
     local = (f"{source}%{zone}" if zone and ":" in source else source, 0) if source else None
     reader, writer = await asyncio.open_connection(url.host, url.port, local_addr=local, limit=MAX_HEAD)

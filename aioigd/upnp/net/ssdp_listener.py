@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+from ...net.guard import check_destination
 from ...net.interfaces import Interface
 from ..wire import ssdp
 
@@ -38,8 +39,10 @@ class SsdpListener:
         """Start listening.
 
         Raises OSError where the port is in use or no group can be joined, NotImplementedError on event loops
-        without readers (the usual one of Windows).
+        without readers (the usual one of Windows), NoRouteError where the guard of tests forbids it.
         """
+        for interface in interfaces:
+            check_destination(_groups(interface)[0], interface.address)
         loop = asyncio.get_running_loop()
         try:
             for group in sorted({group for interface in interfaces for group in _groups(interface)}):

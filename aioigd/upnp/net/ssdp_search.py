@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final, cast
 
 from ...errors import NoRouteError
+from ...net.guard import check_destination
 from ...net.interfaces import Interface
 from ...net.trace import tracer
 from ..wire import ssdp
@@ -54,6 +55,8 @@ class SsdpSearch(asyncio.DatagramProtocol):
         self._endpoints: list[_Endpoint] = []
 
     async def __aenter__(self) -> SsdpSearch:
+        for interface in self._interfaces:
+            check_destination(_groups(interface)[0], interface.address)
         errors: list[OSError] = []
         try:
             for interface in self._interfaces:
@@ -76,6 +79,9 @@ class SsdpSearch(asyncio.DatagramProtocol):
         """Send one M-SEARCH for each target from each interface: to its groups, and to the ``unicast`` addresses."""
         targets = tuple(targets)
         hosts = tuple(unicast)
+        for host in hosts:
+            for interface in self._interfaces:
+                check_destination(host, interface.address)
         for endpoint in self._endpoints:
             endpoint.search(targets, hosts, multicast=multicast)
 
@@ -140,7 +146,7 @@ class _Endpoint(asyncio.DatagramProtocol):
     def search(self, targets: tuple[str, ...], hosts: tuple[str, ...], *, multicast: bool) -> None:
         groups: tuple[str, ...] = ()
         if multicast:
-            groups = ssdp.MULTICAST_V6 if self._interface.is_ipv6 else (ssdp.MULTICAST_V4,)
+            groups = _groups(self._interface)
         for target in targets:
             for host in (*groups, *hosts):
                 self._send(ssdp.build_search(target, host), host)
@@ -161,6 +167,10 @@ class _Endpoint(asyncio.DatagramProtocol):
             self._transport.sendto(datagram, (host, ssdp.PORT, 0, self._interface.index))
         else:
             self._transport.sendto(datagram, (host, ssdp.PORT))
+
+
+def _groups(interface: Interface) -> tuple[str, ...]:
+    return ssdp.MULTICAST_V6 if interface.is_ipv6 else (ssdp.MULTICAST_V4,)
 
 
 def _multicast_socket(interface: Interface, ttl: int, local_port: int) -> socket.socket:

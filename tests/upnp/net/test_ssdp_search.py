@@ -157,12 +157,14 @@ async def test_hops_and_interface_over_ipv6() -> None:
         await received()
 
 
+@pytest.mark.usefixtures("beyond_loopback")
 async def test_one_interface_that_cannot_be_used_is_not_the_others_fault(address: str) -> None:
     places = [Interface("192.0.2.77", 1), Interface(address, 1)]
     async with SsdpSearch(places, lambda _: None, ttl=2, local_port=0) as search:
         assert local_address(search)[0] == address
 
 
+@pytest.mark.usefixtures("beyond_loopback")
 async def test_where_no_interface_can_be_used_it_is_an_error_with_a_reason() -> None:
     before = sockets()
     search = SsdpSearch([Interface("192.0.2.77", 1)], lambda _: None, ttl=2, local_port=0)
