@@ -177,7 +177,7 @@ class _Search:
     async def __aenter__(self) -> _Search:
         return self
 
-    def send(self, targets: Iterable[str], unicast: Iterable[str] = ()) -> None:
+    def send(self, targets: Iterable[str], unicast: Iterable[str] = (), *, multicast: bool = True) -> None:
         announcement = Announcement("reply", _SITE.location, "upnp:rootdevice", "uuid:liar", "liar", 1)
         reply = SearchReply(announcement, ADDRESS, ADDRESS)
         asyncio.get_running_loop().call_soon(self._answer, reply)
