@@ -10,11 +10,13 @@ from typing import Final
 from aioigd import IGDError, PortMapper
 from aioigd.testing import EmulatedGateway, Quirk, quirks
 
-__all__ = ["ATTACKS", "DISCOVERY_TIMEOUT", "TIMEOUT", "Attack", "victim"]
+__all__ = ["ATTACKS", "DISCOVERY_TIMEOUT", "PATIENCE", "TIMEOUT", "Attack", "victim"]
 
 TIMEOUT: Final = 1.0
 DISCOVERY_TIMEOUT: Final = 0.6
 """Seconds. Short ones, as most attacks last as long as they are let."""
+PATIENCE: Final = 30.0
+"""Seconds for a search that ends as soon as a gateway is found, whose description is harmless."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,15 +42,19 @@ class Attack:
             return error
         return None
 
+    def victim(self, gateway: EmulatedGateway) -> PortMapper:
+        """Return the mapper that it is made on."""
+        return victim(gateway, PATIENCE if self.in_replies else DISCOVERY_TIMEOUT)
+
     async def prepare(self, mapper: PortMapper) -> None:
         """Find the gateway before the measurement, where it is not the description that hurts."""
         if self.in_replies:
             await mapper.get_gateway()
 
 
-def victim(gateway: EmulatedGateway) -> PortMapper:
+def victim(gateway: EmulatedGateway, discovery_timeout: float = DISCOVERY_TIMEOUT) -> PortMapper:
     """Return the mapper that an attack is made on."""
-    return PortMapper(source_address=gateway.address, timeout=TIMEOUT, discovery_timeout=DISCOVERY_TIMEOUT)
+    return PortMapper(source_address=gateway.address, timeout=TIMEOUT, discovery_timeout=discovery_timeout)
 
 
 _IN_DOCUMENTS: Final = (
