@@ -73,12 +73,15 @@ class Served:
         return self.searches, self.gets, self.posts
 
 
-async def serve(*names: str | Quirk[...]) -> Served:
-    """Map ports on a router with these quirks, ask it for its address, delete a mapping; tell how it went."""
+async def serve(*names: str | Quirk[...], timeout: float = 20.0) -> Served:
+    """Map ports on a router with these quirks, ask it for its address, delete a mapping; tell how it went.
+
+    ``timeout`` is that of the mapper, in seconds; of a request that hangs it is half.
+    """
     told = tuple(map(str, names))
     async with (
         EmulatedGateway(*names, address=None) as gateway,
-        PortMapper(source_address=gateway.address, timeout=20) as mapper,
+        PortMapper(source_address=gateway.address, timeout=timeout) as mapper,
     ):
         try:
             await mapper.add_port_mapping(_TCP_PORT, proto="TCP")

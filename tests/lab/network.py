@@ -18,7 +18,7 @@ import json
 import os
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -204,9 +204,16 @@ class Lab:
 
         Each is dropped where it arrives: a drop on the way out would be an error for the sender.
         """
-        self._nft("router", "ssdp", faults.lost_datagrams("dport 1900", percent))
+        self._lose_ssdp(lambda port: faults.lost_datagrams(port, percent))
+
+    def drop_some_ssdp(self) -> None:
+        """The same for 31 % that are always the same ones."""
+        self._lose_ssdp(faults.some_lost)
+
+    def _lose_ssdp(self, rules: Callable[[str], str]) -> None:
+        self._nft("router", "ssdp", rules("dport 1900"))
         for place, _, _ in _HOSTS:
-            self._nft(place, "ssdp", faults.lost_datagrams("sport 1900", percent))
+            self._nft(place, "ssdp", rules("sport 1900"))
 
     def one_connection_at_a_time(self) -> None:
         """The router resets a TCP connection (over IPv4) that comes while another one is open."""

@@ -182,14 +182,15 @@ class TestLoss:
     async def test_the_gateway_is_found_though_datagrams_get_lost(
         self, lab: Lab, router: Router, inside_lan: None
     ) -> None:
-        lab.drop_ssdp(30)
-        found = [await find(router, timeout=5.0) for _ in range(5)]
-        assert sum(found) >= 4
+        lab.drop_some_ssdp()
+        assert [await find(router, timeout=5.0) for _ in range(5)] == [True] * 5
 
     @pytest.mark.long
     async def test_96_of_100_searches_succeed_though_datagrams_get_lost(
         self, lab: Lab, router: Router, inside_lan: None
     ) -> None:
+        # One search fails in fewer than 5 of 1,000 tries (eight rounds, each with a chance of a half at least), so five
+        # of a hundred do in fewer than one of 5,000 runs.
         lab.drop_ssdp(30)
         found = [await find(router, timeout=20.0) for _ in range(100)]
         assert sum(found) >= 96

@@ -144,10 +144,10 @@ async def survive_restarts(
 
 
 class TestRestarts:
-    async def test_after_five_restarts_all_are_back_soon_and_where_they_were(
+    async def test_after_two_restarts_all_are_back_soon_and_where_they_were(
         self, router: Router, inside_lan: None
     ) -> None:
-        await survive_restarts(router, 5, poll=NEVER, within=BACK_WITHIN + MARGIN)
+        await survive_restarts(router, 2, poll=NEVER, within=BACK_WITHIN + MARGIN)
 
     @pytest.mark.long
     async def test_after_each_of_a_hundred_restarts_all_are_back(self, router: Router, inside_lan: None) -> None:
@@ -161,6 +161,12 @@ class TestRestarts:
             await survive_restarts(router, 2, poll=0.5, within=PATIENCE)
 
     async def test_a_third_of_all_datagrams_may_get_lost(self, lab: Lab, router: Router, inside_lan: None) -> None:
+        lab.drop_some_ssdp()
+        with dropping(lab, "udp dport 1900 numgen inc mod 13 { 0, 3, 4, 9 }"):
+            await survive_restarts(router, 2, poll=1.0, within=PATIENCE)
+
+    @pytest.mark.long
+    async def test_any_third_of_all_datagrams_may_get_lost(self, lab: Lab, router: Router, inside_lan: None) -> None:
         lab.drop_ssdp(30)
         with dropping(lab, "udp dport 1900 numgen random mod 100 < 30"):
             await survive_restarts(router, 4, poll=1.0, within=PATIENCE)
@@ -286,7 +292,7 @@ class TestThisHost:
     @pytest.mark.parametrize("secure", [True, False], ids=["secure", "not secure"])
     async def test_after_a_new_address_the_port_leads_there(self, lab: Lab, inside_lan: None, secure: bool) -> None:
         router = lab.start_router(secure=secure)
-        async with quick() as mapper, mapper.lease(8080, proto="TCP", duration=6, poll_interval=0.5) as lease:
+        async with quick() as mapper, mapper.lease(8080, proto="TCP", duration=4, poll_interval=0.5) as lease:
             assert held(router) == [Mapping("TCP", 8080, LAN_ADDRESS, 8080)]
             async with noted(lease) as notes:
                 lab.set_lan_address(NEW_LAN_ADDRESS)
@@ -301,9 +307,10 @@ class TestThisHost:
 
 class TestRenewal:
     async def test_a_short_lease_outlives_its_time_again_and_again(self, router: Router, inside_lan: None) -> None:
-        async with quick() as mapper, mapper.lease(8080, proto="TCP", duration=2, poll_interval=NEVER) as lease:
+        # The router counts whole seconds, so one of 2 s may have ended after one, when it is just being renewed.
+        async with quick() as mapper, mapper.lease(8080, proto="TCP", duration=4, poll_interval=NEVER) as lease:
             async with noted(lease) as notes:
-                await router.until_asked("AddPortMapping", 4)
+                await router.until_asked("AddPortMapping", 3)
                 assert notes.changes == []
             assert held(router) == [Mapping("TCP", 8080, LAN_ADDRESS, 8080)]
         assert held(router) == []

@@ -117,7 +117,7 @@ def wanted(leases: int) -> list[Mapping]:
         pytest.param(aiohttp_server, 1, "hello\n", id="aiohttp example"),
         pytest.param(aiohttp_server, LEASES, "hello\n", id="aiohttp with 50 leases"),
         pytest.param(fastapi_example, 1, EXTERNAL_ADDRESS, id="FastAPI example"),
-        pytest.param(uvicorn_server, LEASES, "hello", id="uvicorn with 50 leases"),
+        pytest.param(uvicorn_server, LEASES, "hello", id="uvicorn with 50 leases", marks=pytest.mark.long),
     ],
 )
 def test_a_server_is_reached_from_the_internet_and_leaves_nothing_when_it_is_told_to_stop(

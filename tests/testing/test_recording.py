@@ -10,7 +10,7 @@ import pytest
 
 from aioigd import DeadlineError, IGDError, PortMapper, PortMapping
 from aioigd.net.trace import tracer
-from aioigd.testing import EmulatedGateway, ReplayedGateway, quirks, record
+from aioigd.testing import EmulatedGateway, Quirk, ReplayedGateway, quirks, record
 from aioigd.testing.conversation import Conversation, read, written
 from aioigd.testing.scrubbing import Scrubber
 
@@ -40,7 +40,7 @@ async def use(mapper: PortMapper) -> list[object]:
 
 
 async def recorded(
-    path: Path, *names: str, external_address: str = "11.22.33.44"
+    path: Path, *names: str | Quirk[...], external_address: str = "11.22.33.44"
 ) -> tuple[list[object], EmulatedGateway]:
     async with (
         EmulatedGateway(*names, address=None, external_address=external_address) as gateway,
@@ -56,7 +56,7 @@ async def recorded(
         (),
         ("refuses_leases",),
         ("services_on_root", "absolute_urls"),
-        ("late_replies",),
+        (quirks.late_replies(0.4),),
         ("faults_in_words",),
         ("ip_and_ppp",),
         ("chunked", "table_full"),
@@ -64,7 +64,9 @@ async def recorded(
         ("resets_before_doing",),
     ],
 )
-async def test_what_was_recorded_is_played_again_with_the_same_outcome(names: tuple[str, ...], tmp_path: Path) -> None:
+async def test_what_was_recorded_is_played_again_with_the_same_outcome(
+    names: tuple[str | Quirk[...], ...], tmp_path: Path
+) -> None:
     path = tmp_path / "router.json"
     outcome, _ = await recorded(path, *names)
     async with ReplayedGateway(path) as replayed, PortMapper(source_address=replayed.address) as mapper:
