@@ -13,7 +13,7 @@ from aioigd.testing import EmulatedGateway, Quirk, quirks
 
 from .served import USABLE, Served, pairs, serve, serve_all
 
-SAMPLE = 80
+SAMPLE = 150
 QUICKER: dict[str, tuple[str | Quirk[...], float]] = {
     "hangs_at_first": ("hangs_at_first", 3.0),
     "slow_add": (quirks.slow_add(0.2), 20.0),
