@@ -16,6 +16,8 @@ nox.options.sessions = ["lint", "types", "tests", "docs", "package"]
 
 SHARED = os.path.abspath(os.path.join(".nox", "checks"))
 """The environment of all checks, but of none that must have an empty one."""
+WORKERS = "3"
+"""Processes that run tests, for two processors: the tests wait for the clock about as long as they work."""
 BIN = "Scripts" if os.name == "nt" else "bin"
 
 _is_set_up = False
@@ -64,7 +66,7 @@ def tests(session: nox.Session) -> None:
     run = python(session)
     session.run(run, "-m", "pytest", "-q", "--benchmark-disable", "benchmarks/test_codecs.py")
     session.run(run, "-m", "coverage", "erase")
-    session.run(run, "-m", "coverage", "run", "-m", "pytest", *(session.posargs or ["-n", "2"]))
+    session.run(run, "-m", "coverage", "run", "-m", "pytest", *(session.posargs or ["-n", WORKERS]))
     session.run(run, "-m", "coverage", "combine", "-q")
     session.run(run, "-m", "coverage", "report", "--fail-under=95")
 

@@ -144,6 +144,7 @@ async def test_after_a_restart_that_nobody_heard_it_is_back_with_the_next_poll()
         await until(lambda: state_of(lease) is LeaseState.ACTIVE)
 
 
+@pytest.mark.long
 async def test_a_gateway_that_hangs_for_a_while_is_waited_for(gateway: EmulatedGateway) -> None:
     async with (
         PortMapper(source_address=gateway.address, timeout=0.6, discovery_timeout=0.3) as mapper,
@@ -155,6 +156,7 @@ async def test_a_gateway_that_hangs_for_a_while_is_waited_for(gateway: EmulatedG
         await until(lambda: state_of(lease) is LeaseState.ACTIVE and len(gateway.mappings) == 1)
 
 
+@pytest.mark.long
 async def test_a_short_lease_is_renewed_and_never_missing(mapper: PortMapper, gateway: EmulatedGateway) -> None:
     async with mapper.lease(8080, duration=2):
         for _ in range(25):

@@ -12,8 +12,8 @@ from aioigd.testing import EmulatedGateway, Quirk, quirks
 
 __all__ = ["ATTACKS", "DISCOVERY_TIMEOUT", "PATIENCE", "TIMEOUT", "Attack", "victim"]
 
-TIMEOUT: Final = 1.0
-DISCOVERY_TIMEOUT: Final = 0.6
+TIMEOUT: Final = 0.7
+DISCOVERY_TIMEOUT: Final = 0.4
 """Seconds. Short ones, as most attacks last as long as they are let."""
 PATIENCE: Final = 30.0
 """Seconds for a search that ends as soon as a gateway is found, whose description is harmless."""

@@ -60,7 +60,9 @@ def test_it_is_on_again():
 def run(directory: Path, mark: str, *options: str) -> subprocess.CompletedProcess[str]:
     (directory / "test_of_a_user.py").write_text(TESTS.replace("{mark}", mark))
     (directory / "pytest.ini").write_text("[pytest]\nfilterwarnings = error\n")
-    command = [sys.executable, "-m", "pytest", "-q", "--strict-markers", "-p", "no:cacheprovider", *_plugin_options()]
+    command = [sys.executable, "-m", "pytest", "-q", "--strict-markers", *_plugin_options()]
+    for unneeded in ("cacheprovider", "hypothesispytest", "benchmark"):
+        command += ["-p", f"no:{unneeded}"]
     root = Path(__file__).parents[2]
     return subprocess.run(
         [*command, *options, str(directory)], cwd=root, capture_output=True, text=True, check=False, timeout=60

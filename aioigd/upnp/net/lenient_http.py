@@ -28,7 +28,8 @@ async def ask(method: str, url: HttpUrl, source: str, headers: Mapping[str, str]
     """Send a request, head and body in one write, and return the reply.
 
     Raises OSError as asyncio does, TransportError where the connection ended without a byte, or before the body
-    that the head states, NoRouteError where the guard of tests forbids it, and InvalidResponseError for a reply that breaks a cap.
+    that the head states, NoRouteError where the guard of tests forbids it, and InvalidResponseError for a reply that
+    breaks a cap.
     """
     lines = [f"{method} {url.target} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
     if body is not None:
