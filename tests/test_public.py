@@ -51,6 +51,7 @@ ADD = (
             "ipv6=False)",
         ),
         (PortMapper.discover, "(timeout=2.0, ttl=2, device_filter='InternetGatewayDevice')"),
+        (PortMapper.iter_devices, "(timeout=2.0, ttl=2, device_filter='InternetGatewayDevice', *, host=None)"),
         (PortMapper.get_gateway, "()"),
         (PortMapper.add_port_mapping, ADD.format(overwrite=True, more="")),
         (PortMapper.delete_port_mapping, "(port, proto='UDP', *, remote_host='')"),
@@ -59,6 +60,7 @@ ADD = (
         (Gateway.add_port_mapping, ADD.format(overwrite=False, more="")),
         (Gateway.delete_port_mapping, "(port, proto='UDP', *, remote_host='')"),
         (Gateway.query_external_address, "()"),
+        (Gateway.query_port_mapping, "(port, proto='UDP', *, remote_host='')"),
         (aioigd.add_port_mapping, ADD.format(overwrite=True, more=", source_address=None, location=None")),
         (
             aioigd.delete_port_mapping,

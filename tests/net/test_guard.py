@@ -18,7 +18,7 @@ from aioigd.upnp import search
 from aioigd.upnp.net import lenient_http
 from aioigd.upnp.net.event_server import CallbackServer
 from aioigd.upnp.net.http import HttpClient
-from aioigd.upnp.net.ssdp_listener import NoticeListener
+from aioigd.upnp.net.ssdp_listener import SsdpListener
 from aioigd.upnp.net.ssdp_search import SsdpSearch
 from aioigd.upnp.wire.url import HttpUrl
 
@@ -121,7 +121,7 @@ async def test_a_search_on_loopback_does_not_ask_a_host_elsewhere() -> None:
 
 
 async def test_no_notices_are_heard_beyond_loopback() -> None:
-    listener = NoticeListener(lambda _: True, lambda _: None)
+    listener = SsdpListener(lambda _: True, lambda _: None)
     before = sockets()
     with trapped(rf"{GROUP} \(from {LAN}\)"):
         await listener.open([Interface("127.0.0.1", 1), Interface(LAN, 2)])

@@ -6,6 +6,7 @@ What fails is a finding, too. Conclusions are drawn in rules.py.
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import re
 from collections.abc import Callable, Iterable
@@ -47,6 +48,8 @@ _INTERNET_HOST: Final = {4: "192.0.2.1", 6: "2001:db8::1"}
 _SEARCH_TIME: Final = 3.0
 _GROUP: Final = "239.255.255.250"
 """The SSDP multicast group (UDA 1.1 section 1.3.2); over IPv6 it stands for the groups there."""
+_LOOPBACK_ONLY: Final = "AIOIGD_LOOPBACK_ONLY"
+"""The environment variable of the guard for tests, which holds for what the library sends by itself."""
 _CONNECT_TIME: Final = 1.0
 _CONNECT_PORTS: Final = (80, 443, 53)
 _MAX_MAPPINGS: Final = 512
@@ -176,6 +179,8 @@ async def _is_host_up(host: str) -> bool:
 
 
 async def _is_port_up(host: str, port: int) -> bool:
+    if os.environ.get(_LOOPBACK_ONLY, "") not in ("", "0") and not ip_address(host.partition("%")[0]).is_loopback:
+        return False
     try:
         async with asyncio.timeout(_CONNECT_TIME):
             _, writer = await asyncio.open_connection(host, port)
