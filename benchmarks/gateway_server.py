@@ -1,12 +1,12 @@
-"""A gateway that costs next to nothing: a process of its own on loopback, for measuring what talks to it.
+"""A gateway that costs next to nothing, in a process of its own, for measuring what talks to it.
 
 It speaks just enough: one SSDP reply for each search for a gateway, one description, AddPortMapping and
-DeletePortMapping that always succeed, GetExternalIPAddress. Nothing is checked and nothing kept; for a gateway that
-behaves like one there is ``aioigd.testing``.
+DeletePortMapping that always succeed, and a few queries. Nothing is checked and nothing is stored; a gateway that
+behaves like a real one is in ``aioigd.testing``. With ``--devices`` it also plays other devices of the network.
 
 The first line it prints is a JSON object that says where it is. After that each line on its standard input is a JSON
-object of settings to change (``{}`` for none), answered by a line with what was counted since the last. It ends
-with its standard input.
+object of settings to change (``{}`` for none), answered by a line with what was counted since the last one. It ends
+with its standard input. :func:`gateway_process` starts it.
 """
 
 from __future__ import annotations
@@ -18,8 +18,11 @@ import os
 import re
 import socket
 import struct
+import subprocess
 import sys
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any, Final, cast
@@ -59,31 +62,73 @@ DESCRIPTION: Final = f"""<?xml version="1.0"?>
 <SCPDURL>/scpd.xml</SCPDURL><controlURL>{CONTROL}</controlURL><eventSubURL>/evt</eventSubURL>\
 </service></serviceList></device></deviceList></device></deviceList></device></root>""".encode()
 
-_INPUTS: Final = {
-    "NewRemoteHost": "string",
-    "NewExternalPort": "ui2",
-    "NewProtocol": "string",
-    "NewInternalPort": "ui2",
-    "NewInternalClient": "string",
-    "NewEnabled": "boolean",
-    "NewPortMappingDescription": "string",
-    "NewLeaseDuration": "ui4",
-}
+_TYPES: Final = {"ExternalPort": "ui2", "InternalPort": "ui2", "Enabled": "boolean", "LeaseDuration": "ui4"}
+_INPUTS: Final = (
+    "RemoteHost",
+    "ExternalPort",
+    "Protocol",
+    "InternalPort",
+    "InternalClient",
+    "Enabled",
+    "PortMappingDescription",
+    "LeaseDuration",
+)
 _ARGUMENTS: Final = "".join(
-    f"<argument><name>{name}</name><direction>in</direction>"
-    f"<relatedStateVariable>A_{name}</relatedStateVariable></argument>"
+    f"<argument><name>New{name}</name><direction>in</direction>"
+    f"<relatedStateVariable>{name}</relatedStateVariable></argument>"
     for name in _INPUTS
 )
 _VARIABLES: Final = "".join(
-    f'<stateVariable sendEvents="no"><name>A_{name}</name><dataType>{kind}</dataType></stateVariable>'
-    for name, kind in _INPUTS.items()
+    f'<stateVariable sendEvents="no"><name>{name}</name><dataType>{_TYPES.get(name, "string")}</dataType>'
+    "</stateVariable>"
+    for name in _INPUTS
 )
 SCPD: Final = f"""<?xml version="1.0"?>
 <scpd xmlns="urn:schemas-upnp-org:service-1-0"><specVersion><major>1</major><minor>0</minor></specVersion><actionList>\
 <action><name>AddPortMapping</name><argumentList>{_ARGUMENTS}</argumentList></action></actionList>\
 <serviceStateTable>{_VARIABLES}</serviceStateTable></scpd>""".encode()
 """What the service can do; some peers read it before they use a service, and send nothing that is not in it."""
-_DOCUMENTS: Final = {"GET": DESCRIPTION, "GET SCPD": SCPD}
+_LAMP: Final = b"""<?xml version="1.0"?><root xmlns="urn:schemas-upnp-org:device-1-0"><device>\
+<deviceType>urn:schemas-upnp-org:device:BinaryLight:1</deviceType><friendlyName>lamp</friendlyName>\
+<UDN>uuid:lamp</UDN></device></root>"""
+_PATHS: Final = {b"/scpd.xml": "GET SCPD", b"/lamp.xml": "GET lamp"}
+_DOCUMENTS: Final = {"GET": DESCRIPTION, "GET SCPD": SCPD, "GET lamp": _LAMP}
+
+
+class GatewayProcess:
+    """A running gateway process: where it is, and what it counted."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self._process = process
+        where = self._read_line()
+        self.address: str = where["address"]
+        self.location: str = where["location"]
+
+    def counts(self, **changes: object) -> dict[str, int]:
+        """Return what was counted since the last time: requests by action, connections, resets, searches.
+
+        ``changes`` are settings that hold from now on (see :class:`Settings`).
+        """
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(changes).encode() + b"\n")
+        self._process.stdin.flush()
+        return self._read_line()
+
+    def _read_line(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        line: dict[str, Any] = json.loads(self._process.stdout.readline())
+        return line
+
+
+@contextmanager
+def gateway_process(*arguments: str, module: str = "benchmarks.gateway_server") -> Iterator[GatewayProcess]:
+    """Run a gateway with these arguments; ``module``: another one that prints where it is in the same way."""
+    command = [sys.executable, "-m", module, *arguments]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        try:
+            yield GatewayProcess(process)
+        finally:
+            process.terminate()
 
 
 @dataclass
@@ -112,7 +157,7 @@ class Gateway:
         return json.dumps(counts).encode() + b"\n"
 
     def reply(self, action: str) -> bytes:
-        """Return head and body of the reply to an action; ``GET`` and ``GET SCPD`` are for the documents."""
+        """Return head and body of the reply to an action; the names of documents begin with ``GET``."""
         key = (action, self.settings.keep_alive)
         if key not in self._replies:
             self._replies[key] = self._make_reply(action)
@@ -172,7 +217,7 @@ class Connection(asyncio.Protocol):
             return
         request, self._received = self._received[:head_end], self._received[end:]
         action = _ACTION.search(request)
-        name = action[1].decode() if action else "GET SCPD" if request.startswith(b"GET /scpd.xml") else "GET"
+        name = action[1].decode() if action else _PATHS.get(request.split(b" ", 2)[1], "GET")
         self._gateway.counts[name] += 1
         if self._gateway.settings.delay and action:
             asyncio.get_running_loop().call_later(self._gateway.settings.delay, self._answer, name)
@@ -193,29 +238,38 @@ class Connection(asyncio.Protocol):
 
 
 class Searches(asyncio.DatagramProtocol):
-    """Answers searches for a gateway that come from its own address, or (outside of loopback) from any."""
+    """Answers searches that come from the gateway's own address, or (outside of loopback) from any.
 
-    def __init__(self, gateway: Gateway, address: str, location: str) -> None:
+    The other devices answer before the gateway, each from an address of its own.
+    """
+
+    def __init__(self, gateway: Gateway, address: str, port: int, lamps: int) -> None:
         self._gateway = gateway
         self._address = address
-        self._open = not address.startswith("127.")
-        self._location = location
-        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._socket.bind((address, 0))
+        self._port = port
+        self._socket = _bound(address)
+        self._lamps = [_bound(f"127.78.{number // 250}.{number % 250 + 1}") for number in range(lamps)]
 
     def datagram_received(self, datagram: bytes, address: tuple[Any, ...]) -> None:
         """Reply at once, without the delay that MX asks for."""
         target = _TARGET.search(datagram)
-        if not (self._open or address[0] == self._address) or not datagram.startswith(b"M-SEARCH") or target is None:
+        from_outside = self._address.startswith("127.") and address[0] != self._address
+        if from_outside or not datagram.startswith(b"M-SEARCH") or target is None:
             return
-        if target[1].decode("latin-1") not in (DEVICE, SERVICE, "upnp:rootdevice", "ssdp:all"):
-            return
-        self._gateway.counts["searches"] += 1
+        if target[1] in (b"ssdp:all", b"upnp:rootdevice"):
+            for lamp in self._lamps:
+                self._reply(lamp, "upnp:rootdevice", "lamp.xml", address)
+        if target[1].decode("latin-1") in (DEVICE, SERVICE, "upnp:rootdevice", "ssdp:all"):
+            self._gateway.counts["searches"] += 1
+            self._reply(self._socket, DEVICE, "rootDesc.xml", address)
+
+    def _reply(self, device: socket.socket, kind: str, path: str, address: tuple[Any, ...]) -> None:
+        host = device.getsockname()[0]
         reply = (
-            f"HTTP/1.1 200 OK\r\nCACHE-CONTROL: max-age=120\r\nST: {DEVICE}\r\nUSN: uuid:benchmark::{DEVICE}\r\n"
-            f"EXT:\r\nSERVER: benchmark/1 UPnP/1.1 benchmark/1\r\nLOCATION: {self._location}\r\n\r\n"
+            f"HTTP/1.1 200 OK\r\nCACHE-CONTROL: max-age=120\r\nST: {kind}\r\nUSN: uuid:{host}::{kind}\r\nEXT:\r\n"
+            f"SERVER: benchmark/1 UPnP/1.1 benchmark/1\r\nLOCATION: http://{host}:{self._port}/{path}\r\n\r\n"
         )
-        self._socket.sendto(reply.encode(), address)
+        device.sendto(reply.encode(), address)
 
 
 class Commands(asyncio.Protocol):
@@ -237,8 +291,13 @@ class Commands(asyncio.Protocol):
         self._ended.set()
 
 
-def search_socket(address: str) -> socket.socket:
-    """Return a socket that hears what is multicast to the SSDP group on the network of an address of this host."""
+def _bound(address: str) -> socket.socket:
+    device = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    device.bind((address, 0))
+    return device
+
+
+def _search_socket(address: str) -> socket.socket:
     listener = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     listener.setblocking(False)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -249,18 +308,19 @@ def search_socket(address: str) -> socket.socket:
     return listener
 
 
-async def serve(address: str, settings: Settings) -> None:
-    """Be a gateway at an address of this host until standard input ends."""
+async def serve(address: str, settings: Settings, devices: int = 1) -> None:
+    """Be a gateway at an address of this host, and so many devices in all, until standard input ends."""
     loop = asyncio.get_running_loop()
     gateway = Gateway(settings)
-    server = await loop.create_server(partial(Connection, gateway), address, 0, backlog=4096)
+    listening = address if devices == 1 else "0.0.0.0"
+    server = await loop.create_server(partial(Connection, gateway), listening, 0, backlog=4096)
     port = server.sockets[0].getsockname()[1]
-    location = f"http://{address}:{port}/rootDesc.xml"
-    await loop.create_datagram_endpoint(lambda: Searches(gateway, address, location), sock=search_socket(address))
+    await loop.create_datagram_endpoint(
+        lambda: Searches(gateway, address, port, devices - 1), sock=_search_socket(address)
+    )
     ended = asyncio.Event()
     await loop.connect_read_pipe(lambda: Commands(gateway, ended), sys.stdin)
-    where = {"address": address, "location": location, "control_url": f"http://{address}:{port}{CONTROL}"}
-    print(json.dumps(where), flush=True)
+    print(json.dumps({"address": address, "location": f"http://{address}:{port}/rootDesc.xml"}), flush=True)
     await ended.wait()
 
 
@@ -272,8 +332,10 @@ def main() -> None:
     parser.add_argument("--delay", type=float, default=0.0, help="seconds for each action")
     parser.add_argument("--one-at-a-time", action="store_true", help="one connection; others are reset")
     parser.add_argument("--keep-alive", action="store_true", help="keep connections open")
+    parser.add_argument("--devices", type=int, default=1, help="how many devices there are, the gateway included")
     options = parser.parse_args()
-    asyncio.run(serve(options.address, Settings(options.delay, options.one_at_a_time, options.keep_alive)))
+    settings = Settings(options.delay, options.one_at_a_time, options.keep_alive)
+    asyncio.run(serve(options.address, settings, options.devices))
 
 
 if __name__ == "__main__":

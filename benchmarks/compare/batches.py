@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..fake_gateway import FakeGateway
+from ..gateway_server import GatewayProcess
 from ..peers.interface import AT_ONCE, ONE_BY_ONE
 from ..peers.registry import BARE_KEEP_ALIVE, FLOOR, GODOT, MINI_LONG, UPNPC
 from .bench import Bench
@@ -57,7 +57,7 @@ def _batching(bench: Bench, *, kept: bool) -> list[str]:
     return names if kept else [name for name in names if name != BARE_KEEP_ALIVE]
 
 
-def _sequence(bench: Bench, gateway: FakeGateway, name: str, delay: float) -> None:
+def _sequence(bench: Bench, gateway: GatewayProcess, name: str, delay: float) -> None:
     # These two make several requests for each mapping.
     sample = bench.plan.samples[delay] // (2 if name in (GODOT, UPNPC) else 1)
     done = bench.ask(name, "batch", location=gateway.location, count=sample, way=ONE_BY_ONE, watch=False)
@@ -68,7 +68,7 @@ def _sequence(bench: Bench, gateway: FakeGateway, name: str, delay: float) -> No
     bench.record.add("lost", name, "", sample - done["made"], note=f"of {sample}", **of)
 
 
-def _together(bench: Bench, gateway: FakeGateway, name: str, count: int, delay: float, *, kept: bool) -> None:
+def _together(bench: Bench, gateway: GatewayProcess, name: str, count: int, delay: float, *, kept: bool) -> None:
     if name in (GODOT, UPNPC):
         return
     sample = min(count, bench.plan.most_at.get(delay, count))

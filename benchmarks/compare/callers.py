@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 
-from ..fake_gateway import FakeGateway, fake_gateway
+from ..gateway_server import GatewayProcess, gateway_process
 from ..peers.registry import OURS
 from ..targets import identical
 from .bench import Bench
@@ -16,7 +16,7 @@ PLAIN = "plain tasks"
 
 def measure(bench: Bench) -> None:
     """Compare with gathering as many coroutines that do nothing, and cancelling as many tasks that wait."""
-    with fake_gateway() as gateway:
+    with gateway_process() as gateway:
         for _ in range(bench.plan.runs):
             for callers in bench.plan.callers:
                 made = asyncio.run(identical.call_known(gateway, callers))
@@ -35,7 +35,7 @@ def measure(bench: Bench) -> None:
             bench.record.add("callers: cold", OURS, "s", asyncio.run(identical.call_all(gateway, several)), n=several)
 
 
-def _uncollected(gateway: FakeGateway, callers: int) -> float:
+def _uncollected(gateway: GatewayProcess, callers: int) -> float:
     """Cancel without the garbage collector, which looks at everything ever more often as there is more of it."""
     gc.disable()
     try:

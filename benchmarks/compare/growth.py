@@ -9,7 +9,7 @@ from aioigd import PortMapper
 from tests.leases.virtual import VirtualLoop
 
 from .. import leases as month
-from ..fake_gateway import FakeGateway, fake_gateway
+from ..gateway_server import GatewayProcess, gateway_process
 from ..peers.interface import AT_ONCE
 from ..peers.registry import BARE, OURS
 from .bench import Bench
@@ -33,7 +33,7 @@ def mappings(bench: Bench) -> None:
 def devices(bench: Bench) -> None:
     """Look for the one gateway among ever more devices."""
     for count in bench.plan.devices:
-        with fake_gateway(str(count), module="benchmarks.compare.crowd") as gateway:
+        with gateway_process("--devices", str(count)) as gateway:
             for _ in range(bench.plan.runs):
                 seconds, cpu = asyncio.run(_find(gateway))
                 bench.record.add("growth: devices", OURS, "ms", seconds * 1e3, devices=count)
@@ -57,7 +57,7 @@ def leases(bench: Bench) -> None:
                     bench.record.add("growth: leases, timers", OURS, "", figures.most_timers, leases=count)
 
 
-async def _find(gateway: FakeGateway) -> tuple[float, float]:
+async def _find(gateway: GatewayProcess) -> tuple[float, float]:
     async with PortMapper(source_address=gateway.address) as mapper:
         started, cpu = time.perf_counter(), time.process_time()
         found = await mapper.get_gateway()

@@ -17,14 +17,14 @@ from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Final
+from urllib.parse import urljoin
 
 from aioigd import PortMapper
 from aioigd.arguments import check_request
 from aioigd.upnp.wire import soap, wan_ip_connection, xml
 
 from .. import bare
-from ..fake_gateway import FakeGateway, fake_gateway
-from ..gateway_server import SERVICE, Gateway, Settings
+from ..gateway_server import CONTROL, SERVICE, Gateway, GatewayProcess, Settings, gateway_process
 from ..peers.interface import PORTS
 from ..peers.registry import BARE, OURS
 from .bench import Bench
@@ -66,7 +66,7 @@ def measure(bench: Bench) -> None:
     """Take samples of mappings one after another, by aioigd and by bare aiohttp; and time the library's pure steps."""
     count = bench.plan.profile
     functions: Counter[str] = Counter()
-    with fake_gateway() as gateway:
+    with gateway_process() as gateway:
         for _ in range(bench.plan.runs):
             for name, send in ((OURS, _map), (BARE, _post)):
                 samples = Samples()
@@ -107,7 +107,7 @@ def _steps() -> dict[str, Callable[[], object]]:
     }
 
 
-async def _map(gateway: FakeGateway, count: int, samples: Samples) -> tuple[float, float]:
+async def _map(gateway: GatewayProcess, count: int, samples: Samples) -> tuple[float, float]:
     async with PortMapper(location=gateway.location) as mapper:
         await mapper.get_gateway()
         before = _clocks()
@@ -117,14 +117,14 @@ async def _map(gateway: FakeGateway, count: int, samples: Samples) -> tuple[floa
         return _each(before, count)
 
 
-async def _post(gateway: FakeGateway, count: int, samples: Samples) -> tuple[float, float]:
+async def _post(gateway: GatewayProcess, count: int, samples: Samples) -> tuple[float, float]:
     bodies = bare.bodies(gateway.address, PORTS[:count])
     async with bare.open_session() as session:
-        await bare.post(session, gateway.control_url, bodies[0])
+        await bare.post(session, urljoin(gateway.location, CONTROL), bodies[0])
         before = _clocks()
         with samples:
             for body in bodies:
-                await bare.post(session, gateway.control_url, body)
+                await bare.post(session, urljoin(gateway.location, CONTROL), body)
         return _each(before, count)
 
 

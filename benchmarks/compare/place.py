@@ -14,7 +14,7 @@ from typing import Final
 
 from tests.lab.network import LAN_ADDRESS, ROUTER_ADDRESS, Lab, Place
 
-from ..fake_gateway import FakeGateway, fake_gateway
+from ..gateway_server import GatewayProcess, gateway_process
 from ..peers.registry import UPNP_CLIENT, available
 from ..peers.worker import Worker, worker
 
@@ -33,11 +33,11 @@ class Site:
         self._workers: dict[str, Worker] = {}
 
     @contextmanager
-    def gateway(self, *arguments: str) -> Iterator[FakeGateway]:
+    def gateway(self, *arguments: str) -> Iterator[GatewayProcess]:
         """Run an emulated gateway."""
         with ExitStack() as stack:
             with self.inside("router"):
-                running = stack.enter_context(fake_gateway("--address", self._address, *arguments))
+                running = stack.enter_context(gateway_process("--address", self._address, *arguments))
             yield running
 
     def worker(self, name: str) -> Worker:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import gc
 import tracemalloc
+from urllib.parse import urljoin
 
 from aioigd import PortMapper
 
 from .. import bare
-from ..fake_gateway import FakeGateway, fake_gateway
 from ..figures import Figure
+from ..gateway_server import CONTROL, GatewayProcess, gateway_process
 
 COUNT = 1_000
 WARM_UP = 50
@@ -35,7 +36,7 @@ class Memory:
         return (now - self._before) / count, (peak - self._before) / count
 
 
-async def map_one_by_one(gateway: FakeGateway) -> tuple[float, float]:
+async def map_one_by_one(gateway: GatewayProcess) -> tuple[float, float]:
     """Return what stays of each mapping, and the peak of all together."""
     async with PortMapper(source_address=gateway.address) as mapper:
         for port in PORTS[:WARM_UP]:
@@ -46,7 +47,7 @@ async def map_one_by_one(gateway: FakeGateway) -> tuple[float, float]:
         return memory.end(COUNT)
 
 
-async def map_together(gateway: FakeGateway) -> tuple[float, float]:
+async def map_together(gateway: GatewayProcess) -> tuple[float, float]:
     """Return what stays of each mapping of a batch, and the peak per mapping."""
     async with PortMapper(source_address=gateway.address) as mapper:
         for port in PORTS[:WARM_UP]:
@@ -56,7 +57,7 @@ async def map_together(gateway: FakeGateway) -> tuple[float, float]:
         return memory.end(COUNT)
 
 
-async def peak_of_one(gateway: FakeGateway) -> tuple[float, float]:
+async def peak_of_one(gateway: GatewayProcess) -> tuple[float, float]:
     """Return the highest point of a single mapping."""
     async with PortMapper(source_address=gateway.address) as mapper:
         for port in PORTS[:WARM_UP]:
@@ -66,20 +67,20 @@ async def peak_of_one(gateway: FakeGateway) -> tuple[float, float]:
         return memory.end(1)
 
 
-async def peak_of_post(gateway: FakeGateway) -> tuple[float, float]:
+async def peak_of_post(gateway: GatewayProcess) -> tuple[float, float]:
     """Return the highest point of a single bare post."""
     requests = bare.bodies(gateway.address, PORTS[:WARM_UP])
     async with bare.open_session() as session:
         for body in requests:
-            await bare.post(session, gateway.control_url, body)
+            await bare.post(session, urljoin(gateway.location, CONTROL), body)
         memory = Memory()
-        await bare.post(session, gateway.control_url, requests[0])
+        await bare.post(session, urljoin(gateway.location, CONTROL), requests[0])
         return memory.end(1)
 
 
 def measure(runs: int) -> list[Figure]:
     """Measure single mappings and a batch."""
-    with fake_gateway() as gateway:
+    with gateway_process() as gateway:
         sequences = [asyncio.run(map_one_by_one(gateway)) for _ in range(runs)]
         batches = [asyncio.run(map_together(gateway)) for _ in range(runs)]
         singles = [asyncio.run(peak_of_one(gateway)) for _ in range(runs)]

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import gc
 import time
+from urllib.parse import urljoin
 
 from aioigd import PortMapper
 
 from .. import bare
-from ..fake_gateway import FakeGateway, fake_gateway
 from ..figures import Figure, ratios
+from ..gateway_server import CONTROL, GatewayProcess, gateway_process
 from ..stalls import Heartbeat
 from .identical import nothing
 
@@ -23,7 +24,7 @@ CONCURRENCY = 8
 PORTS = range(20_000, 20_000 + COUNT)
 
 
-async def map_batch(gateway: FakeGateway, *, known: bool) -> tuple[float, Heartbeat]:
+async def map_batch(gateway: GatewayProcess, *, known: bool) -> tuple[float, Heartbeat]:
     """Return the seconds that the batch takes, and the heartbeat of the loop in the meantime."""
     async with PortMapper(source_address=gateway.address) as mapper:
         if known:
@@ -39,7 +40,7 @@ async def map_batch(gateway: FakeGateway, *, known: bool) -> tuple[float, Heartb
     return took, heartbeat
 
 
-async def map_one_by_one(gateway: FakeGateway) -> float:
+async def map_one_by_one(gateway: GatewayProcess) -> float:
     """Return the seconds that the batch would take one after another, from a sample of it."""
     async with PortMapper(source_address=gateway.address) as mapper:
         await mapper.get_gateway()
@@ -49,12 +50,12 @@ async def map_one_by_one(gateway: FakeGateway) -> float:
         return (time.perf_counter() - started) * COUNT / SAMPLE
 
 
-async def post_batch(gateway: FakeGateway) -> float:
+async def post_batch(gateway: GatewayProcess) -> float:
     """Return the seconds that a bare aiohttp client takes for the same."""
     requests = bare.bodies(gateway.address, PORTS)
     gc.collect()
     started = time.perf_counter()
-    await bare.post_all(gateway.control_url, requests, CONCURRENCY)
+    await bare.post_all(urljoin(gateway.location, CONTROL), requests, CONCURRENCY)
     return time.perf_counter() - started
 
 
@@ -70,7 +71,7 @@ def measure(runs: int) -> list[Figure]:
     """Measure on a gateway that takes 20 ms for each request, and on one that serves one connection at a time."""
     batch, one_by_one, posted, crowded, resets = [], [], [], [], []
     cold, warm, empty = [], [], []
-    with fake_gateway("--delay", str(DELAY)) as gateway:
+    with gateway_process("--delay", str(DELAY)) as gateway:
         for _ in range(runs):
             took, heartbeat = asyncio.run(map_batch(gateway, known=True))
             batch.append(took)
@@ -79,7 +80,7 @@ def measure(runs: int) -> list[Figure]:
             one_by_one.append(asyncio.run(map_one_by_one(gateway)))
             cold.append(asyncio.run(map_batch(gateway, known=False))[1])
             empty.append(asyncio.run(gather_nothing()))
-    with fake_gateway("--one-at-a-time") as gateway:
+    with gateway_process("--one-at-a-time") as gateway:
         for _ in range(runs):
             gateway.counts()
             crowded.append(asyncio.run(map_batch(gateway, known=True))[0])

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import gc
 import time
+from urllib.parse import urljoin
 
 from aioigd import PortMapper
 
 from .. import bare
-from ..fake_gateway import FakeGateway, fake_gateway
 from ..figures import Figure, ratios
+from ..gateway_server import CONTROL, GatewayProcess, gateway_process
 
 COUNT = 300
 WARM_UP = 20
@@ -18,7 +19,7 @@ CONCURRENCY = 8
 PORTS = range(30_000, 30_000 + COUNT)
 
 
-async def map_one_by_one(gateway: FakeGateway) -> float:
+async def map_one_by_one(gateway: GatewayProcess) -> float:
     """Return the CPU seconds of one mapping, one after another."""
     async with PortMapper(source_address=gateway.address) as mapper:
         for port in range(1, WARM_UP):
@@ -30,7 +31,7 @@ async def map_one_by_one(gateway: FakeGateway) -> float:
         return (time.process_time() - started) / COUNT
 
 
-async def map_together(gateway: FakeGateway) -> float:
+async def map_together(gateway: GatewayProcess) -> float:
     """Return the CPU seconds of one mapping in a batch."""
     async with PortMapper(source_address=gateway.address) as mapper:
         for port in range(1, WARM_UP):
@@ -41,33 +42,33 @@ async def map_together(gateway: FakeGateway) -> float:
         return (time.process_time() - started) / COUNT
 
 
-async def post_one_by_one(gateway: FakeGateway) -> float:
+async def post_one_by_one(gateway: GatewayProcess) -> float:
     """Return the CPU seconds of one post, one after another."""
     requests = bare.bodies(gateway.address, PORTS)
     async with bare.open_session() as session:
         for body in requests[:WARM_UP]:
-            await bare.post(session, gateway.control_url, body)
+            await bare.post(session, urljoin(gateway.location, CONTROL), body)
         gc.collect()
         started = time.process_time()
         for body in requests:
-            await bare.post(session, gateway.control_url, body)
+            await bare.post(session, urljoin(gateway.location, CONTROL), body)
         return (time.process_time() - started) / COUNT
 
 
-async def post_together(gateway: FakeGateway) -> float:
+async def post_together(gateway: GatewayProcess) -> float:
     """Return the CPU seconds of one post, several at once."""
     requests = bare.bodies(gateway.address, PORTS)
-    await bare.post_all(gateway.control_url, requests[:WARM_UP], CONCURRENCY)
+    await bare.post_all(urljoin(gateway.location, CONTROL), requests[:WARM_UP], CONCURRENCY)
     gc.collect()
     started = time.process_time()
-    await bare.post_all(gateway.control_url, requests, CONCURRENCY)
+    await bare.post_all(urljoin(gateway.location, CONTROL), requests, CONCURRENCY)
     return (time.process_time() - started) / COUNT
 
 
 def measure(runs: int) -> list[Figure]:
     """Measure both ways, ours and theirs in turn."""
     ours, theirs, ours_together, theirs_together = [], [], [], []
-    with fake_gateway() as gateway:
+    with gateway_process() as gateway:
         for _ in range(runs):
             ours.append(asyncio.run(map_one_by_one(gateway)))
             theirs.append(asyncio.run(post_one_by_one(gateway)))

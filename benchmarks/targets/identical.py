@@ -8,8 +8,8 @@ import time
 
 from aioigd import PortMapper
 
-from ..fake_gateway import FakeGateway, fake_gateway
 from ..figures import Figure, ratios
+from ..gateway_server import GatewayProcess, gateway_process
 
 FEW, MANY, MOST = 1_000, 10_000, 100_000
 PORT = 4000
@@ -19,7 +19,7 @@ async def nothing() -> None:
     """Be awaited."""
 
 
-async def call_all(gateway: FakeGateway, callers: int) -> float:
+async def call_all(gateway: GatewayProcess, callers: int) -> float:
     """Return the seconds that so many identical calls take from nothing, and check what the gateway saw of them."""
     gateway.counts()
     async with PortMapper(source_address=gateway.address) as mapper:
@@ -32,7 +32,7 @@ async def call_all(gateway: FakeGateway, callers: int) -> float:
     return took
 
 
-async def call_known(gateway: FakeGateway, callers: int) -> float:
+async def call_known(gateway: GatewayProcess, callers: int) -> float:
     """Return the same for a gateway that was found before."""
     async with PortMapper(location=gateway.location) as mapper:
         await mapper.get_gateway()
@@ -67,7 +67,7 @@ async def cancel_plain(callers: int) -> float:
     return time.perf_counter() - started
 
 
-async def cancel_all(gateway: FakeGateway, callers: int) -> float:
+async def cancel_all(gateway: GatewayProcess, callers: int) -> float:
     """Return the seconds from cancelling so many callers, while their request is out, until all have ended."""
     gateway.counts(delay=3600.0)
     try:
@@ -93,7 +93,7 @@ def measure(runs: int) -> list[Figure]:
     together, known, empty = [], [], []
     cancelled: dict[int, list[float]] = {FEW: [], MANY: [], MOST: []}
     plain: dict[int, list[float]] = {FEW: [], MANY: [], MOST: []}
-    with fake_gateway() as gateway:
+    with gateway_process() as gateway:
         for _ in range(runs):
             together.append(asyncio.run(call_all(gateway, MANY)))
             known.append(asyncio.run(call_known(gateway, MOST)))

@@ -1,0 +1,117 @@
+"""How much this checkout takes beside another one.
+
+Run it from the root of the project::
+
+    python -m benchmarks.ratio PATH_TO_OTHER_CHECKOUT [--pairs N] [--only NAME ...] [--limit RATIO]
+
+Each measure is taken in pairs of fresh processes, one for each checkout, which are told apart by PYTHONPATH alone. The
+order alternates (this, other, other, this), so what drifts slowly weighs on both. Printed is the median of the ratios
+within the pairs with its 95 % confidence interval. A limit holds if the interval reaches it: where the noise is larger
+than the excess, more pairs are needed, and the last column says how far the interval goes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from math import comb
+from pathlib import Path
+from statistics import median
+from typing import Final
+
+from . import workload
+from .gateway_server import GatewayProcess, gateway_process
+
+HERE: Final = Path(__file__).parents[1]
+IMPORT: Final = "import"
+NAMES: Final = (*workload.WORK, IMPORT)
+SCRIPT: Final = Path(workload.__file__)
+CONFIDENCE: Final = 0.95
+LIMIT: Final = 1.02
+TIMEOUT: Final = 120.0
+"""Seconds for one process."""
+
+
+def median_interval(values: Sequence[float]) -> tuple[float, float]:
+    """Return the confidence interval of the median by order statistics; under six values their whole range."""
+    ordered, below, rank = sorted(values), 0.0, 0
+    while rank < len(ordered) // 2:
+        below += comb(len(ordered), rank) / 2 ** len(ordered)
+        if below > (1 - CONFIDENCE) / 2:
+            break
+        rank += 1
+    lowest = max(rank - 1, 0)
+    return ordered[lowest], ordered[len(ordered) - 1 - lowest]
+
+
+def measure(name: str, checkout: Path, gateway: GatewayProcess) -> dict[str, float]:
+    """Return the figures (seconds) of one process that imports aioigd from a checkout."""
+    if name == IMPORT:
+        return {"import aioigd": workload.seconds_to_import("aioigd", checkout)}
+    done = subprocess.run(
+        [sys.executable, "-P", str(SCRIPT), name, gateway.address, gateway.location],
+        env={**os.environ, "PYTHONPATH": str(checkout)},
+        check=True,
+        stdout=subprocess.PIPE,
+        timeout=TIMEOUT,
+    )
+    answer = json.loads(done.stdout)
+    assert Path(answer["imported"]).is_relative_to(checkout), answer["imported"]
+    figures: dict[str, float] = answer["figures"]
+    return figures
+
+
+def compare(name: str, other: Path, gateway: GatewayProcess, pairs: int) -> dict[str, list[tuple[float, float]]]:
+    """Return for each figure the values of this and of the other checkout, pair by pair."""
+    found: dict[str, list[tuple[float, float]]] = {}
+    for checkout in (HERE, other):
+        measure(name, checkout, gateway)  # compiles what has not been, and warms up the gateway
+    for pair in range(pairs):
+        order = (HERE, other) if pair % 2 == 0 else (other, HERE)
+        taken = {checkout: measure(name, checkout, gateway) for checkout in order}
+        for figure, seconds in taken[HERE].items():
+            found.setdefault(figure, []).append((seconds, taken[other][figure]))
+    return found
+
+
+def row(figure: str, pairs: Sequence[tuple[float, float]], limit: float) -> tuple[str, bool]:
+    """Return a line of the table, and whether the limit holds."""
+    ratios = [this / other for this, other in pairs]
+    low, high = median_interval(ratios)
+    this, other = (median(values) * 1e3 for values in zip(*pairs, strict=True))
+    holds = low <= limit
+    verdict = "holds" if holds else "EXCEEDED"
+    interval = f"{median(ratios):.3f} ({low:.3f} to {high:.3f})"
+    return f"{figure:<34} {this:>9.4g} ms {other:>9.4g} ms   {interval:<26} {verdict}", holds
+
+
+def main() -> int:
+    """Measure and print; the exit status is 1 where a limit does not hold."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.ratio", description="Compare with another checkout.")
+    parser.add_argument("other", type=Path, help="the root of the other checkout")
+    parser.add_argument("--pairs", type=int, default=20, help="how many of each measure (default: %(default)s)")
+    parser.add_argument(
+        "--only", nargs="+", choices=NAMES, default=NAMES, metavar="NAME", help=f"of {', '.join(NAMES)}"
+    )
+    parser.add_argument("--limit", type=float, default=LIMIT, help="the most of a ratio (default: %(default)s)")
+    options = parser.parse_args()
+    other = options.other.resolve()
+    if not (other / "aioigd").is_dir() or options.pairs < 1:
+        parser.error("another checkout and at least one pair are needed")
+    print(f"{'':<34} {'this':>12} {'other':>12}   {'ratio (95 % interval)':<26} limit {options.limit:g}", flush=True)
+    verdicts = []
+    with gateway_process() as gateway:
+        for name in options.only:
+            for figure, pairs in compare(name, other, gateway, options.pairs).items():
+                line, holds = row(figure, pairs, options.limit)
+                verdicts.append(holds)
+                print(line, flush=True)
+    return 0 if all(verdicts) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
