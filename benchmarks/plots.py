@@ -1,12 +1,7 @@
-"""The plots of the documentation, made of what benchmarks.compare measured.
-
-python -m benchmarks.plots RESULTS.json DIRECTORY
-"""
+"""The plots of the documentation, drawn from what benchmarks.compare measured."""
 
 from __future__ import annotations
 
-import argparse
-import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final
@@ -14,11 +9,11 @@ from typing import Any, Final
 import matplotlib as mpl
 from matplotlib import pyplot
 
-from .compare.callers import EMPTY, PLAIN
-from .compare.hotpath import KERNEL
-from .compare.record import Record, Series
-from .peers.interface import AT_ONCE, ONE_BY_ONE
-from .peers.registry import ASYNC_UPNP, BARE, FLOOR, GODOT, MINI, MINI_LONG, OURS, UPNP_CLIENT, UPNPC
+from .peers import ASYNC_UPNP, BARE, FLOOR, GODOT, MINI, MINI_LONG, OURS, UPNP_CLIENT, UPNPC
+from .peers.base import AT_ONCE, ONE_BY_ONE
+from .record import Record, Series
+from .targets.callers import EMPTY, PLAIN
+from .targets.profile import KERNEL
 
 COLOURS: Final = {
     OURS: "#1b6ca8",
@@ -203,16 +198,3 @@ def _line(
 def _save(figure: Any, target: Path) -> None:
     figure.savefig(target, metadata={"Date": None})
     pyplot.close(figure)
-
-
-def main() -> None:
-    """Draw from a file."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("results", type=Path)
-    parser.add_argument("directory", type=Path)
-    options = parser.parse_args()
-    draw(Record.from_json(json.loads(options.results.read_text())), options.directory)
-
-
-if __name__ == "__main__":
-    main()

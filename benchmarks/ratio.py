@@ -25,8 +25,8 @@ from typing import Final
 
 from . import workload
 from .gateway_server import GatewayProcess, gateway_process
+from .workload import HERE
 
-HERE: Final = Path(__file__).parents[1]
 IMPORT: Final = "import"
 NAMES: Final = (*workload.WORK, IMPORT)
 SCRIPT: Final = Path(workload.__file__)

@@ -13,7 +13,7 @@ from async_upnp_client.aiohttp import AiohttpSessionRequester
 from async_upnp_client.client_factory import UpnpFactory
 from async_upnp_client.profiles.igd import IgdDevice
 
-from .awaited import AsyncAdd, AsyncPeer
+from .base import AsyncAdd, AsyncPeer
 
 
 class AsyncUpnp(AsyncPeer):

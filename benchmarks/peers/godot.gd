@@ -1,4 +1,4 @@
-# What Godot's UPNP does, told by a line of JSON; what to do is in the environment (see godot.py).
+# What Godot's UPNP does, told by a line of JSON; what to do is in the environment (see commands.py).
 extends SceneTree
 
 func _init():

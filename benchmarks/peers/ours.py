@@ -8,7 +8,8 @@ from contextlib import asynccontextmanager
 
 from aioigd import IGDError, PortMapper
 
-from .awaited import AsyncAdd, AsyncPeer
+from ..workload import cold_start
+from .base import AsyncAdd, AsyncPeer
 
 
 class Ours(AsyncPeer):
@@ -16,7 +17,7 @@ class Ours(AsyncPeer):
 
     def cold_start(self, port: int) -> None:
         """Map from a new mapper in a new loop."""
-        asyncio.run(self._cold_start(port))
+        asyncio.run(cold_start(self.source, port))
 
     def search(self) -> int:
         """Look for a gateway until the library gives up."""
@@ -28,10 +29,6 @@ class Ours(AsyncPeer):
         async with PortMapper(location=location) as mapper:
             await mapper.get_gateway()
             yield lambda port: mapper.add_port_mapping(port, desc="benchmark", proto="TCP")
-
-    async def _cold_start(self, port: int) -> None:
-        async with PortMapper(source_address=self.source) as mapper:
-            await mapper.add_port_mapping(port, desc="benchmark", proto="TCP")
 
     async def _search(self) -> int:
         async with PortMapper(source_address=self.source) as mapper:

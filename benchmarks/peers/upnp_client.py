@@ -6,7 +6,7 @@ from typing import Any
 
 import upnpclient
 
-from .blocking import Add, BlockingPeer
+from .base import Add, BlockingPeer
 
 
 class UpnpClient(BlockingPeer):

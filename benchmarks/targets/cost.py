@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from ..peers.interface import AT_ONCE, ONE_BY_ONE
-from ..peers.registry import ASYNC_UPNP, BARE, BARE_KEEP_ALIVE, FLOOR, MINI, OURS, UPNP_CLIENT
-from ..targets.imports import seconds_to_import
-from .bench import Bench
+from typing import Final
 
-_PYTHON = (OURS, BARE, ASYNC_UPNP, UPNP_CLIENT)
-_MEASURED = (OURS, BARE, BARE_KEEP_ALIVE, FLOOR, ASYNC_UPNP, MINI, UPNP_CLIENT)
-_TOGETHER = (OURS, BARE, BARE_KEEP_ALIVE, ASYNC_UPNP, MINI)
-NEEDED = "aiohttp and lxml"
-_IMPORTS = {
+from ..bench import Bench
+from ..peers import ASYNC_UPNP, BARE, BARE_KEEP_ALIVE, FLOOR, MINI, OURS, UPNP_CLIENT
+from ..peers.base import AT_ONCE, ONE_BY_ONE
+from ..workload import seconds_to_import
+
+NEEDED: Final = "aiohttp and lxml"
+_PYTHON: Final = (OURS, BARE, ASYNC_UPNP, UPNP_CLIENT)
+_MEASURED: Final = {
+    ONE_BY_ONE: (OURS, BARE, BARE_KEEP_ALIVE, FLOOR, ASYNC_UPNP, MINI, UPNP_CLIENT),
+    AT_ONCE: (OURS, BARE, BARE_KEEP_ALIVE, ASYNC_UPNP, MINI),
+}
+_IMPORTS: Final = {
     OURS: "aioigd",
     NEEDED: "aiohttp, lxml.etree",
     MINI: "miniupnpc",
@@ -23,10 +27,10 @@ _IMPORTS = {
 def cpu(bench: Bench) -> None:
     """Measure the CPU time of the process, on a gateway that answers at once."""
     count = bench.plan.cpu
-    with bench.site.gateway() as gateway:
+    with bench.gateway() as gateway:
         for run in range(bench.plan.cpu_runs):
-            for way, all_names in ((ONE_BY_ONE, _MEASURED), (AT_ONCE, _TOGETHER)):
-                names = [name for name in all_names if name in bench.site.names]
+            for way, measured in _MEASURED.items():
+                names = [name for name in measured if name in bench.names]
                 for name in names if run % 2 else reversed(names):
                     gateway.counts(keep_alive=name == BARE_KEEP_ALIVE)
                     done = bench.ask(name, "batch", location=gateway.location, count=count, way=way, watch=False)
@@ -35,18 +39,24 @@ def cpu(bench: Bench) -> None:
 
 
 def memory(bench: Bench) -> None:
-    """Measure Python's memory at its highest point."""
-    with bench.site.gateway() as gateway:
-        for name in bench.turns([name for name in _PYTHON if name in bench.site.names]):
-            done = bench.ask(name, "memory", location=gateway.location, count=bench.plan.cpu)
+    """Measure Python's memory at its highest point; of ours and bare aiohttp also once the gateway is known."""
+    count = bench.plan.cpu
+    with bench.gateway() as gateway:
+        for name in bench.turns(_PYTHON):
+            done = bench.ask(name, "memory", location=gateway.location, count=count)
             if done:
                 bench.record.add("memory: peak", name, "KiB", done["peak"] / 1024)
                 bench.record.add("memory: each", name, "B", done["growth"])
+            known = (
+                bench.ask(name, "allocations", location=gateway.location, count=count) if name in (OURS, BARE) else {}
+            )
+            for figure, value in (known or {}).items():
+                bench.record.add("memory: known", name, "B", value, which=figure)
 
 
 def imports(bench: Bench) -> None:
     """Measure in new interpreters, whose own start does not count."""
-    names = [name for name in _IMPORTS if name == NEEDED or name in bench.site.names]
+    names = [name for name in _IMPORTS if name == NEEDED or name in bench.names]
     for name in names:
         seconds_to_import(_IMPORTS[name])
     for run in range(bench.plan.imports):

@@ -13,17 +13,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Final, Self
 
-_PACKAGES: Final = (
-    "aioigd",
-    "aiohttp",
-    "lxml",
-    "yarl",
-    "async-timeout",
-    "miniupnpc",
-    "async-upnp-client",
-    "upnpclient",
-    "requests",
-)
+_PACKAGES: Final = ("aioigd", "aiohttp", "lxml", "yarl", "async-timeout")
+_PEERS: Final = ("miniupnpc", "async-upnp-client", "upnpclient", "requests")
 _DEBIAN: Final = ("godot3-server", "miniupnpc", "miniupnpd-iptables")
 
 
@@ -57,15 +48,14 @@ class Record:
         one.values.append(value)
         one.note = note or one.note
 
-    def find(self, figure: str, who: str | None = None, **of: object) -> Iterator[Series]:
+    def find(self, figure: str, who: str | None = None, **of: object) -> list[Series]:
         """Return the series of a figure, of one peer or of all, for which all of ``of`` holds."""
-        for one in self.series.values():
-            if one.figure == figure and who in (None, one.who) and of.items() <= one.of.items():
-                yield one
+        found = (one for one in self.series.values() if one.figure == figure and who in (None, one.who))
+        return [one for one in found if of.items() <= one.of.items()]
 
     def get(self, figure: str, who: str, **of: object) -> Series | None:
         """Return the first of them, if any."""
-        return next(self.find(figure, who, **of), None)
+        return next(iter(self.find(figure, who, **of)), None)
 
     def fill(self, earlier: Self, again: Sequence[str]) -> None:
         """Take from an earlier run what was not measured ``again``, and its environment."""
@@ -77,18 +67,7 @@ class Record:
         """Return everything, to be written to a file."""
         return {
             "environment": self.environment,
-            "series": [
-                {
-                    "figure": one.figure,
-                    "who": one.who,
-                    "of": dict(one.of),
-                    "unit": one.unit,
-                    "median": one.median,
-                    "values": one.values,
-                    "note": one.note,
-                }
-                for one in self.series.values()
-            ],
+            "series": [{**vars(one), "of": dict(one.of), "median": one.median} for one in self.series.values()],
         }
 
     @classmethod
@@ -105,7 +84,7 @@ class Record:
 def environment() -> dict[str, Any]:
     """Return what the figures depend on; nothing in it tells whose machine it is."""
     versions = {}
-    for name in _PACKAGES:
+    for name in (*_PACKAGES, *_PEERS):
         try:
             versions[name] = version(name)
         except PackageNotFoundError:

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import miniupnpc
 
-from .blocking import Add, BlockingPeer
+from .base import Add, BlockingPeer
 
 
 class Mini(BlockingPeer):

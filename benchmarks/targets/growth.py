@@ -6,13 +6,13 @@ import asyncio
 import time
 
 from aioigd import PortMapper
-from tests.leases.virtual import VirtualLoop
+from tests.leases.virtual import run
 
-from .. import leases as month
+from ..bench import Bench
 from ..gateway_server import GatewayProcess, gateway_process
-from ..peers.interface import AT_ONCE
-from ..peers.registry import BARE, OURS
-from .bench import Bench
+from ..leases import month
+from ..peers import BARE, OURS
+from ..peers.base import AT_ONCE
 
 _MOST_TRACED = 20_000
 _SHORT_LIFE = 0.01
@@ -21,7 +21,7 @@ _SHORT_LIFE = 0.01
 
 def mappings(bench: Bench) -> None:
     """Map ever more at once, on a gateway that answers at once."""
-    with bench.site.gateway() as gateway:
+    with bench.gateway() as gateway:
         for name in bench.turns([OURS, BARE]):
             for count in bench.plan.growth:
                 done = bench.ask(name, "batch", location=gateway.location, count=count, way=AT_ONCE, watch=True)
@@ -46,15 +46,13 @@ def leases(bench: Bench) -> None:
     Memory is the same each time and takes minutes to trace, so it is looked at once, and not for the most.
     """
     for count in bench.plan.leases:
-        for run in range(bench.plan.runs):
-            for watched in (False, True) if run == 0 and count <= _MOST_TRACED else (False,):
-                with asyncio.Runner(loop_factory=VirtualLoop) as runner:
-                    figures = runner.run(month.month(count, _SHORT_LIFE, measure_memory=watched))
-                if watched:
-                    bench.record.add("growth: leases, memory", OURS, "B", figures.bytes_per_lease, leases=count)
-                else:
-                    bench.record.add("growth: leases", OURS, "s", figures.seconds, leases=count)
-                    bench.record.add("growth: leases, timers", OURS, "", figures.most_timers, leases=count)
+        if count <= _MOST_TRACED:
+            traced = run(month(count, _SHORT_LIFE, measure_memory=True), debug=False)
+            bench.record.add("growth: leases, memory", OURS, "B", traced.bytes_per_lease, leases=count)
+        for _ in range(bench.plan.runs):
+            figures = run(month(count, _SHORT_LIFE), debug=False)
+            bench.record.add("growth: leases", OURS, "s", figures.seconds, leases=count)
+            bench.record.add("growth: leases, timers", OURS, "", figures.most_timers, leases=count)
 
 
 async def _find(gateway: GatewayProcess) -> tuple[float, float]:

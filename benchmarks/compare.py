@@ -1,0 +1,63 @@
+"""Everything side by side, in one command: measure, write the JSON, the page of the documentation and the plots.
+
+Run it from the root of the project::
+
+    python -m benchmarks.compare [--quick] [--only NAME ...] [--json FILE] [--docs DIRECTORY]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from . import page
+from .bench import QUICK, Plan, bench
+from .record import Record, environment
+from .targets import TARGETS
+
+
+def measure(plan: Plan, names: list[str], record: Record) -> None:
+    """Reach for the targets. An interrupt leaves what has been measured until then."""
+    with bench(plan, record) as running:
+        try:
+            for name in names:
+                running.say(name)
+                TARGETS[name](running)
+        except KeyboardInterrupt:
+            record.environment["interrupted"] = True
+        running.say("measured")
+
+
+def main() -> int:
+    """Measure, and write; the exit status tells of goals only when asked to."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.compare", description="Compare aioigd with its peers.")
+    parser.add_argument("--quick", action="store_true", help="a smoke test: little of everything")
+    parser.add_argument("--only", nargs="+", choices=TARGETS, metavar="NAME", help=f"of {', '.join(TARGETS)}")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="where all values go")
+    parser.add_argument("--rest", type=Path, metavar="FILE", help="take what is not measured from an earlier --json")
+    parser.add_argument("--docs", type=Path, metavar="DIRECTORY", help="write benchmarks.md and its plots there")
+    parser.add_argument("--from-json", type=Path, metavar="FILE", help="measure nothing, show an earlier --json")
+    parser.add_argument("--strict", action="store_true", help="end with 1 where a goal is missed")
+    options = parser.parse_args()
+    if options.from_json:
+        record = Record.from_json(json.loads(options.from_json.read_text()))
+    else:
+        record = Record()
+        record.environment = {**environment(), "quick": options.quick}
+        measure(QUICK if options.quick else Plan(), options.only or list(TARGETS), record)
+    if options.rest:
+        record.fill(Record.from_json(json.loads(options.rest.read_text())), options.only or [])
+    if options.json:
+        options.json.write_text(json.dumps(record.as_json(), indent=1) + "\n")
+    if options.docs:
+        page.write(record, options.docs)
+    else:
+        print(page.page(record))
+    missed = any(goal.values and not goal.is_reached for goal in page.goals(record))
+    return int(options.strict and missed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

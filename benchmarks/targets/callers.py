@@ -1,0 +1,106 @@
+"""Many callers that want the same thing at once: what they cost, and what it costs to cancel them all."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import time
+from collections.abc import Sequence
+from typing import Any, Final
+
+from aioigd import PortMapper
+
+from ..bench import Bench
+from ..gateway_server import GatewayProcess, gateway_process
+from ..peers import OURS
+from ..workload import CALLERS, PORT, call_identical
+
+EMPTY: Final = "empty coroutines"
+PLAIN: Final = "plain tasks"
+FEWEST_CANCELLED: Final = 1_000
+
+
+def measure(bench: Bench) -> None:
+    """Compare with gathering as many coroutines that do nothing, and cancelling as many tasks that wait."""
+    add = bench.record.add
+    with gateway_process() as gateway:
+        for _ in range(bench.plan.runs):
+            for callers in bench.plan.callers:
+                add("callers", OURS, "s", asyncio.run(call_identical(gateway.location, callers)), callers=callers)
+                add("callers", EMPTY, "s", asyncio.run(gather_nothing(callers)), callers=callers)
+                if callers >= FEWEST_CANCELLED:
+                    cancelled = asyncio.run(cancel_identical(gateway, callers))
+                    add("callers: cancelled", OURS, "s", cancelled, callers=callers)
+                    add("callers: cancelled", PLAIN, "s", asyncio.run(cancel_plain(callers)), callers=callers)
+                    add("callers: uncollected", OURS, "s", _uncollected(gateway, callers), callers=callers)
+            several = min(CALLERS, max(bench.plan.callers))
+            add("callers: cold", OURS, "s", asyncio.run(call_cold(gateway, several)), n=several)
+
+
+async def nothing() -> None:
+    """Be awaited."""
+
+
+async def gather_nothing(callers: int) -> float:
+    """Return the seconds that gathering so many empty coroutines takes."""
+    gc.collect()
+    started = time.perf_counter()
+    await asyncio.gather(*(nothing() for _ in range(callers)))
+    return time.perf_counter() - started
+
+
+async def call_cold(gateway: GatewayProcess, callers: int) -> float:
+    """Return the seconds that so many identical calls take from nothing, and check what the gateway saw of them."""
+    gateway.counts()
+    async with PortMapper(source_address=gateway.address) as mapper:
+        started = time.perf_counter()
+        await asyncio.gather(*(mapper.add_port_mapping(PORT, proto="TCP") for _ in range(callers)))
+        took = time.perf_counter() - started
+    counts = gateway.counts()
+    assert (counts["GET"], counts["AddPortMapping"]) == (1, 1), counts
+    return took
+
+
+async def cancel_plain(callers: int) -> float:
+    """Return the seconds that cancelling so many tasks takes that wait for nothing but a future each."""
+    loop = asyncio.get_running_loop()
+
+    async def wait() -> None:
+        await loop.create_future()
+
+    return await _cancel([asyncio.create_task(wait()) for _ in range(callers)])
+
+
+async def cancel_identical(gateway: GatewayProcess, callers: int) -> float:
+    """Return the seconds from cancelling so many callers, while their request is out, until all have ended."""
+    async with PortMapper(location=gateway.location) as mapper:
+        await mapper.get_gateway()
+        gateway.counts(delay=3600.0)
+        try:
+            return await _cancel(
+                [asyncio.create_task(mapper.add_port_mapping(PORT, proto="TCP")) for _ in range(callers)]
+            )
+        finally:
+            gateway.counts(delay=0.0)  # what the mapper sends to take the mapping back is answered
+
+
+async def _cancel(tasks: Sequence[asyncio.Task[Any]]) -> float:
+    await asyncio.sleep(0.1)
+    gc.collect()
+    started = time.perf_counter()
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+    took = time.perf_counter() - started
+    assert all(task.cancelled() for task in tasks)
+    return took
+
+
+def _uncollected(gateway: GatewayProcess, callers: int) -> float:
+    """Cancel without the garbage collector, which looks at everything ever more often as there is more of it."""
+    gc.disable()
+    try:
+        return asyncio.run(cancel_identical(gateway, callers))
+    finally:
+        gc.enable()
+        gc.collect()
