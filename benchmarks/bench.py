@@ -22,9 +22,10 @@ from tests.lab.network import LAN_ADDRESS, ROUTER_ADDRESS, Lab, Place
 
 from .gateway_server import GatewayProcess, gateway_process
 from .peers import UPNP_CLIENT, available
-from .peers.worker import OutOfTime, PeerError, Worker, worker
+from .process import OutOfTimeError, Process, ProcessError, run_process
 from .record import Record
 
+WORKER: Final = "benchmarks.peers.worker"
 _LOOPBACK: Final = "127.77.7.7"
 
 
@@ -88,7 +89,7 @@ class Bench:
         self.ports = itertools.count(20_000)
         """Each cold start takes a port of its own: gateways tell a new mapping from one that they hold."""
         self._stack = stack
-        self._workers: dict[str, Worker] = {}
+        self._workers: dict[str, Process] = {}
         self._started = time.monotonic()
 
     def turns(self, names: Sequence[str]) -> Iterator[str]:
@@ -107,21 +108,22 @@ class Bench:
                 running = stack.enter_context(gateway_process("--address", address, *arguments))
             yield running
 
-    def worker(self, name: str) -> Worker:
+    def worker(self, name: str) -> Process:
         """Return the process of a peer."""
         if name not in self._workers:
             with self.inside("lan"):
                 source = LAN_ADDRESS if self.lab else _LOOPBACK
-                self._workers[name] = self._stack.enter_context(worker(name, source))
+                running = run_process(WORKER, name, source, quiet=True)
+                self._workers[name] = self._stack.enter_context(running)
         return self._workers[name]
 
     def ask(self, name: str, do: str, **arguments: Any) -> dict[str, Any] | None:
         """Have a peer do something; None, and a line on standard error, where it cannot."""
         try:
-            return self.worker(name).ask(do, **arguments)
-        except PeerError as error:
-            print(f"  {error}", file=sys.stderr, flush=True)
-            if isinstance(error, OutOfTime):
+            return self.worker(name).ask(do=do, **arguments)
+        except ProcessError as error:
+            print(f"  {do}: {error}", file=sys.stderr, flush=True)
+            if isinstance(error, OutOfTimeError):
                 self._workers.pop(name, None)  # it may be in any state
             return None
 

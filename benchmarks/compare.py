@@ -19,7 +19,7 @@ from .targets import TARGETS
 
 
 def measure(plan: Plan, names: list[str], record: Record) -> None:
-    """Reach for the targets. An interrupt leaves what has been measured until then."""
+    """Measure the targets of these names. An interrupt leaves what has been measured until then."""
     with bench(plan, record) as running:
         try:
             for name in names:

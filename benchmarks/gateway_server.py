@@ -18,14 +18,16 @@ import os
 import re
 import socket
 import struct
-import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, Final, cast
+
+from .process import Process, run_process
 
 GROUP: Final = "239.255.255.250"
 PORT: Final = 1900
@@ -37,6 +39,11 @@ _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 _TARGET = re.compile(rb"^ST:[ \t]*([^\r\n]*)", re.IGNORECASE | re.MULTILINE)
 _LENGTH = re.compile(rb"^Content-Length:[ \t]*(\d+)", re.IGNORECASE | re.MULTILINE)
 _ACTION = re.compile(rb'^SOAPAction:[ \t]*"[^"#]*#(\w+)"', re.IGNORECASE | re.MULTILINE)
+_REPLY: Final = (
+    '<?xml version="1.0"?>\r\n<s:Envelope xmlns:s="http://schemas.xmlsoap.org/soap/envelope/" '
+    's:encodingStyle="http://schemas.xmlsoap.org/soap/encoding/"><s:Body>'
+    f'<u:{{0}}Response xmlns:u="{SERVICE}">{{1}}</u:{{0}}Response></s:Body></s:Envelope>\r\n'
+)
 _OUTPUTS: Final = {
     "GetExternalIPAddress": "<NewExternalIPAddress>11.22.33.44</NewExternalIPAddress>",
     "GetStatusInfo": (
@@ -49,86 +56,38 @@ _OUTPUTS: Final = {
     ),
 }
 
-DESCRIPTION: Final = f"""<?xml version="1.0"?>
-<root xmlns="urn:schemas-upnp-org:device-1-0"><specVersion><major>1</major><minor>0</minor></specVersion><device>\
-<deviceType>{DEVICE}</deviceType><friendlyName>benchmark</friendlyName><UDN>uuid:benchmark</UDN>\
-<deviceList><device><deviceType>urn:schemas-upnp-org:device:WANDevice:1</deviceType><UDN>uuid:benchmark-1</UDN>\
-<serviceList><service><serviceType>urn:schemas-upnp-org:service:WANCommonInterfaceConfig:1</serviceType>\
-<serviceId>urn:upnp-org:serviceId:WANCommonIFC1</serviceId><SCPDURL>/scpd.xml</SCPDURL>\
-<controlURL>/ctl/CmnIfCfg</controlURL><eventSubURL>/evt</eventSubURL></service></serviceList>\
-<deviceList><device><deviceType>urn:schemas-upnp-org:device:WANConnectionDevice:1</deviceType>\
-<UDN>uuid:benchmark-2</UDN><serviceList><service>\
-<serviceType>{SERVICE}</serviceType><serviceId>urn:upnp-org:serviceId:WANIPConn1</serviceId>\
-<SCPDURL>/scpd.xml</SCPDURL><controlURL>{CONTROL}</controlURL><eventSubURL>/evt</eventSubURL>\
-</service></serviceList></device></deviceList></device></deviceList></device></root>""".encode()
 
-_TYPES: Final = {"ExternalPort": "ui2", "InternalPort": "ui2", "Enabled": "boolean", "LeaseDuration": "ui4"}
-_INPUTS: Final = (
-    "RemoteHost",
-    "ExternalPort",
-    "Protocol",
-    "InternalPort",
-    "InternalClient",
-    "Enabled",
-    "PortMappingDescription",
-    "LeaseDuration",
-)
-_ARGUMENTS: Final = "".join(
-    f"<argument><name>New{name}</name><direction>in</direction>"
-    f"<relatedStateVariable>{name}</relatedStateVariable></argument>"
-    for name in _INPUTS
-)
-_VARIABLES: Final = "".join(
-    f'<stateVariable sendEvents="no"><name>{name}</name><dataType>{_TYPES.get(name, "string")}</dataType>'
-    "</stateVariable>"
-    for name in _INPUTS
-)
-SCPD: Final = f"""<?xml version="1.0"?>
-<scpd xmlns="urn:schemas-upnp-org:service-1-0"><specVersion><major>1</major><minor>0</minor></specVersion><actionList>\
-<action><name>AddPortMapping</name><argumentList>{_ARGUMENTS}</argumentList></action></actionList>\
-<serviceStateTable>{_VARIABLES}</serviceStateTable></scpd>""".encode()
-"""What the service can do; some peers read it before they use a service, and send nothing that is not in it."""
-_LAMP: Final = b"""<?xml version="1.0"?><root xmlns="urn:schemas-upnp-org:device-1-0"><device>\
-<deviceType>urn:schemas-upnp-org:device:BinaryLight:1</deviceType><friendlyName>lamp</friendlyName>\
-<UDN>uuid:lamp</UDN></device></root>"""
+def _document(name: str) -> bytes:
+    """Return a document without the blanks between its tags."""
+    return re.sub(rb">\s+<", b"><", (Path(__file__).with_name("documents") / name).read_bytes().strip())
+
+
+DESCRIPTION: Final = _document("rootDesc.xml")
 _PATHS: Final = {b"/scpd.xml": "GET SCPD", b"/lamp.xml": "GET lamp"}
-_DOCUMENTS: Final = {"GET": DESCRIPTION, "GET SCPD": SCPD, "GET lamp": _LAMP}
+_DOCUMENTS: Final = {"GET": DESCRIPTION, "GET SCPD": _document("scpd.xml"), "GET lamp": _document("lamp.xml")}
 
 
 class GatewayProcess:
-    """A running gateway process: where it is, and what it counted."""
+    """A running gateway: where it is, and what it counted."""
 
-    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+    def __init__(self, process: Process) -> None:
         self._process = process
-        where = self._read_line()
-        self.address: str = where["address"]
-        self.location: str = where["location"]
+        self.address: str = process.ready["address"]
+        self.location: str = process.ready["location"]
 
-    def counts(self, **changes: object) -> dict[str, int]:
+    def counts(self, **changes: Any) -> dict[str, int]:
         """Return what was counted since the last time: requests by action, connections, resets, searches.
 
         ``changes`` are settings that hold from now on (see :class:`Settings`).
         """
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(changes).encode() + b"\n")
-        self._process.stdin.flush()
-        return self._read_line()
-
-    def _read_line(self) -> dict[str, Any]:
-        assert self._process.stdout is not None
-        line: dict[str, Any] = json.loads(self._process.stdout.readline())
-        return line
+        return self._process.ask(**changes)
 
 
 @contextmanager
 def gateway_process(*arguments: str, module: str = "benchmarks.gateway_server") -> Iterator[GatewayProcess]:
     """Run a gateway with these arguments; ``module``: another one that prints where it is in the same way."""
-    command = [sys.executable, "-m", module, *arguments]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        try:
-            yield GatewayProcess(process)
-        finally:
-            process.terminate()
+    with run_process(module, *arguments) as process:
+        yield GatewayProcess(process)
 
 
 @dataclass
@@ -164,14 +123,7 @@ class Gateway:
         return self._replies[key]
 
     def _make_reply(self, action: str) -> bytes:
-        body = _DOCUMENTS.get(action, b"")
-        if not body:
-            body = (
-                '<?xml version="1.0"?>\r\n<s:Envelope xmlns:s="http://schemas.xmlsoap.org/soap/envelope/" '
-                's:encodingStyle="http://schemas.xmlsoap.org/soap/encoding/"><s:Body>'
-                f'<u:{action}Response xmlns:u="{SERVICE}">{_OUTPUTS.get(action, "")}</u:{action}Response>'
-                "</s:Body></s:Envelope>\r\n"
-            ).encode()
+        body = _DOCUMENTS.get(action) or _REPLY.format(action, _OUTPUTS.get(action, "")).encode()
         connection = "keep-alive" if self.settings.keep_alive else "close"
         head = (
             f'HTTP/1.1 200 OK\r\nContent-Type: text/xml; charset="utf-8"\r\nConnection: {connection}\r\n'
@@ -272,25 +224,6 @@ class Searches(asyncio.DatagramProtocol):
         device.sendto(reply.encode(), address)
 
 
-class Commands(asyncio.Protocol):
-    """The lines on standard input."""
-
-    def __init__(self, gateway: Gateway, ended: asyncio.Event) -> None:
-        self._gateway = gateway
-        self._ended = ended
-        self._rest = b""
-
-    def data_received(self, data: bytes) -> None:
-        """Carry out whole lines."""
-        *lines, self._rest = (self._rest + data).split(b"\n")
-        for line in lines:
-            os.write(sys.stdout.fileno(), self._gateway.command(line))
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """End with the input."""
-        self._ended.set()
-
-
 def _bound(address: str) -> socket.socket:
     device = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     device.bind((address, 0))
@@ -318,10 +251,11 @@ async def serve(address: str, settings: Settings, devices: int = 1) -> None:
     await loop.create_datagram_endpoint(
         lambda: Searches(gateway, address, port, devices - 1), sock=_search_socket(address)
     )
-    ended = asyncio.Event()
-    await loop.connect_read_pipe(lambda: Commands(gateway, ended), sys.stdin)
     print(json.dumps({"address": address, "location": f"http://{address}:{port}/rootDesc.xml"}), flush=True)
-    await ended.wait()
+    lines = asyncio.StreamReader()
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
+    async for line in lines:
+        os.write(sys.stdout.fileno(), gateway.command(line))
 
 
 def main() -> None:

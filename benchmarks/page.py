@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Final, TypeVar
+from typing import Any, Final
 
 from .attacks import ON_PEERS
 from .peers import ASYNC_UPNP, BARE, FLOOR, GODOT, MINI, MINI_LONG, OURS, UPNP_CLIENT, UPNPC
@@ -23,7 +23,8 @@ from .targets.cost import NEEDED
 from .targets.hostile import ATTACKED
 from .targets.profile import KERNEL
 
-T = TypeVar("T")
+Column = tuple[str, Callable[[Any], str]]
+"""A column of a table: its head, and what it shows for a row."""
 
 TEMPLATE: Final = Path(__file__).with_name("page.md")
 RESULTS: Final = "benchmarks.json"
@@ -163,23 +164,19 @@ def _environment(record: Record) -> dict[str, str]:
 
 
 def _cold(record: Record) -> dict[str, str]:
-    def start(gateway: str) -> Column[str]:
-        return gateway, lambda name: cell(record.get("cold start", name, gateway=gateway))
-
-    def ratio(gateway: str) -> Column[str]:
+    def columns(gateway: str) -> list[Column]:
         def to_ours(name: str) -> str:
             found = [record.get("cold start", one, gateway=gateway) for one in (name, OURS)]
             return f"{number(median(ratios(*found)))}x" if name != OURS and all(found) else ""
 
-        return "to aioigd", to_ours
+        return [(gateway, by(record, "cold start", gateway=gateway)), ("to aioigd", to_ours)]
 
-    emulated, real = GATEWAYS["emulated"], GATEWAYS["miniupnpd"]
-    nobody: Column[str] = ("no gateway there", lambda name: cell(record.get("nobody", name)))
+    both = [column for gateway in ("emulated gateway", "miniupnpd") for column in columns(gateway)]
     names = present(record, "cold start", STARTING)
     ours, other = record.get("nobody", OURS), record.get("nobody", ASYNC_UPNP)
     later = "later" if ours and other and ours.median > other.median else ""
     return {
-        "cold": grid("", names, [start(emulated), ratio(emulated), start(real), ratio(real), nobody]),
+        "cold": grid("", names, [*both, ("no gateway there", by(record, "nobody"))]),
         "nobody-later": later,
         "nobody-sooner": "" if later or not names else "sooner",
     }
@@ -188,11 +185,10 @@ def _cold(record: Record) -> dict[str, str]:
 def _batches(record: Record) -> dict[str, str]:
     most = _most(record)
 
-    def column(delay: float, *, kept: bool) -> Column[tuple[str, str]]:
+    def column(delay: float, *, kept: bool) -> Column:
         def shown(row: tuple[str, str]) -> str:
-            name, way = row
-            count = most if way == AT_ONCE else 1_000
-            return cell(record.get("batch", name, way=way, kept=kept, count=count, delay=delay))
+            count = most if row[1] == AT_ONCE else 1_000
+            return cell(record.get("batch", row[0], way=row[1], kept=kept, count=count, delay=delay))
 
         return f"{delay * 1000:g} ms", shown
 
@@ -200,34 +196,24 @@ def _batches(record: Record) -> dict[str, str]:
         delays = sorted({one.of["delay"] for one in record.find("batch", kept=kept)})
         return grid(title, _ways(record, kept=kept), [column(one, kept=kept) for one in delays], label=", ".join)
 
-    of = {"delay": 0.02, "way": AT_ONCE, "kept": False}
+    of: dict[str, Any] = {"delay": 0.02, "way": AT_ONCE, "kept": False}
     counts = sorted({one.of["count"] for one in record.find("batch", way=AT_ONCE)})
-    names = [name for name, way in _ways(record, kept=False) if way == AT_ONCE]
     crowded = sorted(record.find("crowded: lost"), key=lambda one: (one.who != OURS, one.median))
+    heads = {"mappings lost": "crowded: lost", "connections reset": "crowded: resets", "time": "crowded: time"}
     return {
         "most": f"{most:,}" if most else "",
         "batches-closed": by_delay("gateway closes each connection", kept=False),
         "batches-kept": by_delay("gateway keeps connections open", kept=True),
         "batches-counts": grid(
-            "at once, 20 ms",
-            names,
-            [(f"{n:,}", lambda name, n=n: cell(record.get("batch", name, count=n, **of))) for n in counts],
+            "at once, 20 ms", _at_once(record), [(f"{one:,}", by(record, "batch", count=one, **of)) for one in counts]
         ),
         "crowded-count": f"{crowded[0].of['count']:,}" if crowded else "",
-        "crowded": grid(
-            "",
-            [one.who for one in crowded],
-            [
-                ("mappings lost", lambda name: cell(record.get("crowded: lost", name))),
-                ("connections reset", lambda name: cell(record.get("crowded: resets", name))),
-                ("time", lambda name: cell(record.get("crowded: time", name))),
-            ],
-        ),
+        "crowded": grid("", [one.who for one in crowded], [(head, by(record, one)) for head, one in heads.items()]),
     }
 
 
 def _stalls(record: Record) -> dict[str, str]:
-    def column(delay: float) -> Column[str]:
+    def column(delay: float) -> Column:
         def shown(name: str) -> str:
             of = {"way": AT_ONCE, "kept": False, "delay": delay, "count": _most(record)}
             wall, worked = record.get("stall", name, **of), record.get("stall: worked", name, **of)
@@ -236,10 +222,9 @@ def _stalls(record: Record) -> dict[str, str]:
         return f"{delay * 1000:g} ms", shown
 
     delays = sorted({one.of["delay"] for one in record.find("stall", kept=False)})
-    names = [name for name, way in _ways(record, kept=False) if way == AT_ONCE]
     cold = record.get("stall: cold", OURS)
     return {
-        "stalls": grid("", names, [column(delay) for delay in delays]) if delays else "",
+        "stalls": grid("", _at_once(record) if delays else [], [column(delay) for delay in delays]),
         "stalls-cold": cell(cold),
         "stalls-cold-count": f"{cold.of['count']:,}" if cold else "",
         "stalls-empty": cell(record.get("stall: cold", EMPTY)),
@@ -247,54 +232,46 @@ def _stalls(record: Record) -> dict[str, str]:
 
 
 def _costs(record: Record) -> dict[str, str]:
-    figures: tuple[tuple[str, str, dict[str, object]], ...] = (
-        ("CPU, one by one", "cpu", {"way": ONE_BY_ONE}),
-        ("CPU, at once", "cpu", {"way": AT_ONCE}),
-        ("memory", "memory: peak", {}),
-        ("for each more", "memory: each", {}),
-        ("import", "import", {}),
-    )
+    columns = [
+        ("CPU, one by one", by(record, "cpu", way=ONE_BY_ONE)),
+        ("CPU, at once", by(record, "cpu", way=AT_ONCE)),
+        ("memory", by(record, "memory: peak")),
+        ("for each more", by(record, "memory: each")),
+        ("import", by(record, "import")),
+    ]
     known = {"one mapping": "peak", "each in a batch": "batch_peak", "stays": "kept", "stays of a batch": "batch_kept"}
-    names = {one.who for _, figure, of in figures for one in record.find(figure, **of)}
+    figures = ("cpu", "memory: peak", "import")
+    names = sorted({one.who for figure in figures for one in record.find(figure)} - {OURS})
     ratio = ratios(record.get("import", OURS), record.get("import", NEEDED))
     return {
-        "costs": grid(
-            "",
-            [OURS, *sorted(names - {OURS})] if names else [],
-            [(head, lambda name, f=f, of=of: cell(record.get(f, name, **of))) for head, f, of in figures],
-        ),
+        "costs": grid("", [OURS, *names] if names else [], columns),
         "import-ratio": spread(ratio, "x") if ratio else "",
         "memory": grid(
             "",
             present(record, "memory: known", (OURS, BARE)),
-            [(head, lambda name, w=w: cell(record.get("memory: known", name, which=w))) for head, w in known.items()],
+            [(head, by(record, "memory: known", which=which)) for head, which in known.items()],
         ),
     }
 
 
 def _callers(record: Record) -> dict[str, str]:
+    columns = [
+        ("aioigd", by(record, "callers", "callers", who=OURS)),
+        (EMPTY, by(record, "callers", "callers", who=EMPTY)),
+        ("cancelled", by(record, "callers: cancelled", "callers", who=OURS)),
+        ("without the garbage collector", by(record, "callers: uncollected", "callers", who=OURS)),
+        (f"cancelled {PLAIN}", by(record, "callers: cancelled", "callers", who=PLAIN)),
+    ]
     counts = sorted({int(one.of["callers"]) for one in record.find("callers")})
-    columns = (
-        ("aioigd", "callers", OURS),
-        (EMPTY, "callers", EMPTY),
-        ("cancelled", "callers: cancelled", OURS),
-        ("without the garbage collector", "callers: uncollected", OURS),
-        (f"cancelled {PLAIN}", "callers: cancelled", PLAIN),
-    )
     cold = record.find("callers: cold")
     return {
-        "callers": grid(
-            "callers",
-            counts,
-            [(head, lambda n, f=f, who=who: cell(record.get(f, who, callers=n))) for head, f, who in columns],
-            label="{:,}".format,
-        ),
+        "callers": grid("callers", counts, columns, label="{:,}".format),
         "callers-cold": ", ".join(f"{one.of['n']:,} identical calls take {cell(one)}" for one in cold),
     }
 
 
 def _hostile(record: Record) -> dict[str, str]:
-    def column(name: str) -> Column[str]:
+    def column(name: str) -> Column:
         def shown(attack: str) -> str:
             seconds = record.get("hostile: time", name, attack=attack)
             memory = record.get("hostile: memory", name, attack=attack)
@@ -321,14 +298,14 @@ def _growth(record: Record) -> dict[str, str]:
         for one in record.find(figure, OURS):
             each = quantity(one.median / one.of[key] * 1e6, "us") if is_shared else ""
             rows.append((text.format(one.of[key]), cell(one), each))
-    timers = "growth: leases, timers"
-    leases = [
-        (f"{one.of['leases']:,}", cell(one), cell(record.get(timers, OURS, leases=one.of["leases"])))
-        for one in record.find("growth: leases, memory", OURS)
+    leases = [one.of["leases"] for one in record.find("growth: leases, memory", OURS)]
+    columns = [
+        ("memory for each", by(record, "growth: leases, memory", "leases")),
+        ("timers", by(record, "growth: leases, timers", "leases")),
     ]
     return {
         "growth": table(("aioigd", "time", "for each"), rows),
-        "leases": table(("leases", "memory for each", "timers"), leases),
+        "leases": grid("leases", leases, columns, label="{:,}".format),
     }
 
 
@@ -341,14 +318,14 @@ def _profile(record: Record) -> dict[str, str]:
         "profile-bare": cell(record.get("profile: all", BARE)),
         "kernel-ours": cell(record.get("profile: area", OURS, area=KERNEL)),
         "kernel-bare": cell(record.get("profile: area", BARE, area=KERNEL)),
-        "profile": grid(
-            "",
-            areas,
-            [(who, lambda area, who=who: cell(record.get("profile: area", who, area=area))) for who in (OURS, BARE)],
-        ),
+        "profile": grid("", areas, [(who, by(record, "profile: area", "area", who=who)) for who in (OURS, BARE)]),
         "functions": table(("aioigd, for one mapping", ""), functions),
         "steps": table(("step", ""), steps),
     }
+
+
+def _at_once(record: Record) -> list[str]:
+    return [name for name, way in _ways(record, kept=False) if way == AT_ONCE]
 
 
 def _ways(record: Record, *, kept: bool) -> list[tuple[str, str]]:
@@ -409,11 +386,12 @@ def cell(series: Series | None) -> str:
     return spread(series.values, series.unit) if series else ""
 
 
-Column = tuple[str, Callable[[T], str]]
-"""A column of a table: its head, and what it shows for a row."""
+def by(record: Record, figure: str, key: str = "who", **of: Any) -> Callable[[Any], str]:
+    """Return what shows a figure in the row of each peer, or of each value of another ``key``."""
+    return lambda row: cell(record.get(figure, **of, **{key: row}))
 
 
-def grid(corner: str, rows: Sequence[T], columns: Sequence[Column[T]], label: Callable[[T], str] = str) -> str:
+def grid(corner: str, rows: Sequence[Any], columns: Sequence[Column], label: Callable[[Any], str] = str) -> str:
     """Return a table with a label and the columns for each row, or nothing without rows."""
     heads = [head for head, _ in columns]
     return table((corner, *heads), [(label(row), *(shown(row) for _, shown in columns)) for row in rows])

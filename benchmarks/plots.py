@@ -44,7 +44,7 @@ STYLE: Final[dict[Any, Any]] = {
 }
 
 
-def cold(record: Record, target: Path) -> None:
+def cold(record: Record) -> Any:
     """Draw the cold starts as bars."""
     figure, axes = pyplot.subplots(figsize=(7.5, 3.6), layout="constrained")
     gateways = ("emulated gateway", "miniupnpd")
@@ -65,10 +65,10 @@ def cold(record: Record, target: Path) -> None:
     axes.set_xlim(right=20)
     axes.grid(axis="y", visible=False)
     axes.set_xlabel("seconds from nothing to the first mapping (logarithmic)\npale: emulated gateway, full: miniupnpd")
-    _save(figure, target)
+    return figure
 
 
-def batches(record: Record, target: Path) -> None:
+def batches(record: Record) -> Any:
     """Draw the time of 1,000 mappings over the gateway's delay."""
     figure, axes = pyplot.subplots(1, 2, figsize=(9, 3.8), layout="constrained", sharey=True)
     for panel, way, title in (
@@ -89,7 +89,7 @@ def batches(record: Record, target: Path) -> None:
     axes[0].legend(ncols=2)
     if axes[1].lines:
         axes[1].legend()
-    _save(figure, target)
+    return figure
 
 
 GROWTH: Final = (
@@ -110,7 +110,7 @@ GROWTH: Final = (
 )
 
 
-def growth(record: Record, target: Path) -> None:
+def growth(record: Record) -> Any:
     """Draw how cost grows, each beside a line that is proportional."""
     figure, axes = pyplot.subplots(2, 2, figsize=(9, 6.4), layout="constrained")
     for panel, (key, label, unit, lines) in zip(axes.flat, GROWTH, strict=True):
@@ -127,10 +127,10 @@ def growth(record: Record, target: Path) -> None:
         panel.set(xscale="log", yscale="log", xlabel=label, ylabel=unit)
         if panel.lines:
             panel.legend()
-    _save(figure, target)
+    return figure
 
 
-def lost(record: Record, target: Path) -> None:
+def lost(record: Record) -> Any:
     """Draw the requests that are lost on a gateway of one connection."""
     series = sorted(record.find("crowded: lost"), key=lambda one: one.median, reverse=True)
     figure, axes = pyplot.subplots(figsize=(7.5, 2.4), layout="constrained")
@@ -141,10 +141,10 @@ def lost(record: Record, target: Path) -> None:
     axes.grid(axis="y", visible=False)
     count = series[0].of["count"] if series else 0
     axes.set(xlim=(0, count * 1.08 or 1), xlabel=f"mappings lost of {count:,} at once, one connection at a time")
-    _save(figure, target)
+    return figure
 
 
-def hot_path(record: Record, target: Path) -> None:
+def hot_path(record: Record) -> Any:
     """Draw where the microseconds of a mapping go."""
     figure, axes = pyplot.subplots(figsize=(7.5, 2.2), layout="constrained")
     colours = ("#1b6ca8", "#3a9b5c", "#d9822b", "#8f5bb5", "#c0504d", "#8c6d4f", "#9a9a9a")
@@ -160,10 +160,10 @@ def hot_path(record: Record, target: Path) -> None:
     axes.grid(axis="y", visible=False)
     axes.set_xlabel("microseconds of CPU time for one mapping, gateway of 0 ms")
     axes.legend(ncols=7, loc="lower center", bbox_to_anchor=(0.5, 1.0), columnspacing=1.0, handlelength=1.0)
-    _save(figure, target)
+    return figure
 
 
-PLOTS: Final[dict[str, tuple[str, Callable[[Record, Path], None]]]] = {
+PLOTS: Final[dict[str, tuple[str, Callable[[Record], Any]]]] = {
     "bench-cold.svg": ("cold start", cold),
     "bench-batches.svg": ("batch", batches),
     "bench-lost.svg": ("crowded: lost", lost),
@@ -180,7 +180,9 @@ def draw(record: Record, directory: Path) -> None:
     with mpl.rc_context(STYLE):
         for name, (needed, plot) in PLOTS.items():
             if any(record.find(needed)):
-                plot(record, directory / name)
+                figure = plot(record)
+                figure.savefig(directory / name, metadata={"Date": None})
+                pyplot.close(figure)
 
 
 def _line(
@@ -193,8 +195,3 @@ def _line(
     colour = colour or COLOURS.get(label, "#333333")
     panel.plot(x, middle, style, marker="o", markersize=3.5, color=colour, label=label)
     panel.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
-
-
-def _save(figure: Any, target: Path) -> None:
-    figure.savefig(target, metadata={"Date": None})
-    pyplot.close(figure)

@@ -48,12 +48,12 @@ class Record:
         one.values.append(value)
         one.note = note or one.note
 
-    def find(self, figure: str, who: str | None = None, **of: object) -> list[Series]:
+    def find(self, figure: str, who: str | None = None, **of: Any) -> list[Series]:
         """Return the series of a figure, of one peer or of all, for which all of ``of`` holds."""
         found = (one for one in self.series.values() if one.figure == figure and who in (None, one.who))
         return [one for one in found if of.items() <= one.of.items()]
 
-    def get(self, figure: str, who: str, **of: object) -> Series | None:
+    def get(self, figure: str, who: str | None = None, **of: Any) -> Series | None:
         """Return the first of them, if any."""
         return next(iter(self.find(figure, who, **of)), None)
 

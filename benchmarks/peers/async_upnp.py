@@ -13,10 +13,10 @@ from async_upnp_client.aiohttp import AiohttpSessionRequester
 from async_upnp_client.client_factory import UpnpFactory
 from async_upnp_client.profiles.igd import IgdDevice
 
-from .base import AsyncAdd, AsyncPeer
+from .base import Add, Peer
 
 
-class AsyncUpnp(AsyncPeer):
+class AsyncUpnp(Peer):
     """Its profile for gateways, over one session."""
 
     def cold_start(self, port: int) -> None:
@@ -28,7 +28,7 @@ class AsyncUpnp(AsyncPeer):
         return len(asyncio.run(IgdDevice.async_search(source=(self.source, 0))))
 
     @asynccontextmanager
-    async def opened(self, location: str) -> AsyncIterator[AsyncAdd]:
+    async def opened(self, location: str) -> AsyncIterator[Add]:
         """Make the device of a description."""
         async with aiohttp.ClientSession() as session:
             factory = UpnpFactory(AiohttpSessionRequester(session))

@@ -9,12 +9,12 @@ import sys
 import time
 import tracemalloc
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractAsyncContextManager, nullcontext
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 ONE_BY_ONE: Final = "one by one"
 AT_ONCE: Final = "at once"
@@ -23,8 +23,8 @@ PORTS: Final = range(1_000, 11_000)
 THREADS: Final = 128
 _BEAT: Final = 0.001
 
-Add = Callable[[int], object]
-AsyncAdd = Callable[[int], Awaitable[object]]
+Add = Callable[[int], Any]
+"""Maps a port: to be awaited, or blocking."""
 
 
 class Heartbeat:
@@ -79,7 +79,7 @@ class Batch:
 
 
 class Peer(ABC):
-    """One way to map ports. ``source``: the address of this machine that it is to work from."""
+    """One way to map ports; this one is awaited. ``source``: the address of this machine that it is to work from."""
 
     took: float | None = None
     """The seconds of the last cold start or search, where the peer is a process that times itself."""
@@ -96,33 +96,21 @@ class Peer(ABC):
         raise NotImplementedError
 
     @abstractmethod
+    def opened(self, location: str) -> AbstractAsyncContextManager[Add]:
+        """Return a context in which the gateway of a description is known; it gives what maps a port."""
+
     def batch(self, location: str, ports: Sequence[int], way: str, *, watch: bool) -> Batch:
         """Map all ports on a gateway whose description is known; ``watch`` the event loop for stalls."""
+        return asyncio.run(self._batch(location, ports, way, watch=watch))
 
     def swallow(self, location: str) -> tuple[float, float | None]:
         """Read a description that is hostile, and map a port there.
 
         Return the seconds, and the longest stall of the loop if there is one.
         """
-        raise NotImplementedError
-
-
-class AsyncPeer(Peer):
-    """A peer that is awaited."""
-
-    @abstractmethod
-    def opened(self, location: str) -> AbstractAsyncContextManager[AsyncAdd]:
-        """Return a context in which the gateway is known; it gives what maps a port."""
-
-    def batch(self, location: str, ports: Sequence[int], way: str, *, watch: bool) -> Batch:
-        """Await one after another, or all at once."""
-        return asyncio.run(self._batch(location, ports, way, watch=watch))
-
-    def swallow(self, location: str) -> tuple[float, float | None]:
-        """Watch the loop while the gateway is opened and asked."""
         return asyncio.run(self._swallow(location))
 
-    async def one_by_one(self, add: AsyncAdd, ports: Sequence[int]) -> int:
+    async def one_by_one(self, add: Add, ports: Sequence[int]) -> int:
         """Return how many could be made, one after another."""
         made = 0
         for port in ports:
@@ -133,7 +121,7 @@ class AsyncPeer(Peer):
                 print_once(error)
         return made
 
-    async def at_once(self, add: AsyncAdd, ports: Sequence[int]) -> int:
+    async def at_once(self, add: Add, ports: Sequence[int]) -> int:
         """Return how many could be made, all gathered."""
         results = await asyncio.gather(*(add(port) for port in ports), return_exceptions=True)
         errors = [one for one in results if isinstance(one, BaseException)]
@@ -141,14 +129,13 @@ class AsyncPeer(Peer):
             print_once(errors[0])
         return len(results) - len(errors)
 
-    async def memory_of_mappings(self, location: str, count: int) -> dict[str, float]:
+    async def allocations(self, location: str, count: int) -> dict[str, float]:
         """Return the bytes of Python's memory: the highest point of one mapping, and of each in a batch; what stays."""
         async with self.opened(location) as add:
-            for port in PORTS[:50]:
-                await add(port)
-            one = await _traced(lambda: add(PORTS[0]))
-            many = await _traced(lambda: self.one_by_one(add, PORTS[:count]))
-            batch = await _traced(lambda: self.at_once(add, PORTS[:count]))
+            await self.one_by_one(add, PORTS[:50])
+            one = await _traced(add(PORTS[0]))
+            many = await _traced(self.one_by_one(add, PORTS[:count]))
+            batch = await _traced(self.at_once(add, PORTS[:count]))
         return {
             "peak": one[0],
             "kept": many[1] / count,
@@ -158,7 +145,7 @@ class AsyncPeer(Peer):
 
     async def _batch(self, location: str, ports: Sequence[int], way: str, *, watch: bool) -> Batch:
         async with self.opened(location) as add:
-            await add(ports[0])
+            await self.one_by_one(add, ports[:1])
             gc.collect()
             async with Heartbeat() if watch else nullcontext() as heartbeat:
                 started, cpu = time.perf_counter(), cpu_seconds()
@@ -187,22 +174,37 @@ class BlockingPeer(Peer):
     def open(self, location: str) -> Add:
         """Read the description, and return what maps a port."""
 
-    def batch(self, location: str, ports: Sequence[int], way: str, *, watch: bool) -> Batch:
-        """Call one after another, or hand the calls to the threads of a pool."""
-        add = self.open(location)
-        add(ports[0])
-        gc.collect()
-        if way == AT_ONCE:
-            return asyncio.run(_threads(add, ports))
-        started, cpu = time.perf_counter(), cpu_seconds()
-        made = sum(_called(add, port) for port in ports)
-        return Batch(time.perf_counter() - started, cpu_seconds() - cpu, made)
+    @asynccontextmanager
+    async def opened(self, location: str) -> AsyncIterator[Add]:
+        """Have threads that can do it at once."""
+        with ThreadPoolExecutor(THREADS) as self._pool:
+            yield self.open(location)
 
     def swallow(self, location: str) -> tuple[float, float | None]:
         """Open the gateway and ask; nothing can be said of a loop, the thread is blocked all the time."""
         started = time.perf_counter()
-        _called(lambda port: self.open(location)(port), 1)
+        _succeeds(lambda port: self.open(location)(port), 1)
         return time.perf_counter() - started, None
+
+    def batch(self, location: str, ports: Sequence[int], way: str, *, watch: bool) -> Batch:
+        """Have no event loop where one mapping is made after another: its memory would count."""
+        if way == AT_ONCE:
+            return super().batch(location, ports, way, watch=watch)
+        add = self.open(location)
+        add(ports[0])
+        gc.collect()
+        started, cpu = time.perf_counter(), cpu_seconds()
+        made = sum(_succeeds(add, port) for port in ports)
+        return Batch(time.perf_counter() - started, cpu_seconds() - cpu, made)
+
+    async def one_by_one(self, add: Add, ports: Sequence[int]) -> int:
+        """Return how many could be made, one after another."""
+        return sum(_succeeds(add, port) for port in ports)
+
+    async def at_once(self, add: Add, ports: Sequence[int]) -> int:
+        """Return how many the threads of a pool could make."""
+        loop = asyncio.get_running_loop()
+        return sum(await asyncio.gather(*(loop.run_in_executor(self._pool, _succeeds, add, port) for port in ports)))
 
 
 def cpu_seconds() -> float:
@@ -221,7 +223,7 @@ def print_once(error: BaseException) -> None:
         print(f"{type(error).__name__}: {str(error)[:200]}", file=sys.stderr)
 
 
-def _called(add: Add, port: int) -> bool:
+def _succeeds(add: Add, port: int) -> bool:
     try:
         add(port)
     except Exception as error:
@@ -230,24 +232,13 @@ def _called(add: Add, port: int) -> bool:
     return True
 
 
-async def _threads(add: Add, ports: Sequence[int]) -> Batch:
-    loop = asyncio.get_running_loop()
-    with ThreadPoolExecutor(THREADS) as pool:
-        async with Heartbeat() as heartbeat:
-            started, cpu = time.perf_counter(), cpu_seconds()
-            made = sum(await asyncio.gather(*(loop.run_in_executor(pool, _called, add, port) for port in ports)))
-            batch = Batch(time.perf_counter() - started, cpu_seconds() - cpu, made)
-    batch.stall, batch.worked = heartbeat.longest, heartbeat.longest_cpu
-    return batch
-
-
-async def _traced(work: Callable[[], Awaitable[object]]) -> tuple[int, int]:
+async def _traced(work: Awaitable[object]) -> tuple[int, int]:
     """Return the bytes that Python's memory grew by at the highest point of some work, and those that stay."""
     gc.collect()
     tracemalloc.start()
     try:
         before = tracemalloc.get_traced_memory()[0]
-        await work()
+        await work
         peak = tracemalloc.get_traced_memory()[1]
         gc.collect()
         return peak - before, tracemalloc.get_traced_memory()[0] - before

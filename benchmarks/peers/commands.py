@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from .base import Add, Batch, BlockingPeer, Peer
+from .base import Add, Batch, BlockingPeer
 
 SCRIPT: Final = Path(__file__).with_name("godot.gd")
 DEFAULT_TIMEOUT: Final = 2000
@@ -40,7 +40,7 @@ class Upnpc(BlockingPeer):
         ).returncode
 
 
-class Godot(Peer):
+class Godot(BlockingPeer):
     """What aioigd is modelled on; a script that times itself, so that the start of the engine does not count."""
 
     def cold_start(self, port: int) -> None:
@@ -51,6 +51,10 @@ class Godot(Peer):
     def search(self) -> int:
         """Discover."""
         return int(self._run([], DEFAULT_TIMEOUT, cold=True)["found"])
+
+    def open(self, location: str) -> Add:
+        """Fail: it cannot be told where the gateway is."""
+        raise NotImplementedError
 
     def batch(self, location: str, ports: Sequence[int], way: str, *, watch: bool) -> Batch:
         """Discover, which cannot be left out and does not count, and add one after another."""

@@ -17,7 +17,7 @@ from urllib.parse import urljoin, urlsplit
 import aiohttp
 
 from ..gateway_server import CONTROL, DEVICE, SERVICE
-from .base import PORTS, Add, AsyncAdd, AsyncPeer, BlockingPeer
+from .base import PORTS, Add, BlockingPeer, Peer
 
 MULTICAST: Final = ("239.255.255.250", 1900)
 TIMEOUT: Final = 5.0
@@ -91,7 +91,7 @@ class Floor(BlockingPeer):
             return b"".join(iter(lambda: connection.recv(65536), b""))
 
 
-class Bare(AsyncPeer):
+class Bare(Peer):
     """aiohttp alone, posting bytes made before over a connection for each request; eight at once.
 
     It knows where the benchmark's gateway is controlled. The replies are read, and not looked at.
@@ -100,7 +100,7 @@ class Bare(AsyncPeer):
     keep_alive = False
 
     @asynccontextmanager
-    async def opened(self, location: str) -> AsyncIterator[AsyncAdd]:
+    async def opened(self, location: str) -> AsyncIterator[Add]:
         """Make the requests before they are asked for, once for all batches."""
         control_url = urljoin(location, CONTROL)
         bodies = _bodies(self.source)
@@ -119,7 +119,7 @@ class Bare(AsyncPeer):
 
             yield post
 
-    async def at_once(self, add: AsyncAdd, ports: Sequence[int]) -> int:
+    async def at_once(self, add: Add, ports: Sequence[int]) -> int:
         """Send with eight tasks."""
         waiting: Iterator[int] = iter(ports)
 

@@ -9,10 +9,10 @@ from contextlib import asynccontextmanager
 from aioigd import IGDError, PortMapper
 
 from ..workload import cold_start
-from .base import AsyncAdd, AsyncPeer
+from .base import Add, Peer
 
 
-class Ours(AsyncPeer):
+class Ours(Peer):
     """Aioigd as its documentation shows it: one mapper, awaited or gathered."""
 
     def cold_start(self, port: int) -> None:
@@ -24,7 +24,7 @@ class Ours(AsyncPeer):
         return asyncio.run(self._search())
 
     @asynccontextmanager
-    async def opened(self, location: str) -> AsyncIterator[AsyncAdd]:
+    async def opened(self, location: str) -> AsyncIterator[Add]:
         """Read the description."""
         async with PortMapper(location=location) as mapper:
             await mapper.get_gateway()

@@ -11,10 +11,10 @@ from contextlib import ExitStack
 from typing import Final
 
 from ..attacks import ON_PEERS
-from ..bench import Bench
+from ..bench import WORKER, Bench
 from ..gateway_server import gateway_process
 from ..peers import ASYNC_UPNP, MINI, OURS, UPNP_CLIENT
-from ..peers.worker import OutOfTime, PeerError, worker
+from ..process import OutOfTimeError, ProcessError, run_process
 
 ATTACKED: Final = (OURS, ASYNC_UPNP, MINI, UPNP_CLIENT)
 ADDRESS_SPACE: Final = 3 << 30
@@ -41,14 +41,14 @@ def _attack(bench: Bench, name: str, attack: str, location: str) -> bool:
     """Return whether the peer reached a limit, or came near that of memory."""
     limit = bench.plan.hostile_limit
     note, stall = "", None
-    with bench.inside("lan"), worker(name, "127.0.0.1", memory=ADDRESS_SPACE) as running:
+    with bench.inside("lan"), run_process(WORKER, name, "127.0.0.1", memory=ADDRESS_SPACE, quiet=True) as running:
         before = running.most_memory()
         try:
-            done = running.ask("swallow", limit=limit, location=location)
+            done = running.ask(do="swallow", limit=limit, location=location)
             seconds, stall = done["seconds"], done["stall"]
-        except OutOfTime:
+        except OutOfTimeError:
             seconds, note = limit, "stopped by the time limit"
-        except PeerError as error:
+        except ProcessError as error:
             print(f"  {attack}: {error}", file=sys.stderr)
             seconds, note = limit, "ended by an error of its own"
         growth = (running.most_memory() - before) / _MEBIBYTE

@@ -20,7 +20,7 @@ from ..bench import Bench
 from ..codecs import STEPS
 from ..gateway_server import gateway_process
 from ..peers import BARE, OURS, load
-from ..peers.base import PORTS, AsyncPeer
+from ..peers.base import PORTS, Peer
 
 INTERVAL: Final = 0.001
 KERNEL: Final = "kernel"
@@ -63,9 +63,7 @@ def measure(bench: Bench) -> None:
         for _ in range(bench.plan.runs):
             for name in (OURS, BARE):
                 samples = Samples()
-                peer = load(name, gateway.address)
-                assert isinstance(peer, AsyncPeer)
-                each, kernel = asyncio.run(_map(peer, gateway.location, count, samples))
+                each, kernel = asyncio.run(_map(load(name, gateway.address), gateway.location, count, samples))
                 total = samples.areas.total() or 1
                 record.add("profile: all", name, "us", each)
                 record.add("profile: area", name, "us", kernel, area=KERNEL)
@@ -83,7 +81,7 @@ def measure(bench: Bench) -> None:
             record.add("profile: step", OURS, "us", seconds * 1e6, step=step)
 
 
-async def _map(peer: AsyncPeer, location: str, count: int, samples: Samples) -> tuple[float, float]:
+async def _map(peer: Peer, location: str, count: int, samples: Samples) -> tuple[float, float]:
     """Return the microseconds of CPU time of one mapping, and of the kernel's part of it."""
     async with peer.opened(location) as add:
         await add(PORTS[0])
