@@ -1,6 +1,6 @@
 """Whatever a device serves, it costs little, it ends in time, and nothing but an IGDError comes of it.
 
-The bounds are far above what is measured (``python -m benchmarks.hostile_network`` prints that beside the goals), and
+The bounds are far above what is measured (``python -m benchmarks.attacks`` prints that beside the goals), and
 far below what the attacks cost those who fall for them.
 """
 
