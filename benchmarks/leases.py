@@ -1,9 +1,8 @@
 """A month of leases in virtual time: ``python -m benchmarks.leases [LEASES] [DAYS]`` from the root of the project.
 
 Every port of one mapper is leased for a week at a time, on an event loop whose clock jumps from timer to timer, and
-with a gateway in the place of the HTTP client. Printed are the requests, the most timers that were pending at once,
-and the memory for each lease. The place where a gateway is put in is not public: all that is used of it is in
-``_mapper``.
+with a gateway in the place of the network. Printed are the requests, the most timers that were pending at once, and the
+memory for each lease. The place where the gateway is put in, the requests of the HTTP client, is not public.
 """
 
 from __future__ import annotations
@@ -15,7 +14,6 @@ import re
 import time
 import tracemalloc
 from collections import Counter
-from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Final, cast
@@ -24,13 +22,21 @@ from unittest.mock import patch
 from aioigd import Device, IGDStatus, LeaseState, PortMapper
 from aioigd.upnp.net.http import HttpClient
 from aioigd.upnp.wire.http_reply import HttpReply
-from aioigd.upnp.wire.url import HttpUrl
 from tests.leases.virtual import VirtualLoop, run
 
+from .gateway_server import SERVICE
+
 ADDRESS: Final = "127.0.0.1"
+URL: Final = f"http://{ADDRESS}:9/"
+FOUND: Final = Device(
+    description_url=URL,
+    igd_control_url=URL,
+    igd_service_type=SERVICE,
+    igd_our_addr=ADDRESS,
+    igd_status=IGDStatus.OK,
+)
 WEEK: Final = 604_800
 DAY: Final = 86_400
-SERVICE: Final = "urn:schemas-upnp-org:service:WANIPConnection:1"
 _ACTION: Final = re.compile(rb"<u:(\w+) ")
 _PORT: Final = re.compile(rb"<NewExternalPort>(\d+)<")
 _LEASE: Final = re.compile(rb"<NewLeaseDuration>(\d+)<")
@@ -38,27 +44,16 @@ _AT_ONCE: Final = 64
 _MEASURED: Final = 4_000
 
 
-class Gateway(HttpClient):
-    """A gateway of a few lines in the place of the HTTP client: a table of ports and of when each ends."""
+class Gateway:
+    """A gateway of a few lines: a table of ports and of when each ends."""
 
     def __init__(self) -> None:
-        super().__init__()
         self.requests: Counter[str] = Counter()
         self.ends: dict[bytes, float] = {}
         self.late = 0
 
-    async def request(
-        self,
-        method: str,
-        url: HttpUrl,
-        *,
-        deadline: float,
-        source: str = "",
-        headers: Mapping[str, str] | None = None,
-        body: bytes | None = None,
-        repeatable: bool = True,
-    ) -> HttpReply:
-        """Answer as a gateway would."""
+    async def request(self, *_: object, body: bytes | None = None, **__: object) -> HttpReply:
+        """Answer as a gateway would; this is called instead of ``HttpClient.request``."""
         action = cast(re.Match[bytes], _ACTION.search(body or b""))[1].decode()
         self.requests[action] += 1
         now = asyncio.get_running_loop().time()
@@ -85,22 +80,6 @@ class Gateway(HttpClient):
         return HttpReply(200, f"<e><Body><{action}Response>{outputs}</{action}Response></Body></e>".encode())
 
 
-def _mapper() -> tuple[PortMapper, Gateway]:
-    """Return a mapper that speaks to a gateway of this module, and has found it."""
-    with patch("aioigd.mapper.HttpClient", Gateway):
-        mapper = PortMapper(source_address=ADDRESS)
-    mapper.devices.append(
-        Device(
-            description_url=f"http://{ADDRESS}:9/",
-            igd_control_url=f"http://{ADDRESS}:9/",
-            igd_service_type=SERVICE,
-            igd_our_addr=ADDRESS,
-            igd_status=IGDStatus.OK,
-        )
-    )
-    return mapper, cast(Gateway, mapper._http)
-
-
 @dataclass
 class Figures:
     """What came of it."""
@@ -121,11 +100,15 @@ async def month(leases: int, days: float, *, measure_memory: bool = False) -> Fi
     figures = Figures(leases, days)
     loop = cast(VirtualLoop, asyncio.get_running_loop())
     started = time.perf_counter()
-    mapper, gateway = _mapper()
+    gateway = Gateway()
+    mapper = PortMapper(source_address=ADDRESS)
+    mapper.devices.append(FOUND)  # a search would take threads, which virtual time does not wait for
     if measure_memory:
         gc.collect()
         tracemalloc.start()
-    async with mapper, AsyncExitStack() as stack:
+    async with AsyncExitStack() as stack:
+        stack.enter_context(patch.object(HttpClient, "request", gateway.request))
+        await stack.enter_async_context(mapper)
         held = []
         for first in range(1, leases + 1, _AT_ONCE):
             ports = range(first, min(first + _AT_ONCE, leases + 1))
