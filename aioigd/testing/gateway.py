@@ -305,10 +305,13 @@ class EmulatedGateway:
             await self.stop(polite=False)
             raise
 
-    async def _start(self) -> None:
+    async def _start(self, avoided_port: int = 0) -> None:
         self._http = HttpServer(lambda request: self._frontend.receive(request), self._pipeline.admit)
         self._ssdp = SsdpServer(self.address, lambda search: self._frontend.hear(search))
         listener = network.http_socket(self.address, self._port)
+        if listener.getsockname()[1] == avoided_port:
+            with listener:  # held meanwhile, so that the system has to choose another one
+                listener = network.http_socket(self.address, self._port)
         try:
             self._port = listener.getsockname()[1]
             self._frontend = self._make_frontend()
@@ -354,6 +357,7 @@ class EmulatedGateway:
 
     async def _restart(self, polite: bool, new_port: bool, keep_mappings: bool) -> None:
         await self._stop(polite)
+        avoided_port = self._port if new_port else 0
         if new_port:
             self._port = 0
         if not keep_mappings:
@@ -362,7 +366,7 @@ class EmulatedGateway:
         self._main.restart()
         self.line.restart()
         self._identity = replace(self._identity, boot_id=self._identity.boot_id + 1)
-        await self._start()
+        await self._start(avoided_port)
 
     def _make_frontend(self) -> Frontend:
         site = Site(self.address, self._port)
