@@ -178,6 +178,7 @@ def test_what_to_do_after_a_failure_is_decided_without_io() -> None:
 )
 def test_the_command_uses_public_names_only(module: Path) -> None:
     public = {"aioigd": {*aioigd.__all__, "__version__"}, "aioigd.testing": set(aioigd.testing.__all__)}
+    public["aioigd.net.guard"] = {"check_destination"}  # what the doctor sends has to stay on loopback, too
     package = ["aioigd", *module.relative_to(PACKAGE).parent.parts]
     for node in ast.walk(ast.parse(module.read_text("utf-8"))):
         if isinstance(node, ast.Import):

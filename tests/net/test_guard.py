@@ -10,6 +10,7 @@ import sys
 import pytest
 
 from aioigd import PortMapper
+from aioigd.cli.doctor import collect
 from aioigd.errors import NoRouteError
 from aioigd.net import guard
 from aioigd.net.interfaces import Interface
@@ -167,6 +168,14 @@ async def test_a_lease_with_a_location_on_loopback_listens_to_no_real_network(
     said = [record.getMessage() for record in caplog.records if "no notices" in record.getMessage()]
     assert all("AIOIGD_LOOPBACK_ONLY" in text or "no network" in text for text in said)
     assert said
+
+
+async def test_the_doctor_does_not_see_whether_a_router_elsewhere_is_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def connect(*_: object) -> None:
+        raise AssertionError("it has tried")
+
+    monkeypatch.setattr(asyncio, "open_connection", connect)
+    assert not await collect._is_host_up(LAN)
 
 
 @pytest.mark.one_loop

@@ -28,6 +28,7 @@ from ... import (
     default_next_hops,
     source_address_for,
 )
+from ...net.guard import check_destination
 from ..format import host_of, same_address
 from ..options import Settings, all_interfaces
 from .rules import Findings, Link, LinkKind, Trial
@@ -182,11 +183,12 @@ async def _is_port_up(host: str, port: int) -> bool:
     if os.environ.get(_LOOPBACK_ONLY, "") not in ("", "0") and not ip_address(host.partition("%")[0]).is_loopback:
         return False
     try:
+        check_destination(host)
         async with asyncio.timeout(_CONNECT_TIME):
             _, writer = await asyncio.open_connection(host, port)
     except ConnectionRefusedError:
         return True
-    except (OSError, TimeoutError):
+    except (OSError, TimeoutError, TransportError):
         return False
     writer.transport.abort()
     return True
