@@ -16,7 +16,7 @@ from .conftest import Run
 
 
 async def record(run: Run, gateway: EmulatedGateway, file: Path, *options: str) -> Any:
-    outcome = await run("record", file, "--source-address", gateway.address, "--timeout", 0.5, "--json", *options)
+    outcome = await run("record", file, "--source-address", gateway.address, "--timeout", 1.0, "--json", *options)
     assert outcome.code == 0, outcome.out + outcome.err
     return outcome.document
 
