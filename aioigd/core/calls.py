@@ -1,4 +1,4 @@
-"""What may happen to a call now: one state machine for calls that are shared, queued, cancelled and undone.
+"""What may happen to a call now, and how much time it and each request have: sharing, queue, cancellation, undo.
 
 A call is one task (:class:`SharedCall`) with a future for each caller who waits for it; the layers below see it as an
 :class:`Operation`. In which phase it is, only this module assigns:

@@ -1,4 +1,4 @@
-"""With whom a call is shared, behind whom it waits, on which gateway it runs, and what happens if that has gone."""
+"""Which gateway does a call run on, shared with whom, behind whom, and what if that gateway has gone?"""
 
 from __future__ import annotations
 

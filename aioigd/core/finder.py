@@ -1,4 +1,4 @@
-"""When a search may end: all protocols search at once, and the first candidate that is certain ends it."""
+"""When may a search end? Lets all protocols search at once, and takes the best of what they report."""
 
 from __future__ import annotations
 

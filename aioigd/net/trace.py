@@ -1,4 +1,4 @@
-"""A place from which all that is said on the network can be listened to; costs one look at a variable if nobody does.
+"""Who traces the traffic? A tracer gets every datagram and HTTP exchange; without one it costs a look at a variable.
 
 ``aioigd.testing.recording`` puts its recorder here. It counts for what is done in the same context: by the task that
 put it there, and by those it starts.

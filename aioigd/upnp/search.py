@@ -1,4 +1,4 @@
-"""Who is there, and who is certain: rounds of M-SEARCH go out, and every reply is followed up the moment it arrives.
+"""Who is there, and which gateway is certain: sends rounds of M-SEARCH, follows every reply up, and ranks devices.
 
 Each description is read in a task, so that a device which hangs or lies never holds up the others. What may be spent
 on a network full of liars is capped here. Which gateway is *certain*, and so ends a search, is decided in

@@ -1,4 +1,4 @@
-"""HTTP to one device at a time: one request, one reply, or one of three errors.
+"""HTTP to one device at a time: connections and the session, one request, one reply or one of three errors.
 
 What aiohttp must not do is configured here (redirects, proxies, cookies, decompression), as are the caps on what a
 device may send. Its exceptions are translated here: the outcome is an HttpReply, TransportError, InvalidResponseError
