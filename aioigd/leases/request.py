@@ -1,4 +1,4 @@
-"""What a lease is to hold, from what the caller said: ports, a range, "any", or a server that listens already."""
+"""What is wanted of a lease, from what the caller said: ports, a range, "any", or a server that listens already."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..errors import UsageError
 from ..models import MAX_PINHOLE_DURATION, MappingKey, MappingRequest, PinholeRequest, Proto, Terms
 from ..results import UPnPResult
 
-__all__ = ["Claim", "OnConflict", "PortLike", "check_claim"]
+__all__ = ["LeaseRequest", "OnConflict", "PortLike", "check_lease_request"]
 
 OnConflict = Literal["fail", "take_over", "other_port"]
 PortLike = int | range | Sequence[int] | asyncio.AbstractServer | socket.socket | TransportSocket
@@ -25,19 +25,21 @@ PortLike = int | range | Sequence[int] | asyncio.AbstractServer | socket.socket 
 _HIGH_PORTS: Final = range(49152, 65536)
 """The dynamic ports (RFC 6335 section 6): where a port that may be any is looked for."""
 _MOST_TRIES: Final = 8
-"""Ports that are tried where any will do, and of a range that the caller has given:"""
-_MOST_OF_RANGE: Final = 64
+"""Ports that are tried where any will do."""
+_MOST_TRIES_IN_RANGE: Final = 64
+"""Ports that are tried of a range that the caller has given."""
 _MOST_PORTS: Final = 1024
+"""Ports of one lease."""
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
-    """What one lease is to hold.
+class LeaseRequest:
+    """One lease as it was asked for, checked.
 
     ``ports`` are external ports that are all wanted, ``choices`` those of which one is wanted (one of the two is
     empty); ``internal_port`` 0 means the same as the external one; ``internal_client`` "" means this machine.
-    ``poll`` is how often to look at the gateway, in seconds; ``required`` whether it has to be had at first,
-    ``ipv6`` whether pinholes belong to it.
+    ``poll_interval`` is how often to poll the gateway, in seconds; ``required`` whether the lease has to be had at
+    first, ``ipv6`` whether pinholes belong to it.
     """
 
     ports: tuple[int, ...]
@@ -47,25 +49,25 @@ class Claim:
     protos: tuple[Proto, ...]
     terms: Terms
     on_conflict: OnConflict
-    poll: float
+    poll_interval: float
     required: bool
     ipv6: bool = False
 
-    def requests(self, port: int) -> tuple[MappingRequest, ...]:
-        """Return the mappings that this claim wants for one external port."""
-        return tuple(self.request(MappingKey(port, proto)) for proto in self.protos)
+    def mapping_requests(self, port: int) -> tuple[MappingRequest, ...]:
+        """Return the mappings that are wanted for one external port."""
+        return tuple(self.mapping_request(MappingKey(port, proto)) for proto in self.protos)
 
-    def request(self, key: MappingKey) -> MappingRequest:
-        """Return the mapping that this claim wants on one external port."""
+    def mapping_request(self, key: MappingKey) -> MappingRequest:
+        """Return the mapping that is wanted on one external port."""
         return MappingRequest(key, self.internal_port or key.external_port, self.internal_client, self.terms)
 
-    def pinholes(self, mappings: Iterable[MappingRequest]) -> tuple[PinholeRequest, ...]:
+    def pinhole_requests(self, mappings: Iterable[MappingRequest]) -> tuple[PinholeRequest, ...]:
         """Return the pinholes that go with mappings: over IPv6 packets come straight to the internal port."""
         if not self.ipv6:
             return ()
         seconds = min(self.terms.duration or MAX_PINHOLE_DURATION, MAX_PINHOLE_DURATION)
-        places = dict.fromkeys((one.internal_port, one.key.proto) for one in mappings)
-        return tuple(PinholeRequest("", port, proto, "", 0, seconds) for port, proto in places)
+        endpoints = dict.fromkeys((one.internal_port, one.key.proto) for one in mappings)
+        return tuple(PinholeRequest("", port, proto, "", 0, seconds) for port, proto in endpoints)
 
     def alternatives(self, taken: MappingRequest) -> Iterator[MappingRequest]:
         """Yield what may be had in the place of a mapping whose port is taken, the same in every run."""
@@ -78,7 +80,7 @@ class Claim:
                 yield taken._replace(key=taken.key._replace(external_port=other))
 
 
-def check_claim(
+def check_lease_request(
     port: object,
     internal_port: object,
     desc: object,
@@ -86,11 +88,11 @@ def check_claim(
     duration: object,
     on_conflict: object,
     *,
-    poll: float = 60.0,
+    poll_interval: float = 60.0,
     required: bool = True,
     ipv6: bool = False,
-) -> Claim:
-    """Return a claim from what a caller said, or raise UsageError."""
+) -> LeaseRequest:
+    """Return the lease that a caller asks for, or raise UsageError."""
     if on_conflict not in ("fail", "take_over", "other_port"):
         raise UsageError(f'on_conflict must be "fail", "take_over" or "other_port", not {on_conflict!r}')
     terms = Terms(check_desc(desc), check_duration(duration))
@@ -105,7 +107,7 @@ def check_claim(
             raise UsageError(f"internal_port is {inner}, and what is given listens on {listening}")
         ports, inner = (listening,), listening
     elif isinstance(port, range):
-        choices = _stable_choice(_checked_range(port), terms.desc, inner, _MOST_OF_RANGE)
+        choices = _stable_choice(_checked_range(port), terms.desc, inner, _MOST_TRIES_IN_RANGE)
     elif isinstance(port, Iterable) and not isinstance(port, (str, bytes)):
         ports = _checked_ports(port)
         if inner and len(ports) > 1:
@@ -116,7 +118,9 @@ def check_claim(
             ports = (number,)
         else:
             choices = _stable_choice(_HIGH_PORTS, terms.desc, inner)
-    return Claim(ports, tuple(choices), inner, client, protos, terms, on_conflict, poll, required, ipv6)
+    return LeaseRequest(
+        ports, tuple(choices), inner, client, protos, terms, on_conflict, poll_interval, required, ipv6
+    )
 
 
 def _checked_range(ports: range) -> range:

@@ -9,7 +9,7 @@ import pytest
 from aioigd import UPnPResult, UsageError
 from aioigd.models import PinholeRequest
 
-from .model import claim
+from .model import lease_request
 
 
 @pytest.mark.parametrize(
@@ -17,26 +17,26 @@ from .model import claim
     [(8080, (8080,)), ([8080, 8081, 8080], (8080, 8081)), ((65535,), (65535,)), ({1}, (1,))],
 )
 def test_ports_that_are_all_wanted(port: object, ports: tuple[int, ...]) -> None:
-    made = claim(port)
+    made = lease_request(port)
     assert (made.ports, made.choices) == (ports, ())
 
 
 @pytest.mark.parametrize(("port", "number"), [(range(1, 11), 10), (range(1, 65536), 64), (0, 8)])
 def test_ports_of_which_one_is_wanted(port: object, number: int) -> None:
-    made = claim(port)
+    made = lease_request(port)
     assert made.ports == ()
     assert len(set(made.choices)) == len(made.choices) == number
-    assert made.choices == claim(port).choices
+    assert made.choices == lease_request(port).choices
     if port == 0:
         assert min(made.choices) >= 49152
-        assert made.choices != claim(port, desc="another").choices
+        assert made.choices != lease_request(port, desc="another").choices
 
 
 @pytest.mark.parametrize(
     ("proto", "protos"), [("tcp", ("TCP",)), (["udp", "TCP"], ("UDP", "TCP")), (("tcp", "TCP"), ("TCP",))]
 )
 def test_protocols(proto: object, protos: tuple[str, ...]) -> None:
-    assert claim(8080, proto=proto).protos == protos
+    assert lease_request(8080, proto=proto).protos == protos
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_protocols(proto: object, protos: tuple[str, ...]) -> None:
 )
 def test_what_cannot_be_meant_is_refused(said: dict[str, object], result: UPnPResult) -> None:
     with pytest.raises(UsageError) as caught:
-        claim(**said)
+        lease_request(**said)
     assert caught.value.result is result
 
 
@@ -73,27 +73,27 @@ def test_what_cannot_be_meant_is_refused(said: dict[str, object], result: UPnPRe
     ("on_conflict", "port", "others"), [("fail", 8080, 0), ("take_over", 8080, 0), ("other_port", 8080, 8)]
 )
 def test_what_may_be_had_instead(on_conflict: str, port: int, others: int) -> None:
-    made = claim(port, on_conflict=on_conflict)
-    (taken,) = made.requests(port)
+    made = lease_request(port, on_conflict=on_conflict)
+    (taken,) = made.mapping_requests(port)
     found = list(made.alternatives(taken))
     assert len(found) == others
     assert all(one.internal_port == port != one.key.external_port for one in found)
 
 
 def test_of_a_range_the_rest_may_be_had_instead() -> None:
-    made = claim(range(7000, 7004), internal_port=80)
-    (taken,) = made.requests(7001)
+    made = lease_request(range(7000, 7004), internal_port=80)
+    (taken,) = made.mapping_requests(7001)
     assert {one.key.external_port for one in made.alternatives(taken)} == {7000, 7002, 7003}
 
 
 @pytest.mark.parametrize(("duration", "seconds"), [(0, 86_400), (60, 60), (604_800, 86_400)])
 def test_pinholes_lead_to_the_internal_port_for_a_day_at_most(duration: int, seconds: int) -> None:
-    made = claim(8081, internal_port=8080, duration=duration, proto=["TCP", "UDP"], ipv6=True)
-    assert made.pinholes(made.requests(8081) * 2) == (
+    made = lease_request(8081, internal_port=8080, duration=duration, proto=["TCP", "UDP"], ipv6=True)
+    assert made.pinhole_requests(made.mapping_requests(8081) * 2) == (
         PinholeRequest("", 8080, "TCP", "", 0, seconds),
         PinholeRequest("", 8080, "UDP", "", 0, seconds),
     )
-    assert claim(8081).pinholes(made.requests(8081)) == ()
+    assert lease_request(8081).pinhole_requests(made.mapping_requests(8081)) == ()
 
 
 class TestListening:
@@ -117,11 +117,11 @@ class TestListening:
     def test_a_socket_says_port_protocol_and_address(self, bound: tuple[socket.socket, str, str]) -> None:
         sock, client, proto = bound
         port = sock.getsockname()[1]
-        made = claim(sock, proto="TCP")
+        made = lease_request(sock, proto="TCP")
         assert (made.ports, made.internal_port, made.internal_client, made.protos) == ((port,), port, client, (proto,))
-        assert claim(sock, internal_port=port) == claim(sock)
+        assert lease_request(sock, internal_port=port) == lease_request(sock)
         with pytest.raises(UsageError, match="listens on"):
-            claim(sock, internal_port=port - 1)
+            lease_request(sock, internal_port=port - 1)
 
     @pytest.mark.parametrize("only", [0, 1])
     def test_one_that_is_not_reached_over_ipv4_is_refused(self, only: int) -> None:
@@ -129,8 +129,8 @@ class TestListening:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, only)
             sock.bind(("::1", 0))
             with pytest.raises(UsageError, match="IPv4"):
-                claim(sock)
+                lease_request(sock)
 
     def test_one_that_does_not_listen_is_refused(self) -> None:
         with closing(socket.socket()) as sock, pytest.raises(UsageError, match="IPv4"):
-            claim(sock)
+            lease_request(sock)
