@@ -1,32 +1,38 @@
-"""What the holder of a lease sees: where it can be reached now, in what state, and what changes."""
+"""A lease: what the program reads (:class:`Lease`), and what the manager writes (:class:`LeaseRecord`)."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
 from ipaddress import IPv4Address, IPv6Address
-from typing import Final
+from types import TracebackType
+from typing import Any, Final, Protocol
 from weakref import WeakSet
 
-from ..errors import IGDError
+from ..errors import IGDError, UsageError
 from ..models import Pinhole, PortMapping
+from .request import LeaseRequest
 
-__all__ = ["Change", "ChangeKind", "Lease", "LeaseState"]
+__all__ = ["Change", "ChangeKind", "Lease", "LeaseRecord", "LeaseState", "PendingLease", "RecordedMapping"]
 
 _MOST_UNREAD: Final = 256
 """Changes kept for a reader that does not read; the oldest are dropped."""
 
 
 class LeaseState(Enum):
-    """How it stands with a lease."""
+    """Whether a lease works."""
 
     ACTIVE = "active"
     RENEWING = "renewing"
     LOST = "lost"
+
+
+_BADNESS: Final = {LeaseState.ACTIVE: 0, LeaseState.RENEWING: 1, LeaseState.LOST: 2}
+"""The order of the states: the worst of its mappings' is that of a lease."""
 
 
 class ChangeKind(Enum):
@@ -55,59 +61,38 @@ class Change:
 
 
 class Lease:
-    """One or more ports that are kept open. Handed out by :meth:`PortMapper.lease`."""
+    """One or more ports that are kept open, a read-only view. Handed out by :meth:`PortMapper.lease`."""
 
-    __slots__ = (
-        "__weakref__",
-        "_address",
-        "_confirmed",
-        "_ended",
-        "_is_out",
-        "_lost",
-        "_mappings",
-        "_pinhole_error",
-        "_pinholes",
-        "_readers",
-        "_renewing",
-    )
+    __slots__ = ("__weakref__", "_record", "_release")
 
-    def __init__(self) -> None:
-        self._mappings: dict[int, PortMapping] = {}
-        self._lost: set[int] = set()
-        self._renewing: set[int] = set()
-        self._pinholes: tuple[Pinhole, ...] = ()
-        self._pinhole_error: IGDError | None = None
-        self._address: IPv4Address | IPv6Address | None = None
-        self._confirmed: datetime | None = None
-        self._readers: WeakSet[_Reader] | None = None
-        self._ended = False
-        self._is_out = True
-        """Whether it was LOST since it was ACTIVE: the first of many mappings to come back is no end of the outage."""
+    def __init__(self, record: LeaseRecord, release: Callable[[LeaseRecord], Awaitable[None]]) -> None:
+        self._record = record
+        self._release = release
 
     def __repr__(self) -> str:
         ports = ", ".join(f"{one.proto} {one.external_port}" for one in self.mappings)
-        state = "ended" if self._ended else self.state.value
-        return f"<Lease {ports or 'of nothing yet'}, {state}, at {self._address}>"
+        state = "ended" if self._record.is_ended else self.state.value
+        return f"<Lease {ports or 'of nothing yet'}, {state}, at {self.external_address}>"
 
     @property
     def external_address(self) -> IPv4Address | IPv6Address | None:
         """The gateway's address on the internet, None while it does not tell a possible one."""
-        return self._address
+        return self._record.external_address
 
     @property
     def external_port(self) -> int:
         """The external port; of several, the first. 0 while the lease has never held one."""
-        return self._mappings[min(self._mappings)].external_port if self._mappings else 0
+        return self._record.external_port
 
     @property
     def mappings(self) -> tuple[PortMapping, ...]:
         """What was granted last, one mapping for each port and protocol, in the order of the request."""
-        return tuple(self._mappings[number] for number in sorted(self._mappings))
+        return tuple(one.granted_mapping for one in self._record.mappings if one.granted_mapping is not None)
 
     @property
     def pinholes(self) -> tuple[Pinhole, ...]:
         """What is open over IPv6, one pinhole for each internal port and protocol; empty without ``ipv6=True``."""
-        return self._pinholes
+        return self._record.pinholes
 
     @property
     def pinhole_error(self) -> IGDError | None:
@@ -116,91 +101,199 @@ class Lease:
         INVALID_GATEWAY, NO_DEVICES, NO_GATEWAY and SOCKET_ERROR mean that there is no IPv6 here, or nothing to open;
         it is tried again now and then. The state of the lease is that of its mappings.
         """
-        return self._pinhole_error
+        return self._record.pinhole_error
 
     @property
     def state(self) -> LeaseState:
-        """How it stands.
+        """Whether it works.
 
         LOST if the gateway does not hold one of its mappings, RENEWING while one is being made again or the gateway
         does not answer, ACTIVE otherwise.
         """
-        if self._lost or not self._mappings:
-            return LeaseState.LOST
-        return LeaseState.RENEWING if self._renewing else LeaseState.ACTIVE
+        return self._record.state
 
     @property
     def last_confirmed(self) -> datetime | None:
         """When the gateway last said that it holds a mapping of this lease (UTC); None if it never did."""
-        return self._confirmed
+        return self._record.last_confirmed
 
     def changes(self) -> AsyncIterator[Change]:
         """Return an iterator over what happens from now on, until the lease ends. Each iterator gets everything."""
-        reader = _Reader(ended=self._ended)
-        if not self._ended:
+        return self._record.changes()
+
+    async def release(self) -> None:
+        """End the lease and delete its mappings, as leaving its block does; once is enough.
+
+        A gateway that deletes nothing for five seconds is given up. Cancelled, it goes on in the background.
+        """
+        await self._release(self._record)
+
+
+class Holder(Protocol):
+    """What begins leases."""
+
+    def hold(self, request: LeaseRequest) -> Coroutine[Any, Any, Lease]:
+        """Make the mappings that are asked for, and keep them from now on."""
+
+
+class PendingLease:
+    """A lease that has not begun: ``async with pending as lease``, or ``lease = await pending``. For one use.
+
+    A block releases the lease when it is left; who awaits it calls :meth:`Lease.release`.
+    """
+
+    __slots__ = ("_is_used", "_lease", "_manager", "_request")
+
+    def __init__(self, manager: Holder, request: LeaseRequest) -> None:
+        self._manager = manager
+        self._request = request
+        self._is_used = False
+        self._lease: Lease | None = None
+
+    def __await__(self) -> Generator[Any, None, Lease]:
+        return self._begun().__await__()
+
+    async def __aenter__(self) -> Lease:
+        self._lease = await self._begun()
+        return self._lease
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._lease is not None:
+            await self._lease.release()
+
+    def _begun(self) -> Coroutine[Any, Any, Lease]:
+        if self._is_used:
+            raise UsageError("this lease was begun before; call PortMapper.lease() for each")
+        self._is_used = True
+        return self._manager.hold(self._request)
+
+
+class RecordedMapping(Protocol):
+    """One mapping of a lease, as its record sees it."""
+
+    @property
+    def shows(self) -> LeaseState:
+        """What it contributes to the state of the lease."""
+
+    @property
+    def granted_mapping(self) -> PortMapping | None:
+        """What was granted last, None if nothing ever was."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Snapshot:
+    """A mapping of a lease that has ended."""
+
+    shows: LeaseState
+    granted_mapping: PortMapping | None
+
+
+class LeaseRecord:
+    """What is known of one lease; written to by the manager, read through :class:`Lease`.
+
+    The state of the lease is not stored: it is the worst of those of its ``mappings``, which their owners set before
+    the lease begins. Whoever makes a transition of one of them calls :meth:`mapping_changed`.
+    """
+
+    __slots__ = (
+        "_in_outage",
+        "_readers",
+        "external_address",
+        "is_ended",
+        "last_confirmed",
+        "mappings",
+        "pinhole_error",
+        "pinholes",
+        "request",
+    )
+
+    def __init__(self, request: LeaseRequest) -> None:
+        self.request = request
+        self.mappings: Sequence[RecordedMapping] = ()
+        self.pinholes: tuple[Pinhole, ...] = ()
+        self.pinhole_error: IGDError | None = None
+        self.external_address: IPv4Address | IPv6Address | None = None
+        self.last_confirmed: datetime | None = None
+        self.is_ended = False
+        self._readers: WeakSet[_Reader] | None = None
+        self._in_outage = True
+        """Whether it was LOST since it was ACTIVE: the first of many mappings to come back does not end the outage."""
+
+    @property
+    def state(self) -> LeaseState:
+        """The worst state of its mappings; LOST while there is nothing to show."""
+        return max((one.shows for one in self.mappings), key=_BADNESS.__getitem__, default=LeaseState.LOST)
+
+    @property
+    def external_port(self) -> int:
+        """The external port of the first mapping that was ever granted, 0 for none."""
+        return next((one.granted_mapping.external_port for one in self.mappings if one.granted_mapping is not None), 0)
+
+    def changes(self) -> AsyncIterator[Change]:
+        """Return an iterator over what happens from now on."""
+        reader = _Reader(ended=self.is_ended)
+        if not self.is_ended:
             if self._readers is None:
                 self._readers = WeakSet()
             self._readers.add(reader)
         return reader
 
-    # What follows is for the keeper.
+    def confirmed(self, mapping: RecordedMapping, *, before: PortMapping | None) -> None:
+        """Note that the gateway holds a mapping; ``before``: what of it was granted before, if anything was."""
+        self.last_confirmed = datetime.now(UTC)
+        granted = mapping.granted_mapping
+        if before is not None and granted is not None and before.external_port != granted.external_port:
+            self._report(ChangeKind.NEW_PORT, granted)
+        self.mapping_changed(mapping)
 
-    def confirm(self, number: int, mapping: PortMapping) -> None:
-        """Note that the gateway holds a mapping, the ``number``-th of this lease."""
-        before = self._mappings.get(number)
-        self._mappings[number] = mapping
-        self._confirmed = datetime.now(UTC)
-        self._renewing.discard(number)
-        self._lost.discard(number)
-        if before is not None and before.external_port != mapping.external_port:
-            self._tell(ChangeKind.NEW_PORT, mapping)
-        if self._is_out and self.state is LeaseState.ACTIVE:
-            self._is_out = False
-            self._tell(ChangeKind.BACK, mapping)
+    def mapping_changed(self, mapping: RecordedMapping) -> None:
+        """Report the beginning or the end of an outage, if a change of this mapping is one."""
+        shows = mapping.shows
+        if shows is LeaseState.LOST and not self._in_outage:
+            self._in_outage = True
+            self._report(ChangeKind.LOST, mapping.granted_mapping)
+        elif self._in_outage and shows is LeaseState.ACTIVE and self._is_active():
+            self._in_outage = False
+            self._report(ChangeKind.BACK, mapping.granted_mapping)
 
-    def renewing(self, number: int) -> None:
-        """Note that a mapping is being made again, or that it is in doubt."""
-        self._renewing.add(number)
-
-    def lose(self, number: int) -> None:
-        """Note that a mapping is not there, as far as can be told."""
-        self._renewing.discard(number)
-        self._lost.add(number)
-        if not self._is_out:
-            self._is_out = True
-            self._tell(ChangeKind.LOST, self._mappings.get(number))
-
-    def move(self, address: IPv4Address | IPv6Address | None, *, silently: bool = False) -> None:
+    def set_external_address(self, address: IPv4Address | IPv6Address | None, *, silently: bool = False) -> None:
         """Note the external address."""
-        if address != self._address:
-            self._address = address
+        if address != self.external_address:
+            self.external_address = address
             if not silently:
-                self._tell(ChangeKind.NEW_ADDRESS)
+                self._report(ChangeKind.NEW_ADDRESS)
 
-    def let_in(self, pinholes: tuple[Pinhole, ...], error: IGDError | None) -> None:
+    def set_pinholes(self, pinholes: tuple[Pinhole, ...], error: IGDError | None) -> None:
         """Note which pinholes are open, and why not all of them are."""
-        self._pinholes, self._pinhole_error = pinholes, error
+        self.pinholes, self.pinhole_error = pinholes, error
 
-    def replaced(self) -> None:
+    def gateway_replaced(self) -> None:
         """Note that another gateway has taken the place of the one before."""
-        self._tell(ChangeKind.GATEWAY_REPLACED)
+        self._report(ChangeKind.GATEWAY_REPLACED)
 
     def end(self) -> None:
-        """Note that the lease is over: its readers read to the end, and stop."""
-        self._ended = True
+        """Note that the lease is over: its readers read to the end, and stop. What it shows stays as it is."""
+        self.is_ended = True
+        self.mappings = [_Snapshot(one.shows, one.granted_mapping) for one in self.mappings]
         readers, self._readers = self._readers, None
         for reader in readers or ():
             reader.end()
 
-    def _tell(self, kind: ChangeKind, mapping: PortMapping | None = None) -> None:
+    def _is_active(self) -> bool:
+        # From the end, because they come back one after another in their order: for a thousand that is linear in all.
+        return all(one.shows is LeaseState.ACTIVE for one in reversed(self.mappings))
+
+    def _report(self, kind: ChangeKind, mapping: PortMapping | None = None) -> None:
         if self._readers:
-            change = Change(kind, self._address, self.external_port, datetime.now(UTC), mapping)
+            change = Change(kind, self.external_address, self.external_port, datetime.now(UTC), mapping)
             for reader in tuple(self._readers):
                 reader.put(change)
 
 
 class _Reader(AsyncIterator[Change]):
-    """One who reads the changes, and what is unread. The lease does not keep it alive."""
+    """One reader of the changes, and what it has not read. The lease does not keep it alive."""
 
     def __init__(self, *, ended: bool) -> None:
         self._unread: deque[Change] = deque(maxlen=_MOST_UNREAD)

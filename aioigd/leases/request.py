@@ -118,9 +118,7 @@ def check_lease_request(
             ports = (number,)
         else:
             choices = _stable_choice(_HIGH_PORTS, terms.desc, inner)
-    return LeaseRequest(
-        ports, tuple(choices), inner, client, protos, terms, on_conflict, poll_interval, required, ipv6
-    )
+    return LeaseRequest(ports, tuple(choices), inner, client, protos, terms, on_conflict, poll_interval, required, ipv6)
 
 
 def _checked_range(ports: range) -> range:

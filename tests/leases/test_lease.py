@@ -1,4 +1,4 @@
-"""A lease as its holder sees it, told by hand what the keeper would tell."""
+"""A lease as its holder sees it, while its record is told by hand what the manager would tell; and a pending one."""
 
 from __future__ import annotations
 
@@ -8,33 +8,58 @@ from ipaddress import ip_address
 
 import pytest
 
-from aioigd import Change, ChangeKind, Lease, LeaseState, Pinhole, PortMapping, TransportError
+from aioigd import Change, ChangeKind, Lease, LeaseState, Pinhole, PortMapping, TransportError, UsageError
+from aioigd.leases.lease import LeaseRecord, PendingLease
+from aioigd.leases.leased_mapping import LeasedMapping
+from aioigd.leases.request import LeaseRequest
 
-from .model import US
+from .model import US, ModelManager, ModelRouter, lease_request
+from .virtual import run
 
 HTTP = PortMapping(80, 80, US, "TCP")
 HTTPS = PortMapping(443, 443, US, "TCP")
 K = ChangeKind
 
 
-def lease_of(*mappings: PortMapping) -> Lease:
-    lease = Lease()
-    for number, mapping in enumerate(mappings):
-        lease.confirm(number, mapping)
-    return lease
+class Told:
+    """A lease of two mappings, and what the manager may tell of them: a transition, and the change of its record."""
+
+    def __init__(self, *granted: PortMapping) -> None:
+        self.record = LeaseRecord(lease_request([80, 443]))
+        self.mappings = [LeasedMapping(self.record, self.record.request.mapping_request(one.key)) for one in granted]
+        self.record.mappings = self.mappings
+        self.lease = Lease(self.record, self._release)
+        for number, one in enumerate(granted):
+            self.confirm(number, one)
+
+    def confirm(self, number: int, mapping: PortMapping) -> None:
+        before = self.mappings[number].granted_mapping
+        self.mappings[number].granted(mapping, 0.0)
+        self.record.confirmed(self.mappings[number], before=before)
+
+    def renewing(self, number: int) -> None:
+        self.mappings[number].renewing()
+        self.record.mapping_changed(self.mappings[number])
+
+    def lose(self, number: int) -> None:
+        self.mappings[number].missing(1.0)
+        self.record.mapping_changed(self.mappings[number])
+
+    async def _release(self, record: LeaseRecord) -> None:
+        record.end()
 
 
-async def told(what: Callable[[Lease], object], *mappings: PortMapping) -> list[ChangeKind]:
+async def told(what: Callable[[Told], object], *mappings: PortMapping) -> list[ChangeKind]:
     """Tell a lease something, and return what its reader reads."""
-    lease = lease_of(*mappings)
-    changes = lease.changes()
-    what(lease)
-    lease.end()
+    told = Told(*mappings)
+    changes = told.lease.changes()
+    what(told)
+    await told.lease.release()
     return [change.kind async for change in changes]
 
 
 def test_it_begins_as_lost_and_of_nothing() -> None:
-    lease = Lease()
+    lease = Told().lease
     assert (lease.state, lease.external_port, lease.mappings, lease.last_confirmed) == (LeaseState.LOST, 0, (), None)
     assert (lease.external_address, lease.pinholes, lease.pinhole_error) == (None, (), None)
     assert repr(lease) == "<Lease of nothing yet, lost, at None>"
@@ -43,74 +68,179 @@ def test_it_begins_as_lost_and_of_nothing() -> None:
 @pytest.mark.parametrize(
     ("tell", "state"),
     [
-        (lambda lease: None, LeaseState.ACTIVE),
-        (lambda lease: lease.renewing(0), LeaseState.RENEWING),
-        (lambda lease: lease.lose(1), LeaseState.LOST),
-        (lambda lease: (lease.renewing(1), lease.lose(0)), LeaseState.LOST),
-        (lambda lease: (lease.lose(0), lease.confirm(0, HTTP)), LeaseState.ACTIVE),
-        (lambda lease: (lease.renewing(0), lease.lose(0), lease.confirm(0, HTTP)), LeaseState.ACTIVE),
-        (lambda lease: lease.let_in((), TransportError("no IPv6", may_have_arrived=False)), LeaseState.ACTIVE),
+        (lambda told: None, LeaseState.ACTIVE),
+        (lambda told: told.renewing(0), LeaseState.RENEWING),
+        (lambda told: told.lose(1), LeaseState.LOST),
+        (lambda told: (told.renewing(1), told.lose(0)), LeaseState.LOST),
+        (lambda told: (told.lose(0), told.confirm(0, HTTP)), LeaseState.ACTIVE),
+        (lambda told: (told.renewing(0), told.lose(0), told.confirm(0, HTTP)), LeaseState.ACTIVE),
+        (
+            lambda told: told.record.set_pinholes((), TransportError("no IPv6", may_have_arrived=False)),
+            LeaseState.ACTIVE,
+        ),
     ],
 )
-def test_its_state_is_that_of_the_mapping_that_is_worst_off(tell: Callable[[Lease], object], state: LeaseState) -> None:
-    lease = lease_of(HTTP, HTTPS)
-    tell(lease)
-    assert lease.state is state
+def test_its_state_is_that_of_the_mapping_that_is_worst_off(tell: Callable[[Told], object], state: LeaseState) -> None:
+    told = Told(HTTP, HTTPS)
+    tell(told)
+    assert told.lease.state is state
 
 
 @pytest.mark.parametrize(
     ("tell", "kinds"),
     [
-        (lambda lease: lease.confirm(0, HTTP), []),
-        (lambda lease: lease.renewing(0), []),
-        (lambda lease: (lease.lose(0), lease.lose(1)), [K.LOST]),
-        (lambda lease: (lease.lose(0), lease.lose(1), lease.confirm(0, HTTP)), [K.LOST]),
-        (lambda lease: (lease.lose(0), lease.confirm(0, HTTP)), [K.LOST, K.BACK]),
-        (lambda lease: lease.confirm(0, HTTPS), [K.NEW_PORT]),
-        (lambda lease: lease.replaced(), [K.GATEWAY_REPLACED]),
-        (lambda lease: (lease.move(ip_address("1.2.3.4")), lease.move(ip_address("1.2.3.4"))), [K.NEW_ADDRESS]),
-        (lambda lease: lease.move(ip_address("1.2.3.4"), silently=True), []),
-        (lambda lease: (lease.move(ip_address("1.2.3.4")), lease.move(None)), [K.NEW_ADDRESS, K.NEW_ADDRESS]),
+        (lambda told: told.confirm(0, HTTP), []),
+        (lambda told: told.renewing(0), []),
+        (lambda told: (told.lose(0), told.lose(1)), [K.LOST]),
+        (lambda told: (told.lose(0), told.lose(1), told.confirm(0, HTTP)), [K.LOST]),
+        (lambda told: (told.lose(0), told.confirm(0, HTTP)), [K.LOST, K.BACK]),
+        (lambda told: told.confirm(0, HTTPS), [K.NEW_PORT]),
+        (lambda told: told.record.gateway_replaced(), [K.GATEWAY_REPLACED]),
+        (
+            lambda told: (
+                told.record.set_external_address(ip_address("1.2.3.4")),
+                told.record.set_external_address(ip_address("1.2.3.4")),
+            ),
+            [K.NEW_ADDRESS],
+        ),
+        (lambda told: told.record.set_external_address(ip_address("1.2.3.4"), silently=True), []),
+        (
+            lambda told: (
+                told.record.set_external_address(ip_address("1.2.3.4")),
+                told.record.set_external_address(None),
+            ),
+            [K.NEW_ADDRESS, K.NEW_ADDRESS],
+        ),
     ],
 )
-async def test_changes(tell: Callable[[Lease], object], kinds: list[ChangeKind]) -> None:
+async def test_changes(tell: Callable[[Told], object], kinds: list[ChangeKind]) -> None:
     assert await told(tell, HTTP, HTTPS) == kinds
 
 
 async def test_a_change_says_how_it_stood() -> None:
-    lease = lease_of(HTTP)
-    changes = lease.changes()
-    lease.move(ip_address("1.2.3.4"), silently=True)
-    lease.lose(0)
+    told = Told(HTTP)
+    changes = told.lease.changes()
+    told.record.set_external_address(ip_address("1.2.3.4"), silently=True)
+    told.lose(0)
     change = await anext(changes)
     assert change == Change(K.LOST, ip_address("1.2.3.4"), 80, change.at, HTTP)
 
 
 async def test_who_does_not_read_keeps_only_the_latest() -> None:
-    def much(lease: Lease) -> None:
+    def much(told: Told) -> None:
         for _ in range(1000):
-            lease.replaced()
+            told.record.gateway_replaced()
 
     assert len(await told(much)) == 256
 
 
 async def test_a_reader_that_waits_is_woken_and_stops_in_the_end() -> None:
-    lease = lease_of(HTTP)
-    changes = lease.changes()
+    told = Told(HTTP)
+    changes = told.lease.changes()
     waiting = asyncio.ensure_future(anext(changes))
     await asyncio.sleep(0)
-    lease.lose(0)
+    told.lose(0)
     assert (await waiting).kind is K.LOST
     waiting = asyncio.ensure_future(anext(changes, None))  # type: ignore[arg-type]
     await asyncio.sleep(0)
-    lease.end()
+    told.record.end()
     assert await waiting is None
-    assert [change async for change in lease.changes()] == []
-    assert "ended" in repr(lease)
+    assert [change async for change in told.lease.changes()] == []
+    assert "ended" in repr(told.lease)
+
+
+async def test_what_it_shows_stays_when_it_has_ended() -> None:
+    told = Told(HTTP, HTTPS)
+    await told.lease.release()
+    for mapping in told.mappings:
+        mapping.ended()
+    assert (told.lease.state, told.lease.mappings, told.lease.external_port) == (LeaseState.ACTIVE, (HTTP, HTTPS), 80)
 
 
 def test_pinholes_are_shown() -> None:
-    lease = lease_of(HTTP)
+    told = Told(HTTP)
     pinhole = Pinhole(1, "2a01:77::2", 80, "TCP")
-    lease.let_in((pinhole,), None)
-    assert (lease.pinholes, lease.pinhole_error) == ((pinhole,), None)
+    told.record.set_pinholes((pinhole,), None)
+    assert (told.lease.pinholes, told.lease.pinhole_error) == ((pinhole,), None)
+
+
+def test_it_is_only_read() -> None:
+    lease = Told(HTTP).lease
+    names = [name for name in dir(lease) if not name.startswith("_")]
+    assert names == [
+        "changes",
+        "external_address",
+        "external_port",
+        "last_confirmed",
+        "mappings",
+        "pinhole_error",
+        "pinholes",
+        "release",
+        "state",
+    ]
+    for name in names:
+        with pytest.raises(AttributeError):
+            setattr(lease, name, None)
+
+
+class TestPending:
+    def test_a_block_begins_the_lease_and_releases_it(self) -> None:
+        async def main() -> None:
+            router = ModelRouter()
+            manager = ModelManager(router)
+            async with PendingLease(manager, lease_request()) as lease:
+                assert (router.owner(8080), lease.state) == (US, LeaseState.ACTIVE)
+            assert router.table == {}
+            await manager.close()
+
+        run(main())
+
+    def test_who_awaits_it_releases_it_and_once_is_enough(self) -> None:
+        async def main() -> None:
+            router = ModelRouter()
+            manager = ModelManager(router)
+            other = await PendingLease(manager, lease_request(9000))
+            lease = await PendingLease(manager, lease_request())
+            await lease.release()
+            assert router.owner(8080) is None
+            asked = router.asked.total()
+            await lease.release()
+            assert router.asked.total() == asked
+            assert (router.owner(9000), other.state) == (US, LeaseState.ACTIVE)
+            await manager.close()
+
+        run(main())
+
+    def test_a_block_may_be_left_after_the_release(self) -> None:
+        async def main() -> None:
+            router = ModelRouter()
+            manager = ModelManager(router)
+            async with PendingLease(manager, lease_request()) as lease:
+                await lease.release()
+                assert router.table == {}
+            await manager.close()
+
+        run(main())
+
+    def test_it_is_for_one_use(self) -> None:
+        async def main() -> None:
+            manager = ModelManager(ModelRouter())
+            pending = PendingLease(manager, lease_request())
+            async with pending:
+                with pytest.raises(UsageError, match="begun before"):
+                    await pending
+                with pytest.raises(UsageError, match="begun before"):
+                    async with pending:
+                        pass
+            await manager.close()
+            with pytest.raises(UsageError, match="closed"):
+                await PendingLease(manager, lease_request())
+
+        run(main())
+
+    def test_nothing_happens_before_it_is_begun(self) -> None:
+        class Unused:
+            async def hold(self, request: LeaseRequest) -> Lease:
+                raise AssertionError(request)
+
+        PendingLease(Unused(), lease_request())
