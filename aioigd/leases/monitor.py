@@ -1,193 +1,271 @@
-"""The gateway as a whole: whether it is there, the same one, where it was, and at the same external address."""
+"""Is the gateway there, the same one, and unchanged? Polls it, and turns hints of a restart into facts.
+
+It knows no leases: what it finds out it returns as a :class:`Finding`. The manager applies it, checks a sample of the
+mappings where nothing else tells whether they are still there, and says with :meth:`GatewayMonitor.concluded` what the
+conclusion was.
+
+=========================  ==========================================  =========================================
+event                      REACHABLE                                   AWAY(n)
+=========================  ==========================================  =========================================
+poll is answered           moved: may be empty; else needs a sample    REACHABLE; may be empty
+poll is not answered       AWAY(1), in doubt                           AWAY(n + 1), in doubt; next poll with
+                                                                       backoff, at most the interval
+hint CHANGED               poll, throttled                             same
+hint RESTARTED, throttled  rediscover, then as a poll; not found:      same
+                           again with backoff, 6 times in all
+a lease's request met      AWAY(1), poll in 0.5 s                      -
+nobody
+concluded: a hint was      throttle off, or the next one waits 1 s,    same
+right, or was wrong        doubled up to 60 s
+=========================  ==========================================  =========================================
+
+Why so:
+
+- A gateway that was away may have restarted, and so may one that is at another address, or has lost the mapping that is
+  checked as a sample: then all mappings are suspected at once, instead of each being found missing at half its time.
+- While it is away no mapping is asked for: a thousand of them would each wait for a timeout. The poll looks for it.
+- A hint can be a lie, as anybody in the LAN can send one. So a hint only makes the poll, or a search, come sooner; the
+  answer decides. A hint that was wrong makes the next one wait longer (:class:`~aioigd.leases.schedule.HintThrottle`),
+  and one that leads to nobody is followed by 6 searches; from then on it is for the poll to find the gateway.
+- A gateway that restarts announces it several times. What comes during the search that then finds it at another address
+  has announced just that, and is dropped.
+- An answer without an address is an answer: the line is down, the gateway is there.
+- A gateway that may be empty may have forgotten our subscription, too: the listener subscribes again.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from enum import Enum, auto
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
-from ..errors import DeadlineError, DiscoveryError, IGDError, TransportError
+from ..core.backend import Backend, Hint, Listener
+from ..core.dispatcher import Dispatcher
+from ..core.gateway_cache import GatewayCache
+from ..errors import DeadlineError, DiscoveryError, IGDError, TransportError, UnsupportedError, is_unreachable
 from . import schedule
-from .keepable import Keepable, Listening, is_away
-from .lease import Lease
-from .leased_mapping import Holding
-from .renewal import Tending
-from .timetable import NEVER
+from .schedule import NEVER
 
-__all__ = ["Contact"]
+__all__ = ["REACHABLE", "Contents", "Finding", "GatewayMonitor", "Reachability"]
 
 log = logging.getLogger("aioigd.lease")
 
-_MOST_SEARCHES: Final = 6
-"""How often the gateway is searched for after a hint; from then on the poll does it, as a hint can be a lie."""
+_MAX_SEARCHES: Final = 6
+"""Searches after a hint; from then on the poll finds the gateway, as a hint can be a lie."""
+_DEFAULT_INTERVAL: Final = 60.0
+"""Seconds between two polls, until a lease says otherwise."""
 
 
-class Contact:
-    """Polls the gateway every ``interval`` seconds, and follows hints that something has happened to it.
+@dataclass(frozen=True, slots=True)
+class Reachability:
+    """Whether the gateway answers: REACHABLE, or AWAY(n) after ``failures`` polls or requests that nobody answered."""
 
-    ``leases`` are those to be told. When all mappings may be lost, ``suspect_all`` is called; ``wake`` when something
-    is due sooner than before.
-    """
-
-    def __init__(
-        self,
-        router: Keepable,
-        leases: Mapping[Lease, Sequence[Holding]],
-        suspect_all: Callable[[], None],
-        wake: Callable[[], None],
-    ) -> None:
-        self._router = router
-        self._leases = leases
-        self._suspect_all = suspect_all
-        self._wake = wake
-        self._sentinels: list[Lease] = []
-        self._failures = 0
-        self._searches = 0
-        self._restart_hints = schedule.Brake()
-        self._change_hints = schedule.Brake()
-        self._who = router.who
-        self._where = router.where
-        self._knows_address = False
-        self._address: IPv4Address | IPv6Address | None = None
-        self._listening: Listening | None = None
-        self.interval = 60.0
-        self.poll_due = NEVER
-        self.recover_due = NEVER
+    failures: int = 0
 
     @property
-    def is_lost(self) -> bool:
-        """Whether the gateway did not answer when it was last asked."""
-        return self._failures > 0
+    def is_away(self) -> bool:
+        """Whether it did not answer when it was last asked."""
+        return self.failures > 0
 
-    def begin(self, interval: float) -> None:
+    def next_failure(self) -> Reachability:
+        """Return what follows when it does not answer once more."""
+        return Reachability(self.failures + 1)
+
+
+REACHABLE: Final = Reachability()
+
+
+class Contents(Enum):
+    """What follows from a poll for the mappings that the gateway held."""
+
+    UNCHANGED = auto()  #: nothing: it was not polled
+    IN_DOUBT = auto()  #: it did not answer
+    NEEDS_SAMPLE = auto()  #: it is where it was all the time: a sample will show
+    MAY_BE_GONE = auto()  #: it was away, or is elsewhere, and may have restarted
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What was found out about the gateway.
+
+    ``has_new_address``: its external address is another one. ``is_replaced``: another gateway has taken its place.
+    ``hint_followed_at``: when it was rediscovered because of a hint that it has restarted, None if that is not why.
+    """
+
+    contents: Contents = Contents.UNCHANGED
+    has_new_address: bool = False
+    is_replaced: bool = False
+    hint_followed_at: float | None = None
+
+
+class GatewayMonitor:
+    """Polls the gateway every ``interval`` seconds while it is started, and follows hints.
+
+    ``wake`` is called when something is due sooner than before, and not by a call of the manager.
+    """
+
+    def __init__(self, dispatcher: Dispatcher, cache: GatewayCache, wake: Callable[[], None]) -> None:
+        self._dispatcher = dispatcher
+        self._cache = cache
+        self._wake = wake
+        self._searches = 0
+        self._restart_hints = schedule.HintThrottle()
+        self._change_hints = schedule.HintThrottle()
+        self._gateway_id: Hashable = None
+        self._location: Hashable = None
+        self._knows_address = False
+        self._listener: Listener | None = None
+        self.reachability = REACHABLE
+        self.external_address: IPv4Address | IPv6Address | None = None
+        self.interval = _DEFAULT_INTERVAL
+        self.poll_due = NEVER
+        self.rediscovery_due = NEVER
+
+    @property
+    def is_away(self) -> bool:
+        """Whether the gateway did not answer when it was last asked."""
+        return self.reachability.is_away
+
+    @property
+    def next_due(self) -> float:
+        """When a poll or a rediscovery is due; NEVER while it is stopped."""
+        return min(self.poll_due, self.rediscovery_due)
+
+    def start(self, interval: float) -> None:
         """Poll at this interval from now on."""
         self.interval = interval
         self.poll_due = min(self.poll_due, _now() + interval)
 
-    async def listen(self) -> Listening:
-        """Begin to listen to what the gateway tells by itself; the caller closes what this returns."""
-        self._who, self._where = self._router.who, self._router.where
-        self._listening = await self._router.listen(self._on_restart, self._on_change)
-        return self._listening
-
-    def end(self) -> None:
+    def stop(self) -> None:
         """Do nothing any more, and forget what will not be true for long."""
-        self.poll_due = self.recover_due = NEVER
-        self._failures = self._searches = 0
+        self.poll_due = self.rediscovery_due = NEVER
+        self.reachability = REACHABLE
+        self._searches = 0
         self._knows_address = False
-        self._listening = None
+        self._listener = None
 
-    async def introduce(self, lease: Lease) -> None:
-        """Tell a new lease the external address."""
-        if not self._knows_address:
-            try:
-                await self._learn_address()
-            except IGDError as error:
-                log.info("the external address is not known yet: %s", error)
-        lease.move(self._address, silently=True)
+    def poll_now(self) -> None:
+        """Make the poll due."""
+        self.poll_due = _now()
 
-    def lose_touch(self, error: IGDError) -> None:
-        """Note that a request has failed; if that is because there is no gateway, look for it soon."""
-        if is_away(error) and not self._failures:
-            self._failures = 1
-            self.poll_due = min(self.poll_due, _now() + schedule.pause_after(1))
+    async def listen(self) -> Listener:
+        """Begin to listen to what the gateway announces; the caller closes what this returns."""
+        self._gateway_id, self._location = self._identity()
+        listener = await self._cache.listen(self.on_hint)
+        listener.follow(self._backend(), resubscribe=False)
+        self._listener = listener
+        return listener
+
+    def on_hint(self, hint: Hint) -> None:
+        """Follow what the gateway, or somebody in its name, announces."""
+        if hint is Hint.RESTARTED:
+            self._searches = 0
+            self.rediscovery_due = min(self.rediscovery_due, self._restart_hints.due(_now()))
+        else:
+            self.poll_due = min(self.poll_due, self._change_hints.due(_now()))
+        self._wake()
+
+    def request_failed(self, error: IGDError) -> None:
+        """Note that a request of a lease has failed; if that is because there is no gateway, poll soon."""
+        if is_unreachable(error) and not self.is_away:
+            self.reachability = self.reachability.next_failure()
+            self.poll_due = min(self.poll_due, _now() + schedule.backoff(1))
             self._wake()
 
-    async def poll(self, tending: Tending) -> bool:
-        """Look at the gateway, and tell whether anything was different."""
+    async def learn_address(self) -> bool:
+        """Ask for the external address, unless it is known, and return whether it is another one than before.
+
+        Raises IGDError where nobody answers.
+        """
+        return False if self._knows_address else await self._query_address()
+
+    async def poll(self) -> Finding:
+        """Ask the gateway for its external address."""
         try:
-            if self._router.our_address_moved():
+            backend = self._backend()
+            if backend is not None and backend.local_address_changed():
                 log.info("this machine has another address now")
-                await self._router.look_again()
-            has_new_address = await self._learn_address()
+                await self._rediscover()
+            has_new_address = await self._query_address()
         except IGDError as error:
-            self._failures += 1
-            pause = min(self.interval, schedule.pause_after(self._failures))
+            self.reachability = self.reachability.next_failure()
+            pause = min(self.interval, schedule.backoff(self.reachability.failures))
             log.info("the gateway does not answer, asking again in %.1f s: %s", pause, error)
             self.poll_due = _now() + pause
-            self._wait_for_it()
-            return False
-        was_lost, self._failures = self._failures > 0, 0
+            return Finding(Contents.IN_DOUBT)
+        was_away, self.reachability = self.is_away, REACHABLE
         self.poll_due = _now() + self.interval
-        has_moved = self._see_moved()
-        may_be_empty = was_lost or has_moved or not await self._check_sentinel(tending)
-        if may_be_empty:
-            self._suspect_all()
-        if self._listening is not None:
-            self._listening.follow(anew=may_be_empty)
-        self._change_hints.followed(_now(), right=may_be_empty or has_new_address)
-        return may_be_empty
+        is_replaced, has_moved = self._compare_identity()
+        contents = Contents.MAY_BE_GONE if was_away or has_moved else Contents.NEEDS_SAMPLE
+        return Finding(contents, has_new_address, is_replaced)
 
-    async def recover(self, tending: Tending) -> None:
-        """Find the gateway anew after a hint that it has restarted, and look at it."""
-        self.recover_due = NEVER
+    async def rediscover(self) -> Finding:
+        """Find the gateway anew after a hint that it has restarted, and poll it."""
+        self.rediscovery_due = NEVER
         try:
-            await self._router.look_again()
+            await self._rediscover()
         except IGDError as error:
             self._searches += 1
-            pause = schedule.pause_after(self._searches)
+            pause = schedule.backoff(self._searches)
             log.info("the gateway is not back yet, looking again in %.1f s: %s", pause, error)
-            if self._searches < _MOST_SEARCHES:
-                self.recover_due = min(self.recover_due, _now() + pause)
-            return
+            if self._searches < _MAX_SEARCHES:
+                self.rediscovery_due = min(self.rediscovery_due, _now() + pause)
+            return Finding()
         self._searches = 0
-        if self._router.where != self._where:
-            self.recover_due = NEVER  # what was heard meanwhile told of this very move: no need for another search
-        self._restart_hints.followed(_now(), right=await self.poll(tending))
+        if self._identity()[1] != self._location:
+            self.rediscovery_due = NEVER  # what was heard meanwhile announced this very move
+        found_at = _now()
+        return replace(await self.poll(), hint_followed_at=found_at)
 
-    def _on_restart(self) -> None:
-        self._searches = 0
-        self.recover_due = min(self.recover_due, self._restart_hints.when(_now()))
-        self._wake()
+    def concluded(self, finding: Finding, *, may_be_empty: bool) -> None:
+        """Note what came of a finding: whether the gateway may have lost all mappings, so whether a hint was right."""
+        if finding.contents in (Contents.NEEDS_SAMPLE, Contents.MAY_BE_GONE):
+            if self._listener is not None:
+                self._listener.follow(self._backend(), resubscribe=may_be_empty)
+            self._change_hints.followed(_now(), right=may_be_empty or finding.has_new_address)
+        if finding.hint_followed_at is not None:
+            self._restart_hints.followed(finding.hint_followed_at, right=may_be_empty)
 
-    def _on_change(self) -> None:
-        self.poll_due = min(self.poll_due, self._change_hints.when(_now()))
-        self._wake()
+    async def _rediscover(self) -> None:
+        await self._cache.find(instead_of=self._backend())
 
-    def _see_moved(self) -> bool:
-        """Tell whether the gateway is elsewhere than it was, and the leases if it is another one."""
-        who, where = self._router.who, self._router.where
-        before, self._who = self._who, who
-        has_moved, self._where = where != self._where, where
-        if who != before and before is not None:
-            log.info("the gateway is another one now")
-            for lease in self._leases:
-                lease.replaced()
-        return has_moved
-
-    async def _learn_address(self) -> bool:
-        """Ask for the external address, and tell whether it is another one. Raises IGDError where nobody answers."""
+    async def _query_address(self) -> bool:
+        """Ask for the external address, and return whether it is another one. Raises IGDError where nobody answers."""
+        address: IPv4Address | IPv6Address | None
         try:
-            address: IPv4Address | IPv6Address | None = await self._router.query_external_address()
+            address = await self._dispatcher.external_address()
         except (TransportError, DeadlineError, DiscoveryError):
             raise
         except IGDError:
-            address = None  # it says something, but no address: empty while the line is down
+            address = None  # an answer, but no address: some have none while the line is down
         self._knows_address = True
-        if address == self._address:
-            return False
-        self._address = address
-        for lease in self._leases:
-            lease.move(address)
-        return True
+        is_another = address != self.external_address
+        self.external_address = address
+        return is_another
 
-    async def _check_sentinel(self, tending: Tending) -> bool:
-        """Check one mapping of one lease, each time another's: a restart loses all of them alike."""
-        for _ in range(2):
-            while self._sentinels:
-                for holding in self._leases.get(self._sentinels.pop(), ()):
-                    if holding.is_held:
-                        return await tending.is_there(holding)
-            self._sentinels = list(self._leases)
-        return True
+    def _compare_identity(self) -> tuple[bool, bool]:
+        """Return whether the gateway is another one than before, and whether it is elsewhere."""
+        before, location = self._gateway_id, self._location
+        self._gateway_id, self._location = self._identity()
+        is_replaced = before is not None and self._gateway_id != before
+        if is_replaced:
+            log.info("the gateway is another one now")
+        return is_replaced, self._location != location
 
-    def _wait_for_it(self) -> None:
-        for lease, holdings in self._leases.items():
-            for holding in holdings:
-                if holding.mapping is not None:
-                    lease.renewing(holding.number)
+    def _identity(self) -> tuple[Hashable, Hashable]:
+        """Return what the gateway in use is known by, and where it is."""
+        backend = self._backend()
+        return (None, None) if backend is None else (backend.gateway_id, backend.location)
+
+    def _backend(self) -> Backend | None:
+        with suppress(UnsupportedError):  # the program has put a device into the list that cannot be asked
+            return self._cache.cached()
+        return None
 
 
 def _now() -> float:
