@@ -1,8 +1,8 @@
-"""Mappings that stay: kept alive, made again when the router loses them, gone when their owner is.
+"""Mappings that are kept alive: renewed, added again when the gateway loses them, deleted when their lease ends.
 
-Sees the gateway through a Protocol (``keepable.Keepable``), and knows nothing of the mapper.
+Reaches the gateway through ``core``, whatever the protocol; knows nothing of the mapper.
 """
 
-from .lease import Change, ChangeKind, Lease, LeaseState
+from .lease import Change, ChangeKind, Lease, LeaseState, PendingLease
 
-__all__ = ["Change", "ChangeKind", "Lease", "LeaseState"]
+__all__ = ["Change", "ChangeKind", "Lease", "LeaseState", "PendingLease"]

@@ -1,8 +1,8 @@
-"""The one task that keeps all leases of a mapper alive, and how leases begin and end.
+"""What is due? One task keeps all leases of a mapper alive; here leases also begin and end.
 
-The task sleeps until the next thing is due: a mapping to look after or to renew, a poll of the gateway, or a
-recovery because a hint, a failure or the clock says that the gateway may have lost everything. Nothing here talks
-to the network but through :class:`~aioigd.leases.keepable.Keepable`.
+The task sleeps until the next thing is due: a mapping to check or to renew, pinholes to prolong, a poll of the gateway,
+or a rediscovery because of a hint. While the gateway is away only the poll is done. Nothing here sends a request but
+through the dispatcher.
 """
 
 from __future__ import annotations
@@ -15,204 +15,252 @@ from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import suppress
 from typing import Final
 
+from ..core.dispatcher import Dispatcher
+from ..core.gateway_cache import GatewayCache
 from ..errors import IGDError, UsageError
 from ..models import Pinhole
-from . import acquisition
-from .keepable import Keepable
-from .lease import Lease
-from .leased_mapping import Holding
-from .monitor import Contact
-from .pinholes import Passages
-from .ports import PortsInUse
-from .renewal import Tending
-from .request import Claim
-from .timetable import Timetable
+from .acquisition import MAX_CONCURRENT, Acquisition
+from .lease import Lease, LeaseRecord
+from .leased_mapping import LeasedMapping
+from .monitor import Contents, Finding, GatewayMonitor
+from .pinholes import PinholeManager
+from .renewal import Renewal
+from .request import LeaseRequest
+from .schedule import DueQueue
 
-__all__ = ["Keeper"]
+__all__ = ["RELEASE_LIMIT", "RELEASE_STALL", "LeaseManager"]
 
 log = logging.getLogger("aioigd.lease")
 
-RELEASE_TIME: Final = 5.0
-"""Seconds that the end of a lease waits for a gateway that lets go of nothing, and how long it may take in all:"""
-_LONGEST_RELEASE: Final = 30.0
+RELEASE_STALL: Final = 5.0
+"""Seconds without progress after which the end of a lease no longer waits for the gateway."""
+RELEASE_LIMIT: Final = 30.0
+"""Seconds that the end of a lease takes at most, whatever the progress."""
 _SUSPENDED: Final = 5.0
-"""Seconds by which the wall clock must run ahead of the monotonic one to tell a suspended machine."""
+"""Seconds by which the wall clock must run ahead of the monotonic one to show that the machine was suspended."""
 _LONGEST_SLEEP: Final = 86_400.0
 """Seconds: call_at() takes no infinity, and nobody notices."""
+_POLL_MARGIN: Final = 0.01
+"""Seconds after the next poll at which what is postponed is due."""
 _DEFECT_PAUSE: Final = 1.0
+"""Seconds to wait after an unexpected exception, so that it does not fill the log."""
 
 
-class Keeper:
-    """Holds leases. Its task runs while there is one to hold."""
+class LeaseManager:
+    """Begins, keeps and ends leases. Its task runs while there is a lease to keep."""
 
-    def __init__(self, router: Keepable, *, wall_clock: Callable[[], float] = time.time) -> None:
-        self._router = router
+    def __init__(
+        self, dispatcher: Dispatcher, cache: GatewayCache, *, wall_clock: Callable[[], float] = time.time
+    ) -> None:
         self._wall_clock = wall_clock
-        self._holdings: dict[Lease, list[Holding]] = {}
-        self._claims: dict[Lease, Claim] = {}
-        self._intervals: Counter[float] = Counter()
-        self._ports = PortsInUse()
-        self._timetable: Timetable[Holding] = Timetable()
-        self._contact = Contact(router, self._holdings, self._suspect_all, self._wake)
-        self._tending = Tending(router, self._timetable, self._contact.lose_touch)
-        self._passages = Passages(router)
+        self._leases: dict[LeaseRecord, Sequence[LeasedMapping]] = {}
+        self._poll_intervals: Counter[float] = Counter()
+        self._queue: DueQueue[LeasedMapping] = DueQueue()
+        self._sample_from: list[LeaseRecord] = []
+        self._acquisition = Acquisition(dispatcher)
+        self._monitor = GatewayMonitor(dispatcher, cache, self._wake)
+        self._renewal = Renewal(dispatcher, cache, self._acquisition, self._queue, self._monitor)
+        self._pinholes = PinholeManager(dispatcher, cache)
         self._task: asyncio.Task[None] | None = None
-        self._taking: set[asyncio.Task[None]] = set()
+        self._beginning: set[asyncio.Task[None]] = set()
         self._releasing: set[asyncio.Task[None]] = set()
         self._alarm: asyncio.Future[None] | None = None
         self._alarm_at = 0.0
-        self._letting_go = asyncio.Semaphore(acquisition.AT_ONCE)
-        self._let_go_at = float("-inf")
+        self._concurrent_releases = asyncio.Semaphore(MAX_CONCURRENT)
+        self._last_release = float("-inf")
         self._closed = False
 
     def __len__(self) -> int:
-        return len(self._holdings)
+        return len(self._leases)
 
-    async def hold(self, claim: Claim) -> Lease:
-        """Make the mappings of a claim and keep them from now on.
+    async def hold(self, request: LeaseRequest) -> Lease:
+        """Make the mappings that are asked for, and keep them from now on.
 
         Raises the IGDError of what could not be made, unless it is not required: then the lease begins as lost, and
         is tried again and again.
         """
-        lease = Lease()
-        task = asyncio.get_running_loop().create_task(self._take(lease, claim))
-        self._taking.add(task)
-        task.add_done_callback(self._taking.discard)
+        self._check_open()
+        record = LeaseRecord(request)
+        task = asyncio.get_running_loop().create_task(self._begin(record))
+        self._beginning.add(task)
+        task.add_done_callback(self._beginning.discard)
         try:
             await task
         except asyncio.CancelledError:
-            await self.release(lease)  # it may have been ready at that moment
+            await self.release(record)  # it may have been ready at that moment
             if self._closed and not _is_cancelled():
                 raise UsageError("this PortMapper was closed before the lease began") from None
             raise
-        return lease
+        return Lease(record, self.release)
 
-    async def release(self, lease: Lease) -> None:
+    async def release(self, record: LeaseRecord) -> None:
         """End a lease and delete its mappings, in bounded time; cancelled, it goes on in the background."""
-        holdings = self._holdings.pop(lease, ())
-        claim = self._claims.pop(lease, None)
-        if claim is not None:
-            self._intervals.subtract((claim.poll,))
-            self._intervals += Counter()  # drops what nobody wants any more
-            self._contact.interval = min(self._intervals, default=self._contact.interval)
-        lease.end()
-        await self._end(lease, holdings)
+        mappings = self._leases.pop(record, None)
+        if mappings is not None:
+            self._poll_intervals.subtract((record.request.poll_interval,))
+            self._poll_intervals += Counter()  # drops what nobody wants any more
+            self._monitor.interval = min(self._poll_intervals, default=self._monitor.interval)
+        record.end()
+        await self._end(record, mappings or ())
 
     async def close(self) -> None:
         """End all leases, also those that are just about to begin."""
         self._closed = True
         try:
-            for task in tuple(self._taking):
+            for task in tuple(self._beginning):
                 task.cancel()
-            if self._taking:
-                await asyncio.wait(tuple(self._taking))
+            if self._beginning:
+                await asyncio.wait(tuple(self._beginning))
         finally:
-            releases = [self.release(lease) for lease in tuple(self._holdings)]
-            await asyncio.gather(*releases)
+            await asyncio.gather(*map(self.release, tuple(self._leases)))
             if self._releasing:
                 await asyncio.wait(tuple(self._releasing))
 
-    async def _take(self, lease: Lease, claim: Claim) -> None:
-        holdings: list[Holding] = []
+    # Beginning
+
+    async def _begin(self, record: LeaseRecord) -> None:
+        request = record.request
+        mappings: list[LeasedMapping] = []
         try:
-            outcomes = await self._try(lease, claim, holdings)
-            pinholes = claim.pinholes(holding.request for holding in holdings)
-            await self._passages.open(lease, pinholes, required=claim.required)
+            outcomes = await self._acquire(record, mappings)
+            await self._pinholes.open(record, request.pinhole_requests(mapping.request for mapping in mappings))
             if None in outcomes:
-                await self._contact.introduce(lease)
+                await self._show_address(record)
         except BaseException:
-            await self._end(lease, holdings)
+            await self._end(record, mappings)
             raise
-        self._holdings[lease] = holdings
-        self._claims[lease] = claim
-        for holding, outcome in zip(holdings, outcomes, strict=True):
+        record.mappings = mappings
+        self._leases[record] = mappings
+        for mapping, outcome in zip(mappings, outcomes, strict=True):
             if outcome is None:
-                self._tending.kept(holding)
+                self._renewal.kept(mapping, before=None)
             else:
-                self._tending.failed(holding, outcome)
-        self._intervals[claim.poll] += 1
-        self._contact.begin(min(self._intervals))
+                self._renewal.failed(mapping, outcome)
+        self._poll_intervals[request.poll_interval] += 1
+        self._monitor.start(min(self._poll_intervals))
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._run())
         self._wake()
 
-    async def _try(self, lease: Lease, claim: Claim, holdings: list[Holding]) -> Sequence[IGDError | None]:
-        """Make the mappings of a claim, note them in ``holdings``, and return what became of each."""
+    async def _acquire(self, record: LeaseRecord, mappings: list[LeasedMapping]) -> Sequence[IGDError | None]:
+        """Make the mappings of a lease, note them in ``mappings``, and return what became of each."""
+        request = record.request
         outcomes: Sequence[IGDError | None]
-        if claim.choices:
-            outcome = await acquisition.take_one_of(self._router, lease, claim, self._ports, holdings)
-            outcomes = [outcome] * len(holdings)
+        if request.choices:
+            outcome = await self._acquisition.acquire_one_of(record, mappings)
+            outcomes = [outcome] * len(mappings)
         else:
-            wanted = [request for port in claim.ports for request in claim.requests(port)]
-            holdings += [Holding(lease, number, claim, one, self._ports) for number, one in enumerate(wanted)]
-            outcomes = await acquisition.take_each(self._router, holdings, required=claim.required)
-        failure = next(filter(None, outcomes), None)
-        if failure is not None and claim.required:
-            raise failure
+            wanted = (one for port in request.ports for one in request.mapping_requests(port))
+            mappings += [self._acquisition.new_mapping(record, one) for one in wanted]
+            outcomes = await self._acquisition.acquire_each(mappings, required=request.required)
+        for failure in filter(None, outcomes):
+            if request.required or isinstance(failure, UsageError):
+                raise failure
         return outcomes
+
+    async def _show_address(self, record: LeaseRecord) -> None:
+        """Let a new lease show the external address."""
+        try:
+            if await self._monitor.learn_address():
+                self._announce_address()
+        except IGDError as error:
+            log.info("the external address is not known yet: %s", error)
+        record.set_external_address(self._monitor.external_address, silently=True)
 
     # Keeping
 
     async def _run(self) -> None:
-        ahead = self._clock_lead()
-        listening = await self._contact.listen()
+        lead = self._clock_lead()
+        listener = await self._monitor.listen()
         try:
             while True:
                 await self._sleep()
-                ahead = self._heed_suspension(ahead)
+                lead = self._check_suspension(lead)
                 try:
                     await self._do_what_is_due()
                 except Exception:
                     log.exception("leases could not be looked after")
                     await asyncio.sleep(_DEFECT_PAUSE)
         finally:
-            await listening.close()
+            await listener.close()
 
     async def _do_what_is_due(self) -> None:
         now = self._now()
-        if self._contact.recover_due <= now:
-            await self._contact.recover(self._tending)
-        elif self._contact.poll_due <= now:
-            await self._contact.poll(self._tending)
-            self._passages.follow_address(now)
-        elif self._contact.is_lost:
-            await self._postpone(self._timetable.take(now, acquisition.AT_ONCE))
+        if self._monitor.rediscovery_due <= now:
+            await self._apply(await self._monitor.rediscover())
+        elif self._monitor.poll_due <= now:
+            await self._apply(await self._monitor.poll())
+            self._pinholes.follow_address(now)
+        elif self._monitor.is_away:
+            await self._postpone(self._queue.take(now, MAX_CONCURRENT))
         else:
-            mappings = self._timetable.take(now, acquisition.AT_ONCE)
-            await _all([*map(self._tending.tend, mappings), *self._passages.take_due(now)])
+            mappings = self._queue.take(now, MAX_CONCURRENT)
+            await _all([*map(self._renewal.look_after, mappings), *self._pinholes.take_due(now)])
 
-    async def _postpone(self, due: Iterable[Holding]) -> None:
-        """Leave mappings until the gateway is back: no use in asking it for each."""
-        now = self._now()
-        later = max(self._contact.poll_due, now) + 0.01
-        self._passages.postpone(now, later)
-        for holding in due:
-            if holding.has_expired(now):
-                holding.lease.lose(holding.number)
-            self._timetable.set(holding, later)
-        await asyncio.sleep(0)  # there may be thousands of them
+    async def _apply(self, finding: Finding) -> None:
+        """Do what follows for leases from what was found out about the gateway."""
+        if finding.has_new_address:
+            self._announce_address()
+        if finding.is_replaced:
+            for record in self._leases:
+                record.gateway_replaced()
+        may_be_empty = finding.contents is Contents.MAY_BE_GONE
+        if finding.contents is Contents.NEEDS_SAMPLE:
+            may_be_empty = not await self._is_sample_there()
+        if may_be_empty:
+            self._suspect_all()
+        elif finding.contents is Contents.IN_DOUBT:
+            for mappings in self._leases.values():
+                for mapping in mappings:
+                    mapping.suspected()
+        self._monitor.concluded(finding, may_be_empty=may_be_empty)
+
+    def _announce_address(self) -> None:
+        for record in self._leases:
+            record.set_external_address(self._monitor.external_address)
 
     def _suspect_all(self) -> None:
+        """Look after everything as soon as possible: it may be gone."""
         now = self._now()
-        self._passages.renew_all(now)
-        for lease, holdings in self._holdings.items():
-            for holding in holdings:
-                holding.suspect = holding.mapping is not None
-                if holding.suspect:
-                    lease.renewing(holding.number)
-                self._timetable.set(holding, now)
+        self._pinholes.renew_all(now)
+        for mappings in self._leases.values():
+            for mapping in mappings:
+                mapping.suspected()
+                self._queue.set(mapping, now)
 
-    def _heed_suspension(self, ahead: float) -> float:
-        """Look after everything where the machine has slept. Return by how much the wall clock is ahead now."""
-        lead = self._clock_lead()
-        if lead - ahead > _SUSPENDED:
-            log.info("this machine was suspended for %.0f s; all leases are looked after", lead - ahead)
-            for holdings in self._holdings.values():
-                for holding in holdings:
-                    holding.skip(lead - ahead)
+    async def _is_sample_there(self) -> bool:
+        """Check one mapping of one lease, each time another's: a restart loses all of them alike."""
+        for _ in range(2):
+            while self._sample_from:
+                for mapping in self._leases.get(self._sample_from.pop(), ()):
+                    if mapping.is_held:
+                        return await self._renewal.is_there(mapping)
+            self._sample_from = list(self._leases)
+        return True
+
+    async def _postpone(self, due: Iterable[LeasedMapping]) -> None:
+        """Leave mappings until the gateway is back: no use in asking it for each."""
+        now = self._now()
+        later = max(self._monitor.poll_due, now) + _POLL_MARGIN
+        self._pinholes.postpone(now, later)
+        for mapping in due:
+            mapping.expired(now)
+            mapping.record.mapping_changed(mapping)
+            self._queue.set(mapping, later)
+        await asyncio.sleep(0)  # there may be thousands of them
+
+    def _check_suspension(self, lead: float) -> float:
+        """Look after everything where the machine was suspended. Return by how much the wall clock is ahead now."""
+        lead_now = self._clock_lead()
+        suspended = lead_now - lead
+        if suspended > _SUSPENDED:
+            log.info("this machine was suspended for %.0f s; all leases are looked after", suspended)
+            for mappings in self._leases.values():
+                for mapping in mappings:
+                    mapping.shift_clock(suspended)
             self._suspect_all()
-            self._contact.poll_due = self._now()
-        return lead
+            self._monitor.poll_now()
+        return lead_now
 
     async def _sleep(self) -> None:
         """Wait until something is due."""
@@ -228,9 +276,7 @@ class Keeper:
                 self._alarm = None
 
     def _next_due(self) -> float:
-        contact = self._contact
-        longest = self._now() + _LONGEST_SLEEP
-        return min(self._timetable.next, self._passages.due, contact.poll_due, contact.recover_due, longest)
+        return min(self._queue.next, self._pinholes.next_due, self._monitor.next_due, self._now() + _LONGEST_SLEEP)
 
     def _wake(self) -> None:
         if self._alarm is not None and self._next_due() < self._alarm_at:
@@ -238,50 +284,54 @@ class Keeper:
 
     # Ending
 
-    async def _end(self, lease: Lease, holdings: Sequence[Holding]) -> None:
-        """Let go of what a lease holds, in a task that goes on if this is cancelled."""
-        for holding in holdings:
-            self._timetable.remove(holding)
-        unwanted = [holding for holding in holdings if holding.end()]
-        task = asyncio.get_running_loop().create_task(self._wind_up(unwanted, self._passages.end(lease)))
+    async def _end(self, record: LeaseRecord, mappings: Sequence[LeasedMapping]) -> None:
+        """Delete what a lease holds, in a task that goes on if this is cancelled."""
+        for mapping in mappings:
+            self._queue.remove(mapping)
+        unwanted = [mapping for mapping in mappings if self._acquisition.end(mapping)]
+        task = asyncio.get_running_loop().create_task(self._wind_up(unwanted, self._pinholes.end(record)))
         self._releasing.add(task)
         task.add_done_callback(self._releasing.discard)
         await asyncio.shield(task)
 
-    async def _wind_up(self, unwanted: Sequence[Holding], pinholes: Sequence[Pinhole]) -> None:
+    async def _wind_up(self, unwanted: Sequence[LeasedMapping], pinholes: Sequence[Pinhole]) -> None:
         """Stop if there is nothing left to keep, and delete what is unwanted as far as time allows."""
         task = None
-        if not self._holdings:
-            self._contact.end()
+        if not self._leases:
+            self._monitor.stop()
             task, self._task = self._task, None
             if task is not None:
                 task.cancel()
-        work = asyncio.gather(*map(self._let_go, unwanted), *map(self._passages.close, pinholes))
+        work = asyncio.gather(*map(self._release, unwanted), *map(self._pinholes.close, pinholes))
         try:
-            await self._wait_while_they_go(work)
+            await self._wait_while_it_progresses(work)
         finally:
             is_late = work.cancel()
             with suppress(asyncio.CancelledError):
                 await work
         if is_late:
             number = len(unwanted) + len(pinholes)
-            log.info("the gateway did not let go of some of %d mappings and pinholes in time", number)
+            log.info("the gateway did not delete some of %d mappings and pinholes in time", number)
         if task is not None:
             await asyncio.wait([task])
 
-    async def _wait_while_they_go(self, work: asyncio.Future[list[None]]) -> None:
-        """Wait as long as the gateway lets go of one thing after the other: hundreds take it a while."""
+    async def _wait_while_it_progresses(self, work: asyncio.Future[list[None]]) -> None:
+        """Wait as long as the gateway deletes one thing after the other: hundreds take it a while."""
         begun = self._now()
         while not work.done():
-            until = min(max(begun, self._let_go_at) + RELEASE_TIME, begun + _LONGEST_RELEASE)
+            until = min(max(begun, self._last_release) + RELEASE_STALL, begun + RELEASE_LIMIT)
             if until <= self._now():
                 break
             await asyncio.wait([work], timeout=until - self._now())
 
-    async def _let_go(self, holding: Holding) -> None:
-        async with self._letting_go:  # so that the first is gone before the last is looked for
-            if await acquisition.let_go(self._router, holding):
-                self._let_go_at = self._now()
+    async def _release(self, mapping: LeasedMapping) -> None:
+        async with self._concurrent_releases:  # so that the first is gone before the last is looked for
+            if await self._acquisition.release(mapping):
+                self._last_release = self._now()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise UsageError("this PortMapper is closed")
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()

@@ -1,6 +1,6 @@
-"""The way in over IPv6: the pinholes of leases, opened with them, prolonged, opened again, and closed with them.
+"""Which pinholes go with a lease? They are opened with it, prolonged, opened again, and closed with it.
 
-No action lists pinholes, so nobody can look whether one is still there. It need not be known: the same request again
+No action lists pinholes, so nobody can check whether one is still there. It need not be known: the same request again
 prolongs what is there, and opens what is not (WANIPv6FirewallControl:1 section 2.6.3).
 """
 
@@ -12,195 +12,223 @@ from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import suppress
 from typing import Final
 
-from ..errors import IGDError
+from ..core.dispatcher import Dispatcher
+from ..core.gateway_cache import GatewayCache
+from ..errors import IGDError, NoRouteError, is_unreachable
 from ..models import Pinhole, PinholeRequest
+from ..results import UPnPResult
 from . import schedule
-from .keepable import Keepable, has_no_pinholes, is_away
-from .lease import Lease
-from .ports import InUse
-from .timetable import NEVER, Timetable
+from .lease import LeaseRecord
+from .schedule import NEVER, DueQueue, RefCounter
 
-__all__ = ["AT_ONCE", "Passage", "Passages"]
+__all__ = ["MAX_CONCURRENT", "LeasePinholes", "PinholeManager", "has_no_pinholes"]
 
 log = logging.getLogger("aioigd.lease")
 
-AT_ONCE: Final = 8
+MAX_CONCURRENT: Final = 8
 """Pinholes of one lease that are worked on at the same time."""
-_BELIEVED: Final = 60.0
+_ABSENCE_CACHED: Final = 60.0
 """Seconds for which new leases are spared the search, which takes long, once it turned out that there is no IPv6."""
+_NO_IPV6: Final = frozenset(
+    {UPnPResult.INVALID_GATEWAY, UPnPResult.NO_DEVICES, UPnPResult.NO_GATEWAY, UPnPResult.SOCKET_ERROR}
+)
+"""Results that mean that there is no IPv6 here, or no firewall that could be asked."""
+_FIREWALL_DISABLED: Final = 702
+"""The error code FirewallDisabled of WANIPv6FirewallControl:1."""
 
 
-class Passage:
-    """The pinholes of one lease, all of which are looked after at the same time."""
+def has_no_pinholes(error: IGDError) -> bool:
+    """Return whether an error means that there is no IPv6 here, or no firewall in its way, so nothing to open."""
+    return error.result in _NO_IPV6 or error.error_code == _FIREWALL_DISABLED
 
-    __slots__ = ("due", "ended", "failures", "lease", "pinholes", "requests", "users")
 
-    def __init__(self, lease: Lease, requests: Sequence[PinholeRequest], users: InUse[PinholeRequest]) -> None:
-        self.lease = lease
+class LeasePinholes:
+    """The pinholes of one lease, all of which are looked after at the same time.
+
+    ``users`` counts the leases on each pinhole; ``due`` is for the queue.
+    """
+
+    __slots__ = ("_users", "due", "failures", "has_ended", "open", "record", "requests")
+
+    def __init__(
+        self, record: LeaseRecord, requests: Sequence[PinholeRequest], users: RefCounter[PinholeRequest]
+    ) -> None:
+        self.record = record
         self.requests = requests
-        self.pinholes: dict[PinholeRequest, tuple[Pinhole, float]] = {}
+        self.open: dict[PinholeRequest, tuple[Pinhole, float]] = {}
         """What is open, and until when."""
         self.due = NEVER
         self.failures = 0
-        self.ended = False
-        self.users = users
-        for place in self.places:
-            users.enter(place)
+        self.has_ended = False
+        self._users = users
+        for endpoint in self.endpoints:
+            users.acquire(endpoint)
 
     @property
-    def places(self) -> Iterator[PinholeRequest]:
+    def endpoints(self) -> Iterator[PinholeRequest]:
         """What its pinholes are to let in, whatever the time."""
-        return map(_place, self.requests)
+        return map(_endpoint, self.requests)
 
     @property
     def period(self) -> float:
-        """Seconds from one time that it is looked after to the next: half of what was asked for."""
+        """Seconds between two renewals: half of what was asked for."""
         return schedule.renew_after(self.requests[0].duration)
 
     def opened(self, request: PinholeRequest, pinhole: Pinhole, now: float) -> None:
         """Note that a pinhole was opened, or prolonged."""
-        self.pinholes[request] = pinhole, now + pinhole.duration
+        self.open[request] = pinhole, now + pinhole.duration
 
-    def tell(self, now: float, error: IGDError | None = None) -> None:
-        """Tell the lease what is open, and why not all of it is."""
-        self.pinholes = {request: entry for request, entry in self.pinholes.items() if entry[1] > now}
-        held = [self.pinholes[request][0] for request in self.requests if request in self.pinholes]
-        self.lease.let_in(tuple(held), error)
+    def update_record(self, now: float, error: IGDError | None = None) -> None:
+        """Record which pinholes are open, and why not all of them are."""
+        self.open = {request: entry for request, entry in self.open.items() if entry[1] > now}
+        held = [self.open[request][0] for request in self.requests if request in self.open]
+        self.record.set_pinholes(tuple(held), error)
 
     def end(self) -> list[Pinhole]:
-        """Note that it is not kept any more, and return what is to be closed."""
-        self.ended = True
-        last = [request for request in self.requests if self.users.leave(_place(request))]
-        return [self.pinholes[request][0] for request in last if request in self.pinholes]
+        """Note that the lease ends, and return what is to be closed."""
+        self.has_ended = True
+        last = [request for request in self.requests if self._users.release(_endpoint(request))]
+        return [self.open[request][0] for request in last if request in self.open]
 
     def is_wanted(self, request: PinholeRequest) -> bool:
         """Whether this lease or another one keeps a pinhole."""
-        return not self.ended or _place(request) in self.users
+        return not self.has_ended or _endpoint(request) in self._users
 
 
-class Passages:
-    """The passages of all leases of one mapper."""
+class PinholeManager:
+    """The pinholes of all leases of one manager."""
 
-    def __init__(self, router: Keepable) -> None:
-        self._router = router
-        self._passages: dict[Lease, Passage] = {}
-        self._timetable: Timetable[Passage] = Timetable()
-        self._users: InUse[PinholeRequest] = InUse()
+    def __init__(self, dispatcher: Dispatcher, cache: GatewayCache) -> None:
+        self._dispatcher = dispatcher
+        self._cache = cache
+        self._pinholes: dict[LeaseRecord, LeasePinholes] = {}
+        self._queue: DueQueue[LeasePinholes] = DueQueue()
+        self._users: RefCounter[PinholeRequest] = RefCounter()
         self._absence: IGDError | None = None
-        self._believed_until = 0.0
+        self._absent_until = 0.0
 
     @property
-    def due(self) -> float:
-        """When the next one is to be looked after; NEVER where there is none."""
-        return self._timetable.next
+    def next_due(self) -> float:
+        """When the next ones are to be looked after; NEVER where there are none."""
+        return self._queue.next
 
-    async def open(self, lease: Lease, requests: Sequence[PinholeRequest], *, required: bool) -> None:
+    async def open(self, record: LeaseRecord, requests: Sequence[PinholeRequest]) -> None:
         """Open the pinholes of a lease for the first time, and keep them from now on.
 
-        Raises the IGDError of a refusal, if they are ``required``. That there is no IPv6, or no firewall in its way,
-        is none: the lease tells of it.
+        Raises the IGDError of a refusal, if the lease is required. That there is no IPv6, or no firewall in its way,
+        is none: the lease shows it.
         """
         if not requests:
             return
-        passage = self._passages[lease] = Passage(lease, requests, self._users)
-        error = await self._ask(passage)
-        if error is not None and required and not has_no_pinholes(error):
+        pinholes = self._pinholes[record] = LeasePinholes(record, requests, self._users)
+        error = await self._request(pinholes)
+        if error is not None and record.request.required and not has_no_pinholes(error):
             raise error
-        self._done(passage, error)
+        self._finished(pinholes, error)
 
-    def end(self, lease: Lease) -> list[Pinhole]:
+    def end(self, record: LeaseRecord) -> list[Pinhole]:
         """Keep the pinholes of a lease no longer, and return those that are to be closed."""
-        passage = self._passages.pop(lease, None)
-        if passage is None:
+        pinholes = self._pinholes.pop(record, None)
+        if pinholes is None:
             return []
-        self._timetable.remove(passage)
-        unwanted = passage.end()
-        if len(unwanted) < len(passage.pinholes):
-            # Others share them, and may have relied on a longer time than this lease has asked for last.
-            places = set(passage.places)
-            for other in self._passages.values():
-                if not places.isdisjoint(other.places):
-                    self._timetable.set(other, _now())
+        self._queue.remove(pinholes)
+        unwanted = pinholes.end()
+        if len(unwanted) < len(pinholes.open):
+            # Others share them, and may have relied on a longer time than this lease was the last to ask for.
+            endpoints = set(pinholes.endpoints)
+            for other in self._pinholes.values():
+                if not endpoints.isdisjoint(other.endpoints):
+                    self._queue.set(other, _now())
         return unwanted
 
     async def close(self, pinhole: Pinhole) -> None:
         """Close a pinhole. Never fails: what is left will expire."""
         with suppress(IGDError):
-            await self._router.close_pinhole(pinhole)
+            await self._dispatcher.delete_pinhole(pinhole)
 
     def take_due(self, now: float) -> list[Coroutine[None, None, None]]:
         """Return the work that is due."""
-        return [self._tend(passage) for passage in self._timetable.take(now, AT_ONCE)]
+        return [self._renew(pinholes) for pinholes in self._queue.take(now, MAX_CONCURRENT)]
 
     def postpone(self, now: float, until: float) -> None:
         """Leave what is due until the gateway is back."""
-        for passage in self._timetable.take(now, len(self._timetable)):
-            passage.tell(now, passage.lease.pinhole_error)
-            self._timetable.set(passage, until)
+        for pinholes in self._queue.take(now, len(self._queue)):
+            pinholes.update_record(now, pinholes.record.pinhole_error)
+            self._queue.set(pinholes, until)
 
     def renew_all(self, now: float) -> None:
         """Look after all of them as soon as possible: they may be gone, or to be had now."""
         self._absence = None
-        for passage in self._passages.values():
-            self._timetable.set(passage, now)
+        for pinholes in self._pinholes.values():
+            self._queue.set(pinholes, now)
 
     def follow_address(self, now: float) -> None:
-        """Look after all of them, if this machine has another IPv6 address than those it had them opened for."""
-        if self._passages:
-            ours = self._router.our_ipv6_address
-            clients = {one.internal_client for each in self._passages.values() for one, _ in each.pinholes.values()}
+        """Look after all of them, if this machine has another IPv6 address than those that they were opened for."""
+        if self._pinholes:
+            ours = self._internal_client()
+            clients = {one.internal_client for each in self._pinholes.values() for one, _ in each.open.values()}
             if ours and clients - {ours}:
                 log.info("this machine has another IPv6 address now")
                 self.renew_all(now)
 
-    async def _tend(self, passage: Passage) -> None:
-        self._done(passage, await self._ask(passage))
+    async def _renew(self, pinholes: LeasePinholes) -> None:
+        self._finished(pinholes, await self._request(pinholes))
 
-    async def _ask(self, passage: Passage) -> IGDError | None:
+    async def _request(self, pinholes: LeasePinholes) -> IGDError | None:
         """Open or prolong the pinholes of a lease; returns what went wrong, if anything did."""
-        if self._absence is not None and not passage.pinholes and _now() < self._believed_until:
+        if self._absence is not None and not pinholes.open and _now() < self._absent_until:
             return self._absence
         failure: IGDError | None = None
-        for start in range(0, len(passage.requests), AT_ONCE):
-            some = passage.requests[start : start + AT_ONCE]
-            outcomes = await asyncio.gather(*(self._open(passage, one) for one in some))
+        for start in range(0, len(pinholes.requests), MAX_CONCURRENT):
+            some = pinholes.requests[start : start + MAX_CONCURRENT]
+            outcomes = await asyncio.gather(*(self._open(pinholes, one) for one in some))
             errors = [error for error in outcomes if error is not None]
             failure = next(filter(has_no_pinholes, errors), failure or next(iter(errors), None))
-            if failure is not None and (has_no_pinholes(failure) or is_away(failure)):
+            if failure is not None and (has_no_pinholes(failure) or is_unreachable(failure)):
                 break
         is_absent = failure is not None and has_no_pinholes(failure)
-        self._absence, self._believed_until = (failure, _now() + _BELIEVED) if is_absent else (None, 0.0)
+        self._absence, self._absent_until = (failure, _now() + _ABSENCE_CACHED) if is_absent else (None, 0.0)
         return failure
 
-    async def _open(self, passage: Passage, request: PinholeRequest) -> IGDError | None:
+    async def _open(self, pinholes: LeasePinholes, request: PinholeRequest) -> IGDError | None:
         try:
-            pinhole = await self._router.open_pinhole(request)
+            if self._cache.cached() is not None and not self._internal_client():
+                # Raised here, because the dispatcher would take it for a gateway that has gone, and search.
+                raise NoRouteError("this machine has no IPv6 address on the internet")
+            pinhole = await self._dispatcher.add_pinhole(request)
         except IGDError as error:
             return error
-        passage.opened(request, pinhole, _now())
-        if not passage.is_wanted(request):  # any more: the lease has ended meanwhile
+        pinholes.opened(request, pinhole, _now())
+        if not pinholes.is_wanted(request):  # any more: the lease has ended meanwhile
             await self.close(pinhole)
         return None
 
-    def _done(self, passage: Passage, error: IGDError | None) -> None:
-        """Tell the lease what came of it, and plan the next time."""
-        if passage.ended:
+    def _finished(self, pinholes: LeasePinholes, error: IGDError | None) -> None:
+        """Record the outcome, and plan the next time."""
+        if pinholes.has_ended:
             return
         now = _now()
-        passage.tell(now, error)
-        passage.failures = 0 if error is None else passage.failures + 1
+        pinholes.update_record(now, error)
+        pinholes.failures = 0 if error is None else pinholes.failures + 1
         if error is None:
-            pause = passage.period
-        elif has_no_pinholes(error) and not passage.pinholes:
-            pause = schedule.PERMANENT_CHECK
+            pause = pinholes.period
+        elif has_no_pinholes(error) and not pinholes.open:
+            pause = schedule.PERMANENT_CHECK_INTERVAL
         else:
-            pause = schedule.pause_after(passage.failures)
+            pause = schedule.backoff(pinholes.failures)
         if error is not None:
-            log.info("no way in over IPv6, trying again in %.1f s: %s", pause, error)
-        self._timetable.set(passage, now + pause)
+            log.info("no pinhole over IPv6, trying again in %.1f s: %s", pause, error)
+        self._queue.set(pinholes, now + pause)
+
+    def _internal_client(self) -> str:
+        """Return the address of this machine to which its pinholes lead, "" where it has none."""
+        with suppress(IGDError):
+            backend = self._cache.cached()
+            return "" if backend is None else backend.internal_client_v6
+        return ""
 
 
-def _place(request: PinholeRequest) -> PinholeRequest:
+def _endpoint(request: PinholeRequest) -> PinholeRequest:
     return request._replace(duration=0)
 
 

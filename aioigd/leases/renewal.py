@@ -1,125 +1,139 @@
-"""Looking after one mapping: whether it is still there, and making it again when it is time."""
+"""How is a mapping looked after? Whether it is still there, and adding it again when it is time."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
-from ..errors import IGDError, InvalidResponseError, RefusedError
+from ..core.dispatcher import Dispatcher
+from ..core.gateway_cache import GatewayCache
+from ..errors import ConflictError, IGDError, InvalidResponseError, RefusedError
 from ..models import PortMapping
-from . import acquisition, schedule
-from .keepable import Keepable
-from .leased_mapping import Holding
-from .timetable import Timetable
+from . import schedule
+from .acquisition import Acquisition
+from .leased_mapping import LeasedMapping
+from .monitor import GatewayMonitor
+from .schedule import DueQueue
 
-__all__ = ["Tending"]
+__all__ = ["Renewal"]
 
 log = logging.getLogger("aioigd.lease")
 
 _NO_ANSWER_PAUSE: Final = 5.0
-"""Seconds until a question that got lost is asked again."""
+"""Seconds until a check that got no answer is made again."""
 
 
-class Tending:
-    """Checks and renews mappings, and puts each into the timetable again. ``on_failure`` is told of what fails."""
+class Renewal:
+    """Checks and renews mappings, notes the outcome, and puts each into the ``queue`` for the next time."""
 
-    def __init__(self, router: Keepable, timetable: Timetable[Holding], on_failure: Callable[[IGDError], None]) -> None:
-        self._router = router
-        self._timetable = timetable
-        self._on_failure = on_failure
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        cache: GatewayCache,
+        acquisition: Acquisition,
+        queue: DueQueue[LeasedMapping],
+        monitor: GatewayMonitor,
+    ) -> None:
+        self._dispatcher = dispatcher
+        self._cache = cache
+        self._acquisition = acquisition
+        self._queue = queue
+        self._monitor = monitor
 
-    async def tend(self, holding: Holding) -> None:
+    async def look_after(self, mapping: LeasedMapping) -> None:
         """Do for a mapping what is due."""
-        if holding.is_to_be_checked:
-            is_there = await self._check(holding)
-            if not is_there or holding.is_permanent or _now() < holding.renew_at:
+        if mapping.is_to_be_checked:
+            is_there = await self._check(mapping)
+            if not is_there or mapping.is_permanent or _now() < mapping.renew_at:
                 return
-        await self._renew(holding)
+        await self._renew(mapping)
 
-    async def is_there(self, holding: Holding) -> bool:
+    async def is_there(self, mapping: LeasedMapping) -> bool:
         """Ask whether the gateway still holds a mapping; where it does not say, it does."""
         with suppress(IGDError):
-            held = await self._router.find(holding.key)
-            if held is None or not self._is_right(holding, held):
-                return holding.ended
-            if holding.mapping is not None and not holding.ended:
-                holding.lease.confirm(holding.number, holding.mapping)
+            held = await self._dispatcher.find(mapping.key)
+            if held is None or not self._is_right(mapping, held):
+                return mapping.has_ended
+            if not mapping.has_ended:
+                mapping.record.confirmed(mapping, before=mapping.granted_mapping)
         return True
 
-    async def _check(self, holding: Holding) -> bool:
-        """Ask whether the gateway still holds a mapping, and make it again if not. Tell whether it was there."""
-        mapping = holding.mapping
-        assert mapping is not None  # noqa: S101 - only what was made is checked
-        try:
-            held = await self._router.find(holding.key)
-        except (RefusedError, InvalidResponseError):
-            if holding.suspect:  # the gateway cannot tell; making it again does no harm
-                await self._renew(holding)
-                return False
-            held = mapping
-        except IGDError as error:
-            self._on_failure(error)
-            self._plan(holding, _now() + _NO_ANSWER_PAUSE)
-            return False
-        if holding.ended:
-            return False
-        if held is not None and self._is_right(holding, held):
-            holding.confirmed(held, _now())
-            self.kept(holding)
-            return True
-        if held is None or not holding.is_same(held):
-            log.info("the gateway has lost %s", holding.key)
-            holding.lost(_now())
-            holding.lease.lose(holding.number)
-        await self._renew(holding)
-        return False
+    def kept(self, mapping: LeasedMapping, *, before: PortMapping | None) -> None:
+        """Record that the gateway holds a mapping, and plan the next check; ``before``: what was granted before."""
+        if not mapping.has_ended:
+            mapping.record.confirmed(mapping, before=before)
+            self._queue.set(mapping, mapping.next_due)
 
-    def _is_right(self, holding: Holding, held: PortMapping) -> bool:
-        """Whether what the gateway holds is what this lease made, and still leads to this machine."""
-        client = holding.request.internal_client or self._router.internal_client or held.internal_client
-        return holding.is_same(held) and held.internal_client == client
-
-    def kept(self, holding: Holding) -> None:
-        """Tell the lease that the gateway holds a mapping, and plan the next look."""
-        if holding.mapping is not None and not holding.ended:
-            holding.lease.confirm(holding.number, holding.mapping)
-            self._plan(holding, holding.next_look)
-
-    def failed(self, holding: Holding, error: IGDError) -> None:
-        """Tell the lease that a mapping could not be made, and plan the next try."""
-        if holding.ended:
+    def failed(self, mapping: LeasedMapping, error: IGDError) -> None:
+        """Record that a mapping could not be added, and plan the next try."""
+        if mapping.has_ended:
             return
         now = _now()
-        holding.failures += 1
-        holding.suspect = False
-        holding.taken = acquisition.is_conflict(error)
-        if holding.taken or holding.has_expired(now):
-            holding.lease.lose(holding.number)
-        pause = schedule.pause_after(holding.failures)
-        log.info("%s could not be had, trying again in %.1f s: %s", holding.key, pause, error)
-        self._plan(holding, now + pause)
-        self._on_failure(error)
+        if isinstance(error, ConflictError):
+            mapping.taken()
+        else:
+            mapping.refused(now)
+        mapping.record.mapping_changed(mapping)
+        pause = schedule.backoff(mapping.failures)
+        log.info("%s could not be had, trying again in %.1f s: %s", mapping.key, pause, error)
+        self._queue.set(mapping, now + pause)
+        self._monitor.request_failed(error)
 
-    async def _renew(self, holding: Holding) -> None:
-        holding.lease.renewing(holding.number)
+    async def _check(self, mapping: LeasedMapping) -> bool:
+        """Ask whether the gateway still holds a mapping, and add it again if not. Return whether it was there."""
         try:
-            mapping = await acquisition.make(self._router, holding)
+            held = await self._dispatcher.find(mapping.key)
+        except (RefusedError, InvalidResponseError):
+            if not mapping.is_held and not mapping.has_ended:
+                await self._renew(mapping)  # the gateway cannot tell; adding it again does no harm
+                return False
+            held = mapping.mapping
         except IGDError as error:
-            self.failed(holding, error)
-            return
-        if holding.ended:  # meanwhile; if the port is another lease's by now, it is for that one to keep
-            if holding.key not in holding.ports:
-                await acquisition.let_go(self._router, holding)
-            return
-        holding.made(mapping, _now())
-        self.kept(holding)
+            self._monitor.request_failed(error)
+            if not mapping.has_ended:
+                self._queue.set(mapping, _now() + _NO_ANSWER_PAUSE)
+            return False
+        if mapping.has_ended:
+            return False
+        if held is not None and self._is_right(mapping, held):
+            mapping.confirmed(held, _now())
+            self.kept(mapping, before=mapping.granted_mapping)
+            return True
+        if held is None or not mapping.is_same(held):
+            log.info("the gateway has lost %s", mapping.key)
+            mapping.missing(_now())
+            mapping.record.mapping_changed(mapping)
+        await self._renew(mapping)
+        return False
 
-    def _plan(self, holding: Holding, due: float) -> None:
-        if not holding.ended:
-            self._timetable.set(holding, due)
+    async def _renew(self, mapping: LeasedMapping) -> None:
+        mapping.renewing()
+        try:
+            added = await self._acquisition.add(mapping)
+        except IGDError as error:
+            self.failed(mapping, error)
+            return
+        if mapping.has_ended:  # meanwhile; if the port is another lease's by now, it is for that one to keep
+            if mapping.key not in self._acquisition.ports:
+                await self._acquisition.release(mapping)
+            return
+        before = mapping.granted_mapping
+        mapping.granted(added, _now())
+        self.kept(mapping, before=before)
+
+    def _is_right(self, mapping: LeasedMapping, held: PortMapping) -> bool:
+        """Whether what the gateway holds is what this lease made, and still leads to this machine."""
+        client = mapping.request.internal_client or self._internal_client() or held.internal_client
+        return mapping.is_same(held) and held.leads_to(client, held.internal_port)
+
+    def _internal_client(self) -> str:
+        """Return the address of this machine to which its mappings lead, "" where that is not known."""
+        with suppress(IGDError):
+            backend = self._cache.cached()
+            return "" if backend is None else backend.internal_client
+        return ""
 
 
 def _now() -> float:

@@ -1,4 +1,8 @@
-"""A router of which only the behaviour is left: what leases see of a gateway, without any network."""
+"""A router of which only the behaviour is left, behind the real core: what leases see of a gateway, without a network.
+
+:class:`ModelRouter` is the router, :class:`ModelDriver` and :class:`ModelBackend` a protocol to speak to it, and
+:class:`ModelManager` puts the real dispatcher, call queue, finder and cache below a lease manager.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +11,28 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
+from types import TracebackType
 
-from aioigd import IGDError, Lease, LeaseState, Pinhole, PortMapping, TransportError
-from aioigd.leases.request import Claim, check_claim
-from aioigd.models import MappingKey, MappingRequest, PinholeRequest
+from aioigd import (
+    DiscoveryError,
+    IGDError,
+    IGDStatus,
+    Lease,
+    LeaseState,
+    Pinhole,
+    PortMapping,
+    TransportError,
+    UPnPResult,
+)
+from aioigd.core.backend import NEVER, Backend, Candidate, Driver, Hint, Listener, Rank, Search, SearchScope
+from aioigd.core.calls import CallQueue, Operation
+from aioigd.core.dispatcher import Dispatcher
+from aioigd.core.finder import Finder
+from aioigd.core.gateway_cache import GatewayCache
+from aioigd.errors import NoRouteError
+from aioigd.leases.manager import LeaseManager
+from aioigd.leases.request import LeaseRequest, check_lease_request
+from aioigd.models import Device, MappingKey, MappingRequest, PinholeRequest
 from aioigd.upnp.wire.error_codes import refused
 
 US = "192.168.1.2"
@@ -40,19 +62,18 @@ class ModelRouter:
     us: str = US
     name: str = "router"
     place: int = 1
-    moved_to: int | None = None
     is_away: bool = False
     can_tell: bool = True
     can_choose: bool = False
     grants: Callable[[int], int] = lambda duration: duration
     really_lasts: Callable[[int], float] = float
     reports: Callable[[int], int] = lambda duration: duration
-    found_us: str = US
     asked: Counter[str] = field(default_factory=Counter)
-    on_restart: Callable[[], None] | None = None
-    on_change: Callable[[], None] | None = None
+    log: list[tuple[float, str, object]] = field(default_factory=list)
+    on_hint: Callable[[Hint], None] | None = None
     before_answer: Callable[[str], Awaitable[None]] | None = None
-    follows: list[bool] = field(default_factory=list)
+    defect: Exception | None = None
+    resubscribed: list[bool] = field(default_factory=list)
     listeners: int = 0
 
     # What tests do
@@ -65,157 +86,278 @@ class ModelRouter:
     def restart(self, *, new_place: bool = True) -> None:
         self.table.clear()
         self.pinholes.clear()
-        if new_place:
-            self.moved_to = (self.moved_to or self.place) + 1
+        self.place += new_place
 
     def owner(self, port: int, proto: str = "TCP") -> str | None:
-        row = self._live(MappingKey(port, "TCP" if proto == "TCP" else "UDP"))
+        row = self.live(MappingKey(port, "TCP" if proto == "TCP" else "UDP"))
         return None if row is None else row.client
 
     def open_ports(self) -> list[tuple[str, int, str]]:
         """Where packets come in over IPv6 now."""
-        live = [one for one, expires in self.pinholes.values() if expires > self._now()]
+        live = [one for one, expires in self.pinholes.values() if expires > _now()]
         return [(one.internal_client, one.internal_port, one.proto) for one in live]
-
-    # What leases do
-
-    async def add(self, request: MappingRequest, *, overwrite: bool, verify: bool) -> PortMapping:
-        await self._asked("add")
-        client = request.internal_client or self.us
-        held = self._live(request.key)
-        if held is not None and (held.client, held.internal_port) != (client, request.internal_port) and not overwrite:
-            raise refused("it is taken", 718)
-        return self._put(request, client)
-
-    async def add_any(self, request: MappingRequest) -> PortMapping | None:
-        await self._asked("add_any")
-        if not self.can_choose:
-            return None
-        port = request.key.external_port
-        while self._live(request.key._replace(external_port=port)) is not None:
-            port += 1
-        return self._put(request._replace(key=request.key._replace(external_port=port)), self.us)
-
-    async def find(self, key: MappingKey) -> PortMapping | None:
-        await self._asked("find")
-        if not self.can_tell:
-            raise refused("no such action", 401)
-        row = self._live(key)
-        if row is None:
-            return None
-        remaining = 0 if row.expires is None else int(row.expires - self._now())
-        return PortMapping(
-            key.external_port, row.internal_port, row.client, key.proto, "", self.reports(remaining), key.remote_host
-        )
-
-    async def delete(self, key: MappingKey) -> None:
-        await self._asked("delete")
-        if self.table.pop(key, None) is None:
-            raise refused("there is none", 714)
-
-    async def open_pinhole(self, request: PinholeRequest) -> Pinhole:
-        await self._asked("open")
-        if self.pinhole_refusal is not None:
-            raise self.pinhole_refusal.copy()
-        place = (self.us6, request.internal_port, request.proto)
-        known = (
-            number
-            for number, (one, expires) in self.pinholes.items()
-            if (one.internal_client, one.internal_port, one.proto) == place and expires > self._now()
-        )
-        number = next(known, max(self.pinholes, default=0) + 1)
-        pinhole = Pinhole(number, *place, duration=request.duration)
-        self.pinholes[number] = pinhole, self._now() + request.duration
-        return pinhole
-
-    async def close_pinhole(self, pinhole: Pinhole) -> None:
-        await self._asked("close")
-        if self.pinholes.pop(pinhole.unique_id, None) is None:
-            raise refused("there is none", 704)
-
-    async def query_external_address(self) -> IPv4Address:
-        await self._asked("address")
-        if self.address is None:
-            raise refused("the line is down", 501)
-        return IPv4Address(self.address)
-
-    async def look_again(self) -> None:
-        self.asked["look"] += 1
-        await asyncio.sleep(0.01)
-        if self.is_away:
-            raise TransportError("nobody there", may_have_arrived=False)
-        self.place = self.moved_to or self.place
-        self.moved_to = None
-        self.found_us = self.us
-
-    async def listen(self, on_restart: Callable[[], None], on_change: Callable[[], None]) -> ModelRouter:
-        self.on_restart, self.on_change = on_restart, on_change
-        self.listeners += 1
-        return self
-
-    def follow(self, *, anew: bool) -> None:
-        self.follows.append(anew)
-
-    async def close(self) -> None:
-        self.listeners -= 1
-        self.on_restart = self.on_change = None
-
-    def our_address_moved(self) -> bool:
-        return self.us != self.found_us
-
-    @property
-    def internal_client(self) -> str:
-        return self.us
-
-    @property
-    def our_ipv6_address(self) -> str:
-        return self.us6
-
-    @property
-    def who(self) -> str:
-        return self.name
-
-    @property
-    def where(self) -> tuple[int, str]:
-        return self.place, self.found_us
 
     # What happens inside
 
-    async def _asked(self, what: str) -> None:
-        self.asked[what] += 1
-        await asyncio.sleep(0.001)
-        if self.before_answer is not None:
-            await self.before_answer(what)
-        if self.is_away:
-            raise TransportError("nobody there", may_have_arrived=False)
-        if self.moved_to is not None:  # as the mapper does: refused, found again, asked again
-            await self.look_again()
+    def device(self) -> Device:
+        """What a search finds now."""
+        return Device(
+            description_url=f"http://router/{self.place}",
+            igd_our_addr=self.us,
+            igd_status=IGDStatus.OK,
+            udn=self.name,
+        )
 
-    def _live(self, key: MappingKey) -> Row | None:
+    def note(self, what: str, subject: object = None) -> None:
+        self.asked[what] += 1
+        self.log.append((_now(), what, subject))
+
+    def live(self, key: MappingKey) -> Row | None:
         row = self.table.get(key)
-        if row is not None and row.expires is not None and row.expires <= self._now():
+        if row is not None and row.expires is not None and row.expires <= _now():
             del self.table[key]
             return None
         return row
 
-    def _put(self, request: MappingRequest, client: str) -> PortMapping:
+    def put(self, request: MappingRequest, client: str) -> PortMapping:
         granted = self.grants(request.terms.duration)
-        expires = self._now() + self.really_lasts(granted) if self.really_lasts(granted) else None
+        expires = _now() + self.really_lasts(granted) if self.really_lasts(granted) else None
         self.table[request.key] = Row(client, request.internal_port, expires, granted)
         return PortMapping(
             request.key.external_port, request.internal_port, client, request.key.proto, request.terms.desc, granted
         )
 
-    def _now(self) -> float:
-        return asyncio.get_running_loop().time()
+
+class ModelBackend(Backend):
+    """The router where a search has found it. What changes it knows how to undo itself, as a real protocol does."""
+
+    protocol = "upnp"
+
+    def __init__(self, router: ModelRouter, device: Device) -> None:
+        self.device = device
+        self._router = router
+
+    @property
+    def internal_client(self) -> str:
+        return self._router.us
+
+    @property
+    def internal_client_v6(self) -> str:
+        if not self._router.us6:
+            raise NoRouteError("no IPv6")
+        return self._router.us6
+
+    @property
+    def gateway_id(self) -> str:
+        return self.device.udn
+
+    @property
+    def location(self) -> tuple[str, str]:
+        return self.device.description_url, self.device.igd_our_addr
+
+    def local_address_changed(self) -> bool:
+        if self._router.defect is not None:
+            raise self._router.defect
+        return self._router.us != self.device.igd_our_addr
+
+    async def add(self, op: Operation, request: MappingRequest, *, overwrite: bool, verify: bool) -> PortMapping:
+        router = self._router
+        assert not verify
+        undo = self._undo_of(request.key)
+        op.sent(undo)
+        await self._asked("add", (request, overwrite))
+        client = request.internal_client or router.us
+        held = router.live(request.key)
+        if held is not None and (held.client, held.internal_port) != (client, request.internal_port) and not overwrite:
+            op.rejected()
+            raise refused("it is taken", 718)
+        mapping = router.put(request, client)
+        op.settled(undo)
+        return mapping
+
+    async def add_any(self, op: Operation, request: MappingRequest) -> PortMapping:
+        router = self._router
+        await self._asked("add_any", request)
+        if not router.can_choose:
+            return await super().add_any(op, request)
+        port = request.key.external_port
+        while router.live(request.key._replace(external_port=port)) is not None:
+            port += 1
+        key = request.key._replace(external_port=port)
+        undo = self._undo_of(key)
+        mapping = router.put(request._replace(key=key), router.us)
+        op.settled(undo)
+        return mapping
+
+    async def find(self, op: Operation, key: MappingKey) -> PortMapping | None:
+        router = self._router
+        await self._asked("find", key)
+        if not router.can_tell:
+            return await super().find(op, key)
+        row = router.live(key)
+        if row is None:
+            return None
+        remaining = 0 if row.expires is None else int(row.expires - _now())
+        return PortMapping(
+            key.external_port, row.internal_port, row.client, key.proto, "", router.reports(remaining), key.remote_host
+        )
+
+    async def delete(self, op: Operation, key: MappingKey) -> None:
+        await self._asked("delete", key)
+        if self._router.table.pop(key, None) is None:
+            raise refused("there is none", 714)
+
+    async def external_address(self, op: Operation) -> IPv4Address:
+        await self._asked("address")
+        if self._router.address is None:
+            raise refused("the line is down", 501)
+        return IPv4Address(self._router.address)
+
+    async def add_pinhole(self, op: Operation, request: PinholeRequest) -> Pinhole:
+        router = self._router
+        endpoint = (router.us6, request.internal_port, request.proto)
+        known = (
+            number for number, (one, end) in router.pinholes.items() if _endpoint(one) == endpoint and end > _now()
+        )
+        before = next(known, None)
+
+        async def undo(_: Operation) -> None:
+            for number in [number for number, (one, _) in router.pinholes.items() if _endpoint(one) == endpoint]:
+                if number != before:
+                    del router.pinholes[number]
+
+        op.sent(undo)
+        await self._asked("open", request)
+        if router.pinhole_refusal is not None:
+            op.rejected()
+            raise router.pinhole_refusal.copy()
+        number = before or max(router.pinholes, default=0) + 1
+        pinhole = Pinhole(number, *endpoint, duration=request.duration)
+        router.pinholes[number] = pinhole, _now() + request.duration
+        op.settled(undo)
+        return pinhole
+
+    async def delete_pinhole(self, op: Operation, pinhole: Pinhole) -> None:
+        await self._asked("close", pinhole.unique_id)
+        if self._router.pinholes.pop(pinhole.unique_id, None) is None:
+            raise refused("there is none", 704)
+
+    async def _asked(self, what: str, subject: object = None) -> None:
+        router = self._router
+        await asyncio.sleep(0.001)
+        if router.is_away:
+            router.note(what, subject)
+        elif self.device.description_url == router.device().description_url:
+            router.note(what, subject)
+            if router.before_answer is not None:
+                await router.before_answer(what)
+            if not router.is_away:
+                return
+        raise TransportError("nobody there", may_have_arrived=False)
+
+    def _undo_of(self, key: MappingKey) -> Callable[[Operation], Awaitable[None]]:
+        router = self._router
+        before = router.live(key)
+
+        async def undo(_: Operation) -> None:
+            if before is None:
+                router.table.pop(key, None)
+
+        return undo
 
 
-def claim(port: object = 8080, **changes: object) -> Claim:
-    """A claim as :meth:`PortMapper.lease` makes it."""
+class ModelSearch(Search):
+    """Finds the router where it is now, if it is there."""
+
+    def __init__(self, driver: ModelDriver, report: Callable[[Candidate | None], None]) -> None:
+        self._driver = driver
+        self._report = report
+
+    async def __aenter__(self) -> ModelSearch:
+        router = self._driver.router
+        router.note("look")
+        await asyncio.sleep(0.01)
+        found = None if router.is_away else Candidate(router.device(), Rank.CERTAIN)
+        self._report(found)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        pass
+
+    def may_report_until(self, rank: Rank) -> float:
+        return NEVER
+
+    def failure(self) -> IGDError:
+        return DiscoveryError("nobody answers", UPnPResult.NO_DEVICES)
+
+
+class ModelListener(Listener):
+    """Hears what a test says in the router's name."""
+
+    def __init__(self, router: ModelRouter, on_hint: Callable[[Hint], None]) -> None:
+        self._router = router
+        router.on_hint = on_hint
+        router.listeners += 1
+
+    def follow(self, backend: Backend | None, *, resubscribe: bool) -> None:
+        self._router.resubscribed.append(resubscribe)
+
+    async def close(self) -> None:
+        self._router.listeners -= 1
+        self._router.on_hint = None
+
+
+class ModelDriver(Driver):
+    """The protocol of the model."""
+
+    def __init__(self, router: ModelRouter) -> None:
+        self.router = router
+
+    def search(self, scope: SearchScope, until: float, report: Callable[[Candidate | None], None]) -> ModelSearch:
+        return ModelSearch(self, report)
+
+    def connect(self, device: Device) -> ModelBackend | None:
+        return ModelBackend(self.router, device) if device.description_url else None
+
+    async def listen(self, on_hint: Callable[[Hint], None]) -> ModelListener:
+        return ModelListener(self.router, on_hint)
+
+    async def close(self) -> None:
+        pass
+
+
+class ModelManager(LeaseManager):
+    """A lease manager and the core below it, which closing it closes, too."""
+
+    def __init__(self, router: ModelRouter, wall_clock: Callable[[], float] = lambda: 0.0) -> None:
+        self.queue = CallQueue()
+        drivers = [ModelDriver(router)]
+        self.cache = GatewayCache(drivers, Finder(drivers, SearchScope()), self.queue, discovery_timeout=5.0)
+        self.cache.devices.append(router.device())
+        self.dispatcher = Dispatcher(self.queue, self.cache, timeout=10.0)
+        super().__init__(self.dispatcher, self.cache, wall_clock=wall_clock)
+
+    async def close(self) -> None:
+        await super().close()
+        await self.queue.drain()
+
+
+def lease_request(port: object = 8080, **changes: object) -> LeaseRequest:
+    """What :meth:`PortMapper.lease` makes of its arguments."""
     said = {"internal_port": 0, "desc": "", "proto": "TCP", "duration": 3600, "on_conflict": "fail", **changes}
-    return check_claim(port, **said)  # type: ignore[arg-type]
+    return check_lease_request(port, **said)  # type: ignore[arg-type]
 
 
 def state_of(lease: Lease) -> LeaseState:
     """The state of a lease now; of the attribute itself mypy believes that it stays as it was."""
     return lease.state
+
+
+def _endpoint(pinhole: Pinhole) -> tuple[str, int, str]:
+    return pinhole.internal_client, pinhole.internal_port, pinhole.proto
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

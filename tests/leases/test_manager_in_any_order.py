@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aioigd import LeaseState
-from aioigd.leases.manager import Keeper
+from aioigd.core.backend import Hint
 
-from .model import THEM, US, ModelRouter, claim, state_of
+from .model import THEM, US, ModelManager, ModelRouter, lease_request, state_of
 from .virtual import run
 
 PORTS = (8080, 8081, 8082)
@@ -30,8 +30,8 @@ def test_what_can_be_had_is_there_and_what_is_others_is_untouched(
 ) -> None:
     async def main() -> None:
         router = ModelRouter()
-        keeper = Keeper(router, wall_clock=lambda: 0.0)
-        leases = [await keeper.hold(claim(port, duration=duration)) for port in PORTS]
+        manager = ModelManager(router)
+        leases = [await manager.hold(lease_request(port, duration=duration)) for port in PORTS]
         for number, (event, pause) in enumerate(events):
             happen(router, event, number)
             await asyncio.sleep(pause)
@@ -43,7 +43,7 @@ def test_what_can_be_had_is_there_and_what_is_others_is_untouched(
             assert state_of(lease) is (LeaseState.LOST if wanted == THEM else LeaseState.ACTIVE)
         theirs = {key for key, row in router.table.items() if row.client == THEM}
         assert len(router.table) == len(PORTS)
-        await keeper.close()
+        await manager.close()
         assert set(router.table) == theirs
 
     run(main(), debug=False)
@@ -74,7 +74,7 @@ def happen(router: ModelRouter, event: str, number: int) -> None:
             router.us = f"192.168.1.{number + 10}" if number % 2 else US
         case "external address":
             router.address = f"5.6.7.{number + 1}"
-        case "hint" if router.on_restart is not None:
-            router.on_restart()
-        case "change hint" if router.on_change is not None:
-            router.on_change()
+        case "hint" if router.on_hint is not None:
+            router.on_hint(Hint.RESTARTED)
+        case "change hint" if router.on_hint is not None:
+            router.on_hint(Hint.CHANGED)

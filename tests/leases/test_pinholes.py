@@ -7,17 +7,18 @@ from contextlib import suppress
 
 import pytest
 
-from aioigd import IGDError, Lease, LeaseState, TransportError, UPnPResult
+from aioigd import IGDError, Lease, LeaseState, NoRouteError, TransportError, UPnPResult
+from aioigd.core.backend import Hint
 from aioigd.errors import DeadlineError, DiscoveryError
-from aioigd.leases.manager import RELEASE_TIME, Keeper
+from aioigd.leases.manager import RELEASE_STALL
 from aioigd.upnp.wire.error_codes import refused
 
-from .model import US, US6, ModelRouter, claim, state_of
+from .model import US, US6, ModelManager, ModelRouter, lease_request, state_of
 from .test_manager import HOUR, POLL, leased
 from .virtual import run
 
 NO_IPV6 = (
-    TransportError("no IPv6", may_have_arrived=False),
+    TransportError("no IPv6", may_have_arrived=True),
     DiscoveryError("nobody answers", UPnPResult.NO_DEVICES),
     DiscoveryError("only others do", UPnPResult.NO_GATEWAY),
     IGDError("no such service", UPnPResult.INVALID_GATEWAY),
@@ -68,7 +69,7 @@ def test_who_does_not_ask_for_ipv6_gets_none() -> None:
 def test_a_pinhole_lasts_a_day_at_most(duration: int) -> None:
     async def main() -> None:
         router = ModelRouter()
-        async with leased(router, duration=duration, poll=3600.0, ipv6=True) as lease:
+        async with leased(router, duration=duration, poll_interval=3600.0, ipv6=True) as lease:
             assert lease.pinholes[0].duration == 86_400
             for _ in range(50):
                 await asyncio.sleep(2 * HOUR)
@@ -95,8 +96,8 @@ def test_after_a_restart_it_is_opened_again(announced: bool) -> None:
         async with leased(router, ipv6=True) as lease:
             await asyncio.sleep(100.0)
             router.restart()
-            if announced and router.on_restart is not None:
-                router.on_restart()
+            if announced and router.on_hint is not None:
+                router.on_hint(Hint.RESTARTED)
             await asyncio.sleep(1.0 if announced else POLL + 1)
             assert router.open_ports() == [(US6, 8080, "TCP")]
             assert lease.pinholes[0].unique_id in router.pinholes
@@ -109,7 +110,7 @@ def test_after_a_restart_it_is_opened_again(announced: bool) -> None:
 def test_without_ipv6_the_lease_goes_on_and_it_is_tried_again_now_and_then(error: IGDError) -> None:
     async def main() -> None:
         router = ModelRouter(pinhole_refusal=error)
-        async with leased(router, list(range(1000, 1020)), poll=600.0, ipv6=True) as lease:
+        async with leased(router, list(range(1000, 1020)), poll_interval=600.0, ipv6=True) as lease:
             assert (lease.state, lease.pinholes) == (LeaseState.ACTIVE, ())
             assert lease.pinhole_error is not None
             assert lease.pinhole_error.result is error.result
@@ -124,14 +125,30 @@ def test_without_ipv6_the_lease_goes_on_and_it_is_tried_again_now_and_then(error
     run(main())
 
 
+def test_without_an_ipv6_address_nobody_is_asked_or_searched_for() -> None:
+    async def main() -> None:
+        router = ModelRouter(us6="")
+        async with leased(router, ipv6=True) as lease:
+            assert (lease.state, lease.pinholes) == (LeaseState.ACTIVE, ())
+            assert isinstance(lease.pinhole_error, NoRouteError)
+            await asyncio.sleep(HOUR)
+            assert not router.asked["open"] + router.asked["look"]
+            router.us6 = US6
+            await asyncio.sleep(HOUR)
+            assert router.open_ports() == [(US6, 8080, "TCP")]
+            assert error_of(lease) is None
+
+    run(main())
+
+
 def test_what_one_lease_has_learned_the_next_ones_need_not_ask() -> None:
     async def main() -> None:
         router = ModelRouter(pinhole_refusal=NO_IPV6[1])
-        keeper = Keeper(router, wall_clock=lambda: 0.0)
-        leases = [await keeper.hold(claim(port, ipv6=True)) for port in range(1000, 1050)]
+        manager = ModelManager(router)
+        leases = [await manager.hold(lease_request(port, ipv6=True)) for port in range(1000, 1050)]
         assert router.asked["open"] == 1
         assert all(lease.pinhole_error is not None for lease in leases)
-        await keeper.close()
+        await manager.close()
 
     run(main())
 
@@ -192,14 +209,14 @@ def test_when_this_machine_gets_another_ipv6_address_the_pinhole_follows() -> No
 def test_two_leases_on_one_port_share_the_pinhole_and_the_last_one_closes_it() -> None:
     async def main() -> None:
         router = ModelRouter()
-        keeper = Keeper(router, wall_clock=lambda: 0.0)
-        one = await keeper.hold(claim(8080, ipv6=True))
-        other = await keeper.hold(claim(8081, internal_port=8080, duration=60, ipv6=True))
-        await keeper.release(other)
+        manager = ModelManager(router)
+        one = await manager.hold(lease_request(8080, ipv6=True))
+        other = await manager.hold(lease_request(8081, internal_port=8080, duration=60, ipv6=True))
+        await other.release()
         for _ in range(60):
             await asyncio.sleep(50.0)
             assert len(router.open_ports()) == 1
-        await keeper.release(one)
+        await one.release()
         assert router.pinholes == {}
 
     run(main())
@@ -209,14 +226,14 @@ def test_two_leases_on_one_port_share_the_pinhole_and_the_last_one_closes_it() -
 def test_a_lease_that_is_cancelled_while_it_begins_leaves_nothing_open(after: int) -> None:
     async def main() -> None:
         router = ModelRouter()
-        keeper = Keeper(router, wall_clock=lambda: 0.0)
-        task = asyncio.ensure_future(keeper.hold(claim([8080, 8081], ipv6=True)))
+        manager = ModelManager(router)
+        task = asyncio.ensure_future(manager.hold(lease_request([8080, 8081], ipv6=True)))
         await asyncio.sleep(after * 0.0005)
         task.cancel()
         with suppress(asyncio.CancelledError):
-            await keeper.release(await task)
+            await (await task).release()
         assert router.pinholes == {}
-        await keeper.close()
+        await manager.close()
 
     run(main())
 
@@ -224,16 +241,16 @@ def test_a_lease_that_is_cancelled_while_it_begins_leaves_nothing_open(after: in
 def test_a_lease_that_ends_while_its_pinhole_is_prolonged_leaves_nothing_open() -> None:
     async def main() -> None:
         router = ModelRouter()
-        keeper = Keeper(router, wall_clock=lambda: 0.0)
-        other = await keeper.hold(claim(9000))  # so that the keeping goes on
-        lease = await keeper.hold(claim(duration=100, ipv6=True))
+        manager = ModelManager(router)
+        other = await manager.hold(lease_request(9000))  # so that the keeping goes on
+        lease = await manager.hold(lease_request(duration=100, ipv6=True))
         await asyncio.sleep(49.0)
         while router.asked["open"] == 1:  # noqa: ASYNC110 - there is nothing to be told by
             await asyncio.sleep(0.0005)
-        await keeper.release(lease)
+        await lease.release()
         await asyncio.sleep(1.0)
         assert router.pinholes == {}
-        await keeper.release(other)
+        await other.release()
 
     run(main())
 
@@ -245,6 +262,6 @@ def test_the_end_is_bounded_when_the_router_hangs() -> None:
         async with leased(router, list(range(1000, 1100)), ipv6=True):
             router.before_answer = lambda _: asyncio.sleep(10_000.0)
             started = loop.time()
-        assert loop.time() - started <= RELEASE_TIME + 0.1
+        assert loop.time() - started <= RELEASE_STALL + 0.1
 
     run(main())
