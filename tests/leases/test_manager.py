@@ -80,7 +80,7 @@ def test_a_lease_is_renewed_at_half_its_time_and_gone_in_the_end() -> None:
                 assert router.owner(8080) == US
         assert router.table == {}
 
-    run(main())
+    run(main(), debug=False)
 
 
 def test_all_leases_of_a_mapper_share_one_task_and_one_timer() -> None:
@@ -98,7 +98,7 @@ def test_all_leases_of_a_mapper_share_one_task_and_one_timer() -> None:
         await manager.close()
         assert router.table == {}
 
-    run(main())
+    run(main(), debug=False)
 
 
 def test_several_ports_and_both_protocols_are_one_lease() -> None:
@@ -131,7 +131,7 @@ def test_a_permanent_mapping_is_looked_after_and_made_again(can_tell: bool) -> N
             await asyncio.sleep(POLL + 1)
             assert router.owner(8080) == US
 
-    run(main())
+    run(main(), debug=False)
 
 
 @pytest.mark.parametrize("reports", [lambda remaining: remaining, lambda _: 0, lambda _: 3600])
@@ -229,7 +229,7 @@ def test_a_router_that_is_away_is_not_asked_for_each_mapping_and_all_are_back_wh
             assert len([key for key in router.table if router.owner(key.external_port) == US]) == 200
             assert await record.kinds() == [ChangeKind.LOST, ChangeKind.BACK]
 
-    run(main())
+    run(main(), debug=False)
 
 
 def test_when_this_machine_gets_another_address_the_mapping_follows() -> None:
@@ -310,7 +310,7 @@ def test_hints_that_prove_false_are_followed_ever_more_rarely() -> None:
             await asyncio.sleep(POLL + 1)
             assert router.owner(1000) == US
 
-    run(main())
+    run(main(), debug=False)
 
 
 def test_the_gateway_is_listened_to_anew_where_it_may_have_forgotten_us() -> None:
@@ -394,7 +394,7 @@ def test_other_port_takes_another_and_stays_on_it() -> None:
             assert (await record.kinds())[-2:] == [ChangeKind.NEW_PORT, ChangeKind.BACK]
         assert sorted(router.table.values(), key=lambda row: row.client)[0].client == THEM
 
-    run(main())
+    run(main(), debug=False)
 
 
 def test_any_port_is_the_same_one_in_the_next_run_and_another_one_for_the_next_lease() -> None:
@@ -476,6 +476,23 @@ def test_a_lease_that_is_not_required_begins_as_lost_and_is_had_when_the_router_
             assert state_of(lease) is LeaseState.ACTIVE
             assert (len(lease.mappings), lease.external_port) == (100, 1000)
             assert await record.kinds() == [ChangeKind.NEW_ADDRESS, ChangeKind.BACK]
+
+    run(main())
+
+
+@pytest.mark.parametrize("required", [True, False])
+def test_a_mistake_of_the_caller_is_an_error_even_if_the_lease_is_not_required(required: bool) -> None:
+    async def main() -> None:
+        router = ModelRouter()
+        manager = ModelManager(router)
+        manager.queue.is_closed = True
+        with pytest.raises(UsageError, match="closed"):
+            await manager.hold(lease_request(required=required))
+        assert not len(manager)
+        await manager.close()
+        with pytest.raises(UsageError, match="closed"):
+            await manager.hold(lease_request(required=required))
+        assert asyncio.all_tasks() == {asyncio.current_task()}
 
     run(main())
 
