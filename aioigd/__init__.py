@@ -24,7 +24,7 @@ from .errors import (
 )
 from .functions import add_port_mapping, delete_port_mapping, discover, query_external_address
 from .gateway import Gateway
-from .leases import Change, ChangeKind, Lease, LeaseState
+from .leases import Change, ChangeKind, Lease, LeaseState, PendingLease
 from .mapper import PortMapper
 from .models import (
     ConnectionStatus,
@@ -64,6 +64,7 @@ __all__ = [
     "NatStatus",
     "NoRouteError",
     "NotFoundError",
+    "PendingLease",
     "Pinhole",
     "PortMapper",
     "PortMapping",

@@ -204,9 +204,12 @@ class UnexpectedError(IGDError):
 
 
 def is_gone(error: IGDError) -> bool:
-    """Return whether an error means that the gateway is no longer where it was: it may be had at another address."""
+    """Return whether an error means that the gateway is no longer where it was: it may be had at another address.
+
+    That nothing can be sent from here says nothing about the gateway.
+    """
     if isinstance(error, TransportError):
-        return not error.may_have_arrived
+        return not error.may_have_arrived and not isinstance(error, NoRouteError)
     return isinstance(error, InvalidResponseError) and error.status in GONE_STATUSES
 
 

@@ -272,7 +272,7 @@ class PortMapper:
             proto,
             duration,
             on_conflict,
-            poll=poll,
+            poll_interval=poll,
             required=bool(required),
             ipv6=bool(ipv6),
         )

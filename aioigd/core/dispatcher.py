@@ -1,4 +1,4 @@
-"""Which gateway does a call run on, shared with whom, behind whom, and what if that gateway has gone?"""
+"""Which gateway does a call run on, shared with whom, behind whom; and again on another if that has gone."""
 
 from __future__ import annotations
 

@@ -35,13 +35,13 @@ class HttpExchange:
 
 
 class Tracer(Protocol):
-    """Who listens."""
+    """What receives the traffic."""
 
     def datagram(self, direction: Literal["in", "out"], payload: bytes, peer: str) -> None:
-        """Hear a datagram, whatever is in it; ``peer`` is the address of the other side."""
+        """Take a datagram, whatever is in it; ``peer`` is the address of the other side."""
 
     def exchange(self, exchange: HttpExchange) -> None:
-        """Hear an HTTP request with its reply."""
+        """Take an HTTP request with its reply."""
 
 
 tracer: Final[ContextVar[Tracer | None]] = ContextVar("aioigd_tracer", default=None)
