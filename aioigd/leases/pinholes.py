@@ -193,7 +193,7 @@ class PinholeManager:
     async def _open(self, pinholes: LeasePinholes, request: PinholeRequest) -> IGDError | None:
         try:
             if self._cache.cached() is not None and not self._internal_client():
-                # Raised here, because the dispatcher would take it for a gateway that has gone, and search.
+                # Without the queue and a request: there may be thousands of leases.
                 raise NoRouteError("this machine has no IPv6 address on the internet")
             pinhole = await self._dispatcher.add_pinhole(request)
         except IGDError as error:
