@@ -7,6 +7,10 @@
         print(await mapper.query_external_address(), mapping.external_port)
 """
 
+# First, as it loads aiohttp: after everything else that costs up to 2,000 page faults (15 ms) more.
+from .mapper import PortMapper
+
+# isort: split
 from .errors import (
     Attempt,
     ConflictError,
@@ -25,7 +29,6 @@ from .errors import (
 from .functions import add_port_mapping, delete_port_mapping, discover, query_external_address
 from .gateway import Gateway
 from .leases import Change, ChangeKind, Lease, LeaseState, PendingLease
-from .mapper import PortMapper
 from .models import (
     ConnectionStatus,
     ConnectionType,

@@ -7,6 +7,10 @@ from contextlib import aclosing
 from ipaddress import IPv4Address, IPv6Address
 from typing import Self
 
+# First, as it loads aiohttp: see __init__.py.
+from .upnp.driver import UpnpDriver, check_location
+
+# isort: split
 from .arguments import (
     check_device_filter,
     check_host,
@@ -27,7 +31,6 @@ from .leases.lease import PendingLease
 from .leases.manager import LeaseManager
 from .leases.request import OnConflict, PortLike, check_lease_request
 from .models import Device, PortMapping, Proto
-from .upnp.driver import UpnpDriver, check_location
 
 __all__ = ["PortMapper"]
 
