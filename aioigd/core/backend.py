@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
 from enum import Enum, IntEnum
 from ipaddress import IPv4Address, IPv6Address
 from types import TracebackType
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Literal, NamedTuple, Self
 
 from ..errors import IGDError, UnsupportedError
 from ..models import (
@@ -52,8 +51,7 @@ NEVER: Final = float("-inf")
 """The time until which something may still come that will not come."""
 
 
-@dataclass(frozen=True, slots=True)
-class SearchScope:
+class SearchScope(NamedTuple):
     """Where and how to search.
 
     ``source_address`` and ``location``, ``ttl`` (hops), ``local_port`` (0 for any) and ``ipv6`` are those of
@@ -77,8 +75,7 @@ class Rank(IntEnum):
     USELESS = 3  #: no gateway
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(NamedTuple):
     """A device that a search has found. ``types``: the device and service types that it names."""
 
     device: Device

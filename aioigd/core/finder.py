@@ -7,7 +7,6 @@ import logging
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import replace
 from typing import Final
 
 from async_timeout import timeout_at
@@ -74,7 +73,7 @@ class Finder:
         """Search for ``timeout`` seconds and return all devices that pass the filter, likely gateways first."""
         until = asyncio.get_running_loop().time() + timeout
         found: dict[str, Candidate] = {}
-        async with self._entered(replace(self._scope, ttl=ttl), until) as (_, reports):
+        async with self._entered(self._scope._replace(ttl=ttl), until) as (_, reports):
             while candidate := await reports.next(until):
                 found[candidate.device.description_url] = candidate
         best_first = sorted(found.values(), key=lambda candidate: candidate.rank)
@@ -88,7 +87,7 @@ class Finder:
         A device of which more becomes known comes again; the later one counts.
         """
         until = asyncio.get_running_loop().time() + timeout
-        async with self._entered(replace(self._scope, ttl=ttl, host=host), until) as (_, reports):
+        async with self._entered(self._scope._replace(ttl=ttl, host=host), until) as (_, reports):
             while candidate := await reports.next(until):
                 if _passes(candidate, device_filter):
                     yield candidate.device

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from enum import Enum
 from ipaddress import IPv4Address, IPv6Address
 from types import TracebackType
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 from weakref import WeakSet
 
 from ..errors import IGDError, UsageError
@@ -182,8 +182,7 @@ class RecordedMapping(Protocol):
         """What was granted last, None if nothing ever was."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Snapshot:
+class _Snapshot(NamedTuple):
     """A mapping of a lease that has ended."""
 
     shows: LeaseState

@@ -39,10 +39,9 @@ import asyncio
 import logging
 from collections.abc import Callable, Hashable
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from enum import Enum, auto
 from ipaddress import IPv4Address, IPv6Address
-from typing import Final
+from typing import Final, NamedTuple
 
 from ..core.backend import Backend, Hint, Listener
 from ..core.dispatcher import Dispatcher
@@ -61,8 +60,7 @@ _DEFAULT_INTERVAL: Final = 60.0
 """Seconds between two polls, until a lease says otherwise."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reachability:
+class Reachability(NamedTuple):
     """Whether the gateway answers: REACHABLE, or AWAY(n) after ``failures`` polls or requests that nobody answered."""
 
     failures: int = 0
@@ -89,8 +87,7 @@ class Contents(Enum):
     MAY_BE_GONE = auto()  #: it was away, or is elsewhere, and may have restarted
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(NamedTuple):
     """What was found out about the gateway.
 
     ``has_new_address``: its external address is another one. ``is_replaced``: another gateway has taken its place.
@@ -220,7 +217,7 @@ class GatewayMonitor:
         if self._identity()[1] != self._location:
             self.rediscovery_due = NEVER  # what was heard meanwhile announced this very move
         found_at = _now()
-        return replace(await self.poll(), hint_followed_at=found_at)
+        return (await self.poll())._replace(hint_followed_at=found_at)
 
     def concluded(self, finding: Finding, *, may_be_empty: bool) -> None:
         """Note what came of a finding: whether the gateway may have lost all mappings, so whether a hint was right."""

@@ -7,10 +7,9 @@ import hashlib
 import socket
 from asyncio.trsock import TransportSocket
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from math import gcd
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 from ..arguments import check_address, check_desc, check_duration, check_port, check_proto
 from ..errors import UsageError
@@ -32,8 +31,7 @@ _MOST_PORTS: Final = 1024
 """Ports of one lease."""
 
 
-@dataclass(frozen=True, slots=True)
-class LeaseRequest:
+class LeaseRequest(NamedTuple):
     """One lease as it was asked for, checked.
 
     ``ports`` are external ports that are all wanted, ``choices`` those of which one is wanted (one of the two is

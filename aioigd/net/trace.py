@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass, field
-from typing import Final, Literal, Protocol
+from types import MappingProxyType
+from typing import Final, Literal, NamedTuple, Protocol
 
 __all__ = ["HttpExchange", "Tracer", "tracer"]
 
 
-@dataclass(frozen=True, slots=True)
-class HttpExchange:
+_NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
+
+
+class HttpExchange(NamedTuple):
     """An HTTP request and what came of it.
 
     ``began`` is a time of the loop's clock, ``seconds`` how long it took. ``failure`` is the name of the exception
@@ -24,12 +26,12 @@ class HttpExchange:
 
     method: str
     url: str
-    headers: Mapping[str, str] = field(hash=False)
+    headers: Mapping[str, str]
     body: bytes
     began: float
     seconds: float
     status: int = 0
-    reply_headers: Mapping[str, str] = field(default_factory=dict, hash=False)
+    reply_headers: Mapping[str, str] = _NO_HEADERS
     reply: bytes = b""
     failure: str = ""
 

@@ -22,10 +22,9 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from enum import Enum
 from functools import cache
-from typing import Final
+from typing import Final, NamedTuple
 
 from ..models import MappingRequest, Terms
 from .wire.error_codes import UPnPErrorCode
@@ -90,8 +89,7 @@ class DescriptionPolicy(Enum):
     NONE = "none"
 
 
-@dataclass(frozen=True, slots=True)
-class TermsPolicy:
+class TermsPolicy(NamedTuple):
     """What a gateway is known to insist on. Applied to each new request for it."""
 
     lease: LeasePolicy = LeasePolicy.ASKED
@@ -102,8 +100,7 @@ AS_ASKED: Final = TermsPolicy()
 """What is not known to insist on anything."""
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
+class Failure(NamedTuple):
     """A request that the gateway did not grant: its terms, and the UPnP error code or None."""
 
     terms: Terms
@@ -138,9 +135,7 @@ def _order(known: TermsPolicy) -> tuple[TermsPolicy, ...]:
     return tuple(sorted(_ORDER, key=lambda policy: (policy.lease is not known.lease) + (policy.desc is not known.desc)))
 
 
-def candidate_terms(
-    request: MappingRequest, policy: TermsPolicy = TermsPolicy()
-) -> Iterator[tuple[TermsPolicy, Terms]]:
+def candidate_terms(request: MappingRequest, policy: TermsPolicy = AS_ASKED) -> Iterator[tuple[TermsPolicy, Terms]]:
     """Yield the terms in which a request can be made, best first, each with the policy that calls for them.
 
     Those that the gateway is known to insist on come first.

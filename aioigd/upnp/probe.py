@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Final
+from dataclasses import replace
+from typing import Final, NamedTuple
 
 from ..core.calls import Operation
 from ..errors import DeadlineError, IGDError, InvalidResponseError, TransportError
@@ -33,8 +33,7 @@ _SILENT, _DISCONNECTED, _UNKNOWN, _CERTAIN = -1, 0, 1, 3
 """Scores of a service: one point each for saying that it is connected and for having a public address."""
 
 
-@dataclass(frozen=True, slots=True)
-class ProbeResult:
+class ProbeResult(NamedTuple):
     """A device as its description has it. ``failure``: why that could not be read, None where it could."""
 
     device: Device

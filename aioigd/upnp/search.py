@@ -324,7 +324,7 @@ class DeviceSearch(Search):
                         event_urls=twin.event_urls,
                         igd_our_addr=twin.igd_our_addr,
                     )
-                    return replace(probed, device=controls)
+                    return probed._replace(device=controls)
         return probed
 
     def _is_next_hop(self, host: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import selectors
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final, cast
 
@@ -135,7 +135,7 @@ class Liar:
             case Lie.GIBBERISH | Lie.GIBBERISH_DONE:
                 return HttpReply(reaction.number, reaction.body)
             case Lie.WRONG_STATUS:
-                return replace(reply, status=reaction.number)
+                return reply._replace(status=reaction.number)
         return reply
 
     async def close(self) -> None:

@@ -14,7 +14,6 @@ import socket
 import sys
 from collections.abc import Mapping
 from contextvars import ContextVar
-from dataclasses import replace
 from functools import lru_cache
 from typing import Any, Final
 
@@ -194,9 +193,9 @@ def _trace(
     exchange = HttpExchange(method, str(url), headers, body or b"", began=began, seconds=seconds)
     if isinstance(outcome, HttpReply):
         reply_headers = dict(outcome.headers)
-        exchange = replace(exchange, status=outcome.status, reply_headers=reply_headers, reply=outcome.body)
+        exchange = exchange._replace(status=outcome.status, reply_headers=reply_headers, reply=outcome.body)
     else:
-        exchange = replace(exchange, failure=type(outcome).__name__)
+        exchange = exchange._replace(failure=type(outcome).__name__)
     receiver.exchange(exchange)
 
 

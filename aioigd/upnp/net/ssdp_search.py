@@ -9,8 +9,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any, Final, cast
+from typing import Any, Final, NamedTuple, cast
 
 from ...errors import NoRouteError
 from ...net.guard import check_destination
@@ -26,8 +25,7 @@ _MAX_SEEN: Final = 1024
 wire_log = logging.getLogger("aioigd.traffic.ssdp")
 
 
-@dataclass(frozen=True, slots=True)
-class SearchReply:
+class SearchReply(NamedTuple):
     """A search reply: its contents, the address of its sender, and the local address at which it arrived.
 
     A link-local ``sender`` has its zone id, so that it can be connected to.

@@ -7,9 +7,8 @@ routers put them on the root device, in another vendor's namespace, or lose a cl
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from itertools import islice
-from typing import Final
+from typing import Final, NamedTuple
 
 from lxml import etree
 
@@ -33,8 +32,7 @@ _WAN_CONNECTIONS: Final = ("wanipconnection", "wanpppconnection")
 """The names of the services that map ports, in lower case."""
 
 
-@dataclass(frozen=True, slots=True)
-class Service:
+class Service(NamedTuple):
     """One service of a device.
 
     ``service_type`` is spelled as in the description, as it has to be in requests; ``control_urls`` are the URLs
@@ -65,8 +63,7 @@ class Service:
         return self.name in _WAN_CONNECTIONS
 
 
-@dataclass(frozen=True, slots=True)
-class Description:
+class Description(NamedTuple):
     """A device description: the device and its services."""
 
     device_type: str

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from itertools import islice
-from typing import Final
+from typing import Final, NamedTuple
 
 from ...errors import InvalidResponseError
 from . import xml
@@ -34,8 +33,7 @@ _SID: Final = re.compile(r"[\x21-\x7e]{1,128}")
 _TIMEOUT: Final = re.compile(r"second-(\d{1,9})", re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True)
-class EventHead:
+class EventHead(NamedTuple):
     """The head of an event message: where it was sent, for which subscription, and how long its body is.
 
     ``is_first``: it is the initial event of a subscription, which has all state variables.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Final
+from types import MappingProxyType
+from typing import Final, NamedTuple
 
 from ...errors import InvalidResponseError, TransportError
 from .xml import MAX_DOCUMENT
@@ -22,8 +22,10 @@ _ENCODED = re.compile(rb"^content-encoding[ \t]*:[ \t]*(?!identity)(\S+)", re.IG
 _CHUNK_SIZE = re.compile(rb"\s*([0-9a-fA-F]{1,8})[ \t]*(?:;[^\n]{0,200})?\r?\n")
 
 
-@dataclass(frozen=True, slots=True)
-class HttpReply:
+_NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
+
+
+class HttpReply(NamedTuple):
     """A reply as far as it was received.
 
     ``status`` is 0 where there was no status line, ``headers`` is empty where aiohttp could not read the reply.
@@ -31,7 +33,7 @@ class HttpReply:
 
     status: int
     body: bytes
-    headers: Mapping[str, str] = field(default_factory=dict, hash=False, repr=False)
+    headers: Mapping[str, str] = _NO_HEADERS
 
 
 def parse_http_reply(received: bytes) -> HttpReply:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import islice
 from types import MappingProxyType
-from typing import Final
+from typing import Final, NamedTuple
 
 from lxml import etree
 
@@ -88,23 +88,20 @@ class Action:
     arguments: Mapping[str, str] = field(hash=False)
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """The action was done. ``values`` are its output arguments, by their names in lower case."""
 
-    values: Mapping[str, str] = field(hash=False)
+    values: Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class Fault:
+class Fault(NamedTuple):
     """The action was refused. ``code`` is the UPnP error code, None where the fault names none."""
 
     code: int | None
     description: str
 
 
-@dataclass(frozen=True, slots=True)
-class InvalidReply:
+class InvalidReply(NamedTuple):
     """No answer to the action: ``reason`` says what came instead."""
 
     reason: str

@@ -7,8 +7,7 @@ many devices.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 __all__ = [
     "ALL_TARGET",
@@ -54,8 +53,7 @@ _WRAPPED: Final = " \t<>\"'"
 """Characters that some devices put around the URL in LOCATION."""
 
 
-@dataclass(frozen=True, slots=True)
-class Announcement:
+class Announcement(NamedTuple):
     """The contents of a datagram: a search reply, or a NOTIFY.
 
     ``kind`` is ``"reply"``, or the NTS of a NOTIFY: ``"ssdp:alive"``, ``"ssdp:byebye"``, ``"ssdp:update"``;

@@ -7,8 +7,8 @@ so no device can direct requests to another host.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from ipaddress import ip_address
+from typing import NamedTuple
 from urllib.parse import urljoin, urlsplit
 
 __all__ = ["HttpUrl", "candidates", "parse_location", "parse_url", "same_address"]
@@ -24,8 +24,7 @@ _NO_HOST = re.compile(r"http://(?=[:/])", re.IGNORECASE)
 _UNSAFE = re.compile(r"[^!#$%&'()*+,/:;=?@\[\]~\w.-]|[^\x21-\x7e]")
 
 
-@dataclass(frozen=True, slots=True)
-class HttpUrl:
+class HttpUrl(NamedTuple):
     """An http URL in parts: ``host`` is a name or an address without brackets, ``target`` begins with a slash."""
 
     host: str
