@@ -7,11 +7,11 @@ nothing open: whoever is the last to leave closes the session.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from ipaddress import IPv4Address, IPv6Address
+from types import TracebackType
 from weakref import WeakKeyDictionary
 
+from .core.background import join, may_await_at_exit
 from .errors import UsageError
 from .mapper import PortMapper
 from .models import Device, PortMapping, Proto
@@ -98,20 +98,32 @@ async def discover(
         return await mapper.discover(timeout, ttl, device_filter)
 
 
-@asynccontextmanager
-async def _mapper(source_address: str | None, location: str | None) -> AsyncIterator[PortMapper]:
-    """Lend the running loop's mapper; the last to give it back waits until nothing of it is left open."""
-    way = (source_address, location)
-    if not all(part is None or isinstance(part, str) for part in way):
-        raise UsageError(f"source_address and location must be of type str, not {way!r}")
-    ways = _of_loop.setdefault(asyncio.get_running_loop(), {})
-    shared = ways.get(way)
-    if shared is None:
-        shared = ways[way] = _Shared(way)
-    shared.users += 1
-    try:
-        yield shared.mapper
-    finally:
-        shared.users -= 1
-        if not shared.users:
-            await shared.mapper._release_sockets()
+class _mapper:
+    """Lends the running loop's mapper; the last to give it back waits until nothing of it is left open."""
+
+    def __init__(self, source_address: str | None, location: str | None) -> None:
+        self._way = (source_address, location)
+
+    async def __aenter__(self) -> PortMapper:
+        if not all(part is None or isinstance(part, str) for part in self._way):
+            raise UsageError(f"source_address and location must be of type str, not {self._way!r}")
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            raise UsageError("aioigd needs a running asyncio event loop, and there is none") from None
+        ways = _of_loop.setdefault(loop, {})
+        shared = ways.get(self._way)
+        if shared is None:
+            shared = ways[self._way] = _Shared(self._way)
+        shared.users += 1
+        self._shared = shared
+        return shared.mapper
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._shared.users -= 1
+        if not self._shared.users:
+            releasing = self._shared.mapper._start_releasing_sockets()
+            if may_await_at_exit(kind):
+                await join(releasing)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+import asyncio
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import aclosing
+from functools import partial
 from ipaddress import IPv4Address, IPv6Address
-from typing import Self
+from types import TracebackType
+from typing import Any, Final, Self
 
 # First, as it loads aiohttp: see __init__.py.
 from .upnp.driver import UpnpDriver, check_location
@@ -21,8 +24,10 @@ from .arguments import (
     check_source_address,
     check_ttl,
 )
+from .core import background
 from .core.backend import Backend, SearchScope
-from .core.calls import CallQueue
+from .core.background import carry_through, join, may_await_at_exit
+from .core.calls import CallQueue, SharedCall
 from .core.dispatcher import Dispatcher
 from .core.finder import Finder
 from .core.gateway_cache import GatewayCache
@@ -33,6 +38,11 @@ from .leases.request import OnConflict, PortLike, check_lease_request
 from .models import Device, PortMapping, Proto
 
 __all__ = ["PortMapper"]
+
+CLOSE_LIMIT: Final = 40.0
+"""Seconds for closing: those of the leases, and those of the calls that are under way."""
+_SETTLE_LIMIT: Final = 6.0
+"""Seconds for the calls that are under way, and for closing sockets."""
 
 
 class PortMapper:
@@ -77,6 +87,7 @@ class PortMapper:
         self._dispatcher = Dispatcher(self._queue, self._cache, seconds)
         self._leases = LeaseManager(self._dispatcher, self._cache)
         self._gateway: tuple[Backend, Gateway] | None = None
+        self._closing: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
         state = "closed" if self._queue.is_closed else f"{len(self._queue)} calls under way"
@@ -98,26 +109,24 @@ class PortMapper:
         self._queue.check_open()
         return self
 
-    async def __aexit__(self, *_: object) -> None:
-        await self.close()
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        closing = self._start_closing()
+        if closing is not None and may_await_at_exit(kind):
+            await join(closing)
 
     async def close(self) -> None:
-        """Close everything that is open. Calls under way are cancelled, and what they had sent is settled first.
+        """Close everything that is open: leases end, calls under way are cancelled, and what they had sent is settled.
 
-        Mappings stay: who wants them gone deletes them. May be called more than once.
+        Mappings that no lease holds stay: who wants them gone deletes them. May be called more than once. Cancelled,
+        this ends at once, and closing goes on in the background: what leases hold is deleted within 30 seconds, and a
+        gateway that has deleted nothing for 5 is given up. Once the event loop of the mapper is closed, this frees what
+        is left, and deletes nothing.
         """
-        if self._queue.is_closed:
-            return
-        self._queue.check_open()
-        try:
-            await self._leases.close()
-        finally:
-            self._queue.is_closed = True
-            try:
-                await self._queue.drain()
-            finally:
-                self._queue.kill_all()
-                await self._close_drivers()
+        closing = self._start_closing()
+        if closing is not None:
+            await join(closing)
 
     async def discover(
         self, timeout: float = 2.0, ttl: int = 2, device_filter: str = "InternetGatewayDevice"
@@ -282,12 +291,39 @@ class PortMapper:
         return PendingLease(self._leases, request)
 
     async def _release_sockets(self) -> None:
+        """Wait for what :meth:`_start_releasing_sockets` begins."""
+        await join(self._start_releasing_sockets())
+
+    def _start_releasing_sockets(self) -> asyncio.Task[None]:
         """End what is under way and close every socket, but keep the gateway cached: a later call opens new ones."""
-        try:
-            await self._queue.drain()
-        finally:
-            if not len(self._queue):
-                await self._close_drivers()
+        # Abandoned at once: what is begun from now on is none of this.
+        return background.start(partial(self._settle_and_close_drivers, self._queue.abandon_all()), _SETTLE_LIMIT)
+
+    async def _settle_and_close_drivers(self, calls: Iterable[SharedCall[Any]]) -> None:
+        await self._queue.wait_for(calls)
+        if not len(self._queue):
+            await self._close_drivers()
+
+    def _start_closing(self) -> asyncio.Task[None] | None:
+        """Begin to close in the background, unless that was begun before; None where the event loop is closed."""
+        if self._queue.has_dead_loop:
+            self._queue.is_closed = True
+            for driver in self._drivers:
+                driver.abandon()
+            return None
+        if self._closing is None:
+            self._queue.check_open()
+            self._closing = asyncio.get_running_loop().create_task(self._close())
+        return self._closing
+
+    async def _close(self) -> None:
+        await carry_through(self._settle_all, CLOSE_LIMIT)
+        await carry_through(self._close_drivers, _SETTLE_LIMIT)
+
+    async def _settle_all(self) -> None:
+        await self._leases.close()
+        self._queue.is_closed = True
+        await self._queue.drain()
 
     async def _close_drivers(self) -> None:
         for driver in self._drivers:

@@ -153,6 +153,9 @@ class Driver(ABC):
     async def close(self) -> None:
         """Close every socket; a later request may open new ones."""
 
+    def abandon(self) -> None:  # noqa: B027 - a driver may have nothing to free
+        """Free what can be freed once the event loop is closed."""
+
 
 class Backend(ABC):
     """One gateway spoken to by one protocol. Every method raises IGDError and nothing else.

@@ -28,15 +28,15 @@ future of its own, and none for the task (removing a callback from a task with m
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import Awaitable, Callable, Hashable, Iterable
 from contextlib import suppress
 from enum import Enum, auto
+from functools import partial
 from typing import Any, Final, Generic, TypeVar
 from weakref import ref
 
-from async_timeout import timeout as time_limit
-
 from ..errors import Attempt, IGDError, UnexpectedError, UsageError
+from .background import carry_through
 
 __all__ = ["ROLLBACK_TIMEOUT", "CallQueue", "Operation", "Phase", "SharedCall", "Undo"]
 
@@ -68,11 +68,11 @@ class Operation:
         "_idle_since",
         "_loop",
         "_requests_out",
-        "_rollback",
         "_timeout",
         "_undo",
         "attempts",
         "is_started",
+        "last_sent",
         "phase",
         "rediscover_on_timeout",
         "reply_lost",
@@ -85,7 +85,8 @@ class Operation:
         self._requests_out = 0
         self._idle_since = self._loop.time()
         self._undo: Undo | None = None
-        self._rollback: asyncio.Task[None] | None = None
+        self.last_sent = 0.0
+        """When a request that may change the gateway last went out, on the loop's clock."""
         self.attempts: list[Attempt] = []
         self.phase = Phase.UNSENT
         self.is_started = False
@@ -144,6 +145,7 @@ class Operation:
     def sent(self, undo: Undo) -> None:
         """Note that a request goes out which may change the gateway; ``undo`` takes back what it may have done."""
         self._undo = undo
+        self.last_sent = self._loop.time()
         if self.phase is Phase.UNSENT:
             self.phase = Phase.SENT
 
@@ -176,10 +178,7 @@ class Operation:
         if self.phase is not Phase.ROLLING_BACK:
             self.phase = Phase.ROLLING_BACK
             if undo is not None:
-                self._rollback = self._loop.create_task(_run_undo(undo))
-        while self._rollback is not None and not self._rollback.done():
-            with suppress(asyncio.CancelledError):
-                await asyncio.wait([self._rollback])
+                await carry_through(partial(_run_undo, undo), ROLLBACK_TIMEOUT)
 
     def take_undo(self) -> Undo | None:
         """Return how to undo what the call has done, if it is done, and forget it."""
@@ -196,22 +195,18 @@ class Operation:
         if self.phase is Phase.UNWANTED:
             self.phase = Phase.SENT
 
-    def give_up(self) -> None:
-        """Undo nothing any more, and stop what is being undone."""
-        self._undo = None
-        self.phase = Phase.ROLLING_BACK
-        if self._rollback is not None:
-            self._rollback.cancel()
-
 
 Undo = Callable[[Operation], Awaitable[None]]
 """Takes back what a request may have done, as an operation that has a deadline of its own."""
 
 
+async def _carry_undo_through(undo: Undo, _: Operation) -> None:
+    await carry_through(partial(_run_undo, undo), ROLLBACK_TIMEOUT)
+
+
 async def _run_undo(undo: Undo) -> None:
-    with suppress(IGDError, TimeoutError):
-        async with time_limit(ROLLBACK_TIMEOUT):
-            await undo(Operation(ROLLBACK_TIMEOUT))
+    with suppress(IGDError):
+        await undo(Operation(ROLLBACK_TIMEOUT))
 
 
 class SharedCall(Generic[T]):
@@ -284,11 +279,6 @@ class SharedCall(Generic[T]):
         elif phase is not Phase.ROLLING_BACK:
             self._task.cancel()
 
-    def kill(self) -> None:
-        """Cancel the work whatever it has sent, and undo nothing."""
-        self.op.give_up()
-        self._task.cancel()
-
     def _leave(self, waiter: asyncio.Future[T]) -> None:
         """Go without a result: it failed, or whoever waited for it was cancelled."""
         self._waiters.discard(waiter)
@@ -357,11 +347,20 @@ class CallQueue:
         """Raise UsageError where the queue is closed, or belongs to another event loop."""
         if self.is_closed:
             raise UsageError("this PortMapper is closed")
-        loop = asyncio.get_running_loop()
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            raise UsageError("aioigd needs a running asyncio event loop, and there is none") from None
         if self._loop is None:
             self._loop = ref(loop)
         elif self._loop() is not loop:
             raise UsageError("this PortMapper belongs to another event loop; make one for each loop")
+
+    @property
+    def has_dead_loop(self) -> bool:
+        """Whether the event loop that the queue belongs to is closed, or gone altogether."""
+        loop = None if self._loop is None else self._loop()
+        return self._loop is not None and (loop is None or loop.is_closed())
 
     def submit(
         self, order_key: Hashable, share_key: Hashable, work: Callable[[Operation], Awaitable[T]], timeout: float
@@ -372,7 +371,7 @@ class CallQueue:
         own work. Raises UsageError as :meth:`check_open` does.
         """
         # A plain function, and nothing made only to be thrown away: callers come by the ten thousand.
-        if self.is_closed or self._loop is None or self._loop() is not asyncio.get_running_loop():
+        if self.is_closed or self._loop is None or self._loop() is not asyncio._get_running_loop():
             self.check_open()
         last = self._last.get(order_key)
         if last is not None and share_key is not None and last.share_key == share_key and last.joinable:
@@ -383,26 +382,23 @@ class CallQueue:
             self._last[order_key] = call
         return call
 
-    async def drain(self) -> None:
-        """Abandon everything that is under way, and wait until it has ended: at most about twice ROLLBACK_TIMEOUT."""
+    def abandon_all(self) -> tuple[SharedCall[Any], ...]:
+        """Abandon everything that is under way, and return it: it ends within about twice ROLLBACK_TIMEOUT."""
         calls = tuple(self._calls)
         for call in calls:
             call.abandon()
-        try:
-            for call in calls:
-                await call.ended()
-            while undoing := next((call for call in self._calls if call.op.phase is Phase.ROLLING_BACK), None):
-                await undoing.ended()
-        except asyncio.CancelledError:
-            for call in calls:
-                if call.op.phase in (Phase.UNWANTED, Phase.ROLLING_BACK):
-                    call.kill()
-            raise
+        return calls
 
-    def kill_all(self) -> None:
-        """Cancel everything that is under way, settled or not."""
-        for call in tuple(self._calls):
-            call.kill()
+    async def drain(self) -> None:
+        """Abandon everything that is under way, and wait until it has ended."""
+        await self.wait_for(self.abandon_all())
+
+    async def wait_for(self, calls: Iterable[SharedCall[Any]]) -> None:
+        """Wait until some calls have ended, and what is undone because nobody took their results."""
+        for call in calls:
+            await call.ended()
+        while undoing := next((call for call in self._calls if call.op.phase is Phase.ROLLING_BACK), None):
+            await undoing.ended()
 
     def leave(self, call: SharedCall[Any]) -> None:
         """Take a call out that has ended."""
@@ -421,7 +417,7 @@ class CallQueue:
             op = Operation(ROLLBACK_TIMEOUT)
             op.phase = Phase.ROLLING_BACK
             last = self._last.get(call.order_key)
-            undoing = SharedCall(self, call.order_key, None, undo, op, last)
+            undoing = SharedCall(self, call.order_key, None, partial(_carry_undo_through, undo), op, last)
             self._calls.add(undoing)
             if call.order_key is not None:
                 self._last[call.order_key] = undoing

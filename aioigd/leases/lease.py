@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Generator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any, Final, NamedTuple, Protocol
 from weakref import WeakSet
 
+from ..core.background import join, may_await_at_exit
 from ..errors import IGDError, UsageError
 from ..models import Pinhole, PortMapping
 from .request import LeaseRequest
@@ -65,7 +66,7 @@ class Lease:
 
     __slots__ = ("__weakref__", "_record", "_release")
 
-    def __init__(self, record: LeaseRecord, release: Callable[[LeaseRecord], Awaitable[None]]) -> None:
+    def __init__(self, record: LeaseRecord, release: Releaser) -> None:
         self._record = record
         self._release = release
 
@@ -121,12 +122,21 @@ class Lease:
         """Return an iterator over what happens from now on, until the lease ends. Each iterator gets everything."""
         return self._record.changes()
 
-    async def release(self) -> None:
+    async def release(self, keep: bool = False) -> None:
         """End the lease and delete its mappings, as leaving its block does; once is enough.
 
-        A gateway that deletes nothing for five seconds is given up. Cancelled, it goes on in the background.
+        ``keep``: leave the mappings on the gateway, where they stay until their time is over: for a program that is
+        started again at once. A gateway that deletes nothing for five seconds is given up, and after thirty in any
+        case. Cancelled, this ends at once, and the deletion goes on in the background.
         """
-        await self._release(self._record)
+        await join(self._release(self._record, keep=keep))
+
+
+class Releaser(Protocol):
+    """What ends leases."""
+
+    def __call__(self, record: LeaseRecord, *, keep: bool = False) -> asyncio.Task[None]:
+        """End a lease, and return the task that deletes its mappings."""
 
 
 class Holder(Protocol):
@@ -161,7 +171,9 @@ class PendingLease:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if self._lease is not None:
-            await self._lease.release()
+            release = self._lease._release(self._lease._record)
+            if may_await_at_exit(kind):
+                await join(release)
 
     def _begun(self) -> Coroutine[Any, Any, Lease]:
         if self._is_used:

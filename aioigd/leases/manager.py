@@ -10,32 +10,31 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+import warnings
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Sequence
-from contextlib import suppress
+from functools import partial
 from typing import Final
 
+from ..core import background
+from ..core.background import carry_through
 from ..core.dispatcher import Dispatcher
 from ..core.gateway_cache import GatewayCache
 from ..errors import IGDError, UsageError
-from ..models import Pinhole
 from .acquisition import MAX_CONCURRENT, Acquisition
 from .lease import Lease, LeaseRecord
 from .leased_mapping import LeasedMapping
 from .monitor import Contents, Finding, GatewayMonitor
 from .pinholes import PinholeManager
+from .release import RELEASE_LIMIT, Progress, Release
 from .renewal import Renewal
 from .request import LeaseRequest
 from .schedule import DueQueue
 
-__all__ = ["RELEASE_LIMIT", "RELEASE_STALL", "LeaseManager"]
+__all__ = ["LeaseManager"]
 
 log = logging.getLogger("aioigd.lease")
 
-RELEASE_STALL: Final = 5.0
-"""Seconds without progress after which the end of a lease no longer waits for the gateway."""
-RELEASE_LIMIT: Final = 30.0
-"""Seconds that the end of a lease takes at most, whatever the progress."""
 _SUSPENDED: Final = 5.0
 """Seconds by which the wall clock must run ahead of the monotonic one to show that the machine was suspended."""
 _LONGEST_SLEEP: Final = 86_400.0
@@ -63,11 +62,11 @@ class LeaseManager:
         self._pinholes = PinholeManager(dispatcher, cache)
         self._task: asyncio.Task[None] | None = None
         self._beginning: set[asyncio.Task[None]] = set()
-        self._releasing: set[asyncio.Task[None]] = set()
+        self._releases: dict[LeaseRecord, tuple[Release, asyncio.Task[None]]] = {}
+        self._stopping: set[asyncio.Task[None]] = set()
         self._alarm: asyncio.Future[None] | None = None
         self._alarm_at = 0.0
-        self._concurrent_releases = asyncio.Semaphore(MAX_CONCURRENT)
-        self._last_release = float("-inf")
+        self._progress = Progress(MAX_CONCURRENT)
         self._closed = False
 
     def __len__(self) -> int:
@@ -85,36 +84,43 @@ class LeaseManager:
         self._beginning.add(task)
         task.add_done_callback(self._beginning.discard)
         try:
-            await task
-        except asyncio.CancelledError:
-            await self.release(record)  # it may have been ready at that moment
-            if self._closed and not _is_cancelled():
+            await asyncio.shield(task)
+        except (asyncio.CancelledError, GeneratorExit) as error:
+            task.cancel()  # what it has made is deleted in the background
+            self.release(record)  # it may have been ready at that moment
+            if self._closed and isinstance(error, asyncio.CancelledError) and not _is_cancelled():
                 raise UsageError("this PortMapper was closed before the lease began") from None
             raise
         return Lease(record, self.release)
 
-    async def release(self, record: LeaseRecord) -> None:
-        """End a lease and delete its mappings, in bounded time; cancelled, it goes on in the background."""
+    def release(self, record: LeaseRecord, *, keep: bool = False) -> asyncio.Task[None]:
+        """End a lease and return the task that deletes its mappings in the background, unless they are to be kept.
+
+        The task takes no notice of cancellation, and its time is limited.
+        """
         mappings = self._leases.pop(record, None)
+        if mappings is None and record in self._releases:
+            return self._releases[record][1]
         if mappings is not None:
             self._poll_intervals.subtract((record.request.poll_interval,))
             self._poll_intervals += Counter()  # drops what nobody wants any more
             self._monitor.interval = min(self._poll_intervals, default=self._monitor.interval)
         record.end()
-        await self._end(record, mappings or ())
+        return self._start_release(record, mappings or (), keep=keep)
 
     async def close(self) -> None:
-        """End all leases, also those that are just about to begin."""
+        """End all leases, also those that are just about to begin. May be cancelled and called again."""
         self._closed = True
-        try:
-            for task in tuple(self._beginning):
-                task.cancel()
-            if self._beginning:
-                await asyncio.wait(tuple(self._beginning))
-        finally:
-            await asyncio.gather(*map(self.release, tuple(self._leases)))
-            if self._releasing:
-                await asyncio.wait(tuple(self._releasing))
+        for task in tuple(self._beginning):
+            task.cancel()
+        if self._beginning:
+            await asyncio.wait(tuple(self._beginning))
+        for record in tuple(self._leases):
+            self.release(record)
+        while self._releases:
+            await asyncio.wait([task for _, task in self._releases.values()])
+        if self._stopping:
+            await asyncio.wait(tuple(self._stopping))
 
     # Beginning
 
@@ -127,7 +133,7 @@ class LeaseManager:
             if None in outcomes:
                 await self._show_address(record)
         except BaseException:
-            await self._end(record, mappings)
+            await carry_through(partial(_ended, self._start_release(record, mappings)), RELEASE_LIMIT)
             raise
         record.mappings = mappings
         self._leases[record] = mappings
@@ -284,50 +290,41 @@ class LeaseManager:
 
     # Ending
 
-    async def _end(self, record: LeaseRecord, mappings: Sequence[LeasedMapping]) -> None:
-        """Delete what a lease holds, in a task that goes on if this is cancelled."""
+    def _start_release(
+        self, record: LeaseRecord, mappings: Sequence[LeasedMapping], *, keep: bool = False
+    ) -> asyncio.Task[None]:
+        """Begin to delete what a lease holds, in a task that is carried through whatever is cancelled."""
         for mapping in mappings:
             self._queue.remove(mapping)
         unwanted = [mapping for mapping in mappings if self._acquisition.end(mapping)]
-        task = asyncio.get_running_loop().create_task(self._wind_up(unwanted, self._pinholes.end(record)))
-        self._releasing.add(task)
-        task.add_done_callback(self._releasing.discard)
-        await asyncio.shield(task)
-
-    async def _wind_up(self, unwanted: Sequence[LeasedMapping], pinholes: Sequence[Pinhole]) -> None:
-        """Stop if there is nothing left to keep, and delete what is unwanted as far as time allows."""
-        task = None
+        pinholes = self._pinholes.end(record)
+        if keep:
+            unwanted, pinholes = [], []
+        release = Release(self._acquisition, self._pinholes, self._progress, unwanted, pinholes)
         if not self._leases:
-            self._monitor.stop()
-            task, self._task = self._task, None
-            if task is not None:
-                task.cancel()
-        work = asyncio.gather(*map(self._release, unwanted), *map(self._pinholes.close, pinholes))
-        try:
-            await self._wait_while_it_progresses(work)
-        finally:
-            is_late = work.cancel()
-            with suppress(asyncio.CancelledError):
-                await work
-        if is_late:
-            number = len(unwanted) + len(pinholes)
-            log.info("the gateway did not delete some of %d mappings and pinholes in time", number)
+            self._stop()
+        task = background.start(release.run, RELEASE_LIMIT)
+        self._releases[record] = release, task
+        task.add_done_callback(lambda _: self._releases.pop(record, None))
+        return task
+
+    def _stop(self) -> None:
+        """Stop: there is nothing left to keep."""
+        self._monitor.stop()
+        task, self._task = self._task, None
         if task is not None:
-            await asyncio.wait([task])
+            task.cancel()
+            self._stopping.add(task)
+            task.add_done_callback(self._stopping.discard)
 
-    async def _wait_while_it_progresses(self, work: asyncio.Future[list[None]]) -> None:
-        """Wait as long as the gateway deletes one thing after the other: hundreds take it a while."""
-        begun = self._now()
-        while not work.done():
-            until = min(max(begun, self._last_release) + RELEASE_STALL, begun + RELEASE_LIMIT)
-            if until <= self._now():
-                break
-            await asyncio.wait([work], timeout=until - self._now())
-
-    async def _release(self, mapping: LeasedMapping) -> None:
-        async with self._concurrent_releases:  # so that the first is gone before the last is looked for
-            if await self._acquisition.release(mapping):
-                self._last_release = self._now()
+    def __del__(self) -> None:
+        # Only where its loop was closed under it: as long as it has something to do, its tasks keep it alive.
+        mappings = [each.mapping for held in self._leases.values() for each in held if each.mapping is not None]
+        mappings += [mapping for release, _ in self._releases.values() for mapping in release.remaining]
+        if mappings:
+            ports = ", ".join(f"{mapping.proto} {mapping.external_port}" for mapping in mappings)
+            message = f"the event loop was closed without its tasks having ended, so these ports stay open: {ports}"
+            warnings.warn(message, ResourceWarning, source=self, stacklevel=2)
 
     def _check_open(self) -> None:
         if self._closed:
@@ -338,6 +335,10 @@ class LeaseManager:
 
     def _clock_lead(self) -> float:
         return self._wall_clock() - self._now()
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    await asyncio.wait([task])
 
 
 def _ring(alarm: asyncio.Future[None]) -> None:

@@ -14,11 +14,12 @@ Both actions know how they are undone, in three cases:
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
 from typing import Final
 
-from ..core.calls import Operation, Phase
+from ..core.calls import ROLLBACK_TIMEOUT, Operation, Phase
 from ..errors import (
     GONE_STATUSES,
     ConflictError,
@@ -51,6 +52,8 @@ _TRIES_IF_LOST: Final = 6
 """How often a request is sent that gets lost, and has to be looked for each time before it is sent again."""
 _FIRST_PAUSE: Final = 0.02
 """Seconds between such a look and the repetition; four times as long each time."""
+_LOOK_PAUSE: Final = 0.3
+"""Seconds between two looks for what a request has done that was cut off."""
 _LONGEST_PAUSE: Final = 1.3
 """Seconds; some routers keep a connection for a second after its end."""
 
@@ -65,10 +68,25 @@ class _Addition:
         self._request = request
         self._internal_client = request.internal_client or client.internal_client
         self._failures: list[Failure] = []
+        self._has_outcome = True
+        """Whether a reply came to the last request."""
         self._policy = self._known_policy = client.state.terms_policy
         self._terms = request.terms
         if self._policy != AS_ASKED:
             self._next_terms()
+
+    async def _look_until_settled(self, look: Callable[[], Awaitable[PortMapping | None]]) -> PortMapping | None:
+        """Return the mapping that a request has made whose call is cancelled, None if it has made none.
+
+        A slow gateway may carry out later what was cut off: so it is looked for until ROLLBACK_TIMEOUT after the
+        request where no reply came to it.
+        """
+        loop = asyncio.get_running_loop()
+        while True:
+            mapping = await look()
+            if mapping is not None or self._has_outcome or loop.time() >= self._op.last_sent + ROLLBACK_TIMEOUT:
+                return mapping
+            await asyncio.sleep(_LOOK_PAUSE)
 
     def _next_terms(self) -> bool:
         """Go on to the next terms; returns whether there are any."""
@@ -131,10 +149,12 @@ class AddMapping(_Addition):
 
     async def undo_request(self, op: Operation) -> None:
         """Take back what a request may have done whose outcome is not known."""
-        if not self._had_before:
-            held = await find_mapping(self._client, self._request.key, op)
-            if held is not None and self._is_ours(held):
-                await delete_mapping(self._client, self._request.key, op)
+        if not self._had_before and await self._look_until_settled(lambda: self._find_ours(op)) is not None:
+            await delete_mapping(self._client, self._request.key, op)
+
+    async def _find_ours(self, op: Operation) -> PortMapping | None:
+        held = await find_mapping(self._client, self._request.key, op)
+        return held if held is not None and self._is_ours(held) else None
 
     async def _negotiate(self, stop_at: frozenset[int] = frozenset()) -> PortMapping | IGDError:
         """Ask on one set of terms after the other; returns what was granted, or the last refusal.
@@ -199,11 +219,15 @@ class AddMapping(_Addition):
         raise AssertionError("an answer is no refusal")
 
     async def _send(self) -> tuple[int, soap.Reply]:
+        self._has_outcome = False
         try:
-            return await self._client.send(
+            reply = await self._client.send(
                 self._latest_action, self._op, undo=self.undo_request, repeatable=self._overwrite
             )
+            self._has_outcome = True
+            return reply
         except InvalidResponseError as error:
+            self._has_outcome = True
             return error.status or 0, soap.InvalidReply(error.message)
         except TransportError as error:
             if self._overwrite and error.may_have_arrived and await self._has_arrived():
@@ -328,7 +352,7 @@ class AddAnyMapping(_Addition):
 
     async def undo_request(self, op: Operation) -> None:
         """Take back what a request may have made to which no reply came."""
-        mapping = await self._find_made(op)
+        mapping = await self._look_until_settled(lambda: self._find_made(op))
         if mapping is not None and mapping.key not in self._state.our_keys:
             await delete_mapping(self._client, mapping.key, op)
 
@@ -338,7 +362,9 @@ class AddAnyMapping(_Addition):
         losses = 0
         while True:
             try:
+                self._has_outcome = False
                 reply = await self._client.send(action, self._op, undo=self.undo_request, repeatable=False)
+                self._has_outcome = True
                 return wan_ip_connection.read_reserved_port(read_answer(reply, action)[1])
             except InvalidResponseError as error:
                 if is_gone(error):

@@ -52,6 +52,10 @@ class UpnpDriver(Driver):
         """Close the HTTP session; a later request opens another."""
         await self._http.close()
 
+    def abandon(self) -> None:
+        """Forget the HTTP session, whose connections went with the event loop."""
+        self._http.abandon()
+
     def _state_of(self, device: Device) -> GatewayState:
         """Return what is known of a gateway, wherever it was found before."""
         key = gateway_id(device)

@@ -60,6 +60,17 @@ class Settling(Job):
         self.log.append(f"{self.name} is undone")
 
 
+class SlowToUndo(Settling):
+    """Work whose undo takes a while."""
+
+    undos = 0
+
+    async def _undo(self, op: Operation) -> None:
+        self.undos += 1
+        await asyncio.sleep(0.1)
+        await super()._undo(op)
+
+
 def enter(queue: CallQueue, key: str, work: Work, *, lane: str = "lane") -> asyncio.Task[str]:
     """Come as a caller does: enter, and wait for the result."""
 
@@ -377,25 +388,31 @@ async def test_settling_ends_everything_and_its_callers_are_cancelled() -> None:
     assert len(queue) == 0
 
 
-async def test_dropping_ends_even_what_would_have_to_be_settled() -> None:
+async def test_a_drain_that_is_cancelled_shortens_nothing() -> None:
     queue, job = CallQueue(), Settling()
     (task,) = await enter_all(queue, job)
-    queue.kill_all()
+    draining = asyncio.create_task(queue.drain())
+    await settled_loop()
+    draining.cancel()
+    await asyncio.wait({draining})
+    job.may_end.set()
     await asyncio.wait({task})
-    await settled_loop()
-    assert job.log == ["job begins", "job is cancelled"]
-    assert len(queue) == 0
+    await queue.drain()
+    assert job.log == ["job begins", "job ends", "job is undone"]
 
 
-async def test_settling_that_is_cancelled_itself_drops_what_it_was_waiting_for() -> None:
-    queue, job = CallQueue(), Settling()
+async def test_an_undo_that_is_cancelled_itself_is_taken_up_again() -> None:
+    queue, job = CallQueue(), SlowToUndo()
     (task,) = await enter_all(queue, job)
-    settling = asyncio.create_task(queue.drain())
-    await settled_loop()
-    settling.cancel()
-    await asyncio.wait({settling, task})
-    await settled_loop()
-    assert job.log == ["job begins", "job is cancelled"]
+    task.cancel()
+    job.may_end.set()
+    for _ in range(5):
+        await asyncio.sleep(0.01)
+        for each in asyncio.all_tasks() - {asyncio.current_task()}:
+            each.cancel()
+    await queue.drain()
+    assert job.log[-1] == "job is undone"
+    assert job.undos > 1
 
 
 async def test_what_is_taken_over_while_everything_is_being_settled_is_not_dropped() -> None:

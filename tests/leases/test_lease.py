@@ -45,8 +45,9 @@ class Told:
         self.mappings[number].missing(1.0)
         self.record.mapping_changed(self.mappings[number])
 
-    async def _release(self, record: LeaseRecord) -> None:
+    def _release(self, record: LeaseRecord, *, keep: bool = False) -> asyncio.Task[None]:
         record.end()
+        return asyncio.get_running_loop().create_task(asyncio.sleep(0))
 
 
 async def told(what: Callable[[Told], object], *mappings: PortMapping) -> list[ChangeKind]:

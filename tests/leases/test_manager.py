@@ -11,7 +11,7 @@ import pytest
 
 from aioigd import Change, ChangeKind, IGDError, Lease, LeaseState, UPnPResult, UsageError
 from aioigd.core.backend import Hint
-from aioigd.leases.manager import RELEASE_STALL
+from aioigd.leases.release import RELEASE_STALL
 
 from .model import THEM, US, ModelManager, ModelRouter, lease_request, state_of
 from .virtual import VirtualLoop, run
@@ -520,8 +520,8 @@ def test_a_lease_that_is_cancelled_while_it_begins_leaves_nothing(after: int) ->
         task.cancel()
         with suppress(asyncio.CancelledError):
             await (await task).release()
-        assert router.table == {}
         await manager.close()
+        assert router.table == {}
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
     run(main())

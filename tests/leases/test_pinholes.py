@@ -10,7 +10,7 @@ import pytest
 from aioigd import IGDError, Lease, LeaseState, NoRouteError, TransportError, UPnPResult
 from aioigd.core.backend import Hint
 from aioigd.errors import DeadlineError, DiscoveryError
-from aioigd.leases.manager import RELEASE_STALL
+from aioigd.leases.release import RELEASE_STALL
 from aioigd.upnp.wire.error_codes import refused
 
 from .model import US, US6, ModelManager, ModelRouter, lease_request, state_of
@@ -232,8 +232,8 @@ def test_a_lease_that_is_cancelled_while_it_begins_leaves_nothing_open(after: in
         task.cancel()
         with suppress(asyncio.CancelledError):
             await (await task).release()
-        assert router.pinholes == {}
         await manager.close()
+        assert router.pinholes == {}
 
     run(main())
 

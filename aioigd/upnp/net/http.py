@@ -115,6 +115,12 @@ class HttpClient:
             # Transports close in the next iteration of the loop.
             await asyncio.sleep(0)
 
+    def abandon(self) -> None:
+        """Forget the session, once its event loop is closed."""
+        session, self._session = self._session, None
+        if session is not None:
+            session.detach()
+
     def _open_session(self) -> aiohttp.ClientSession:
         connector = aiohttp.TCPConnector(force_close=True, limit=0, socket_factory=self._make_socket)
         self._session = aiohttp.ClientSession(
