@@ -82,6 +82,6 @@ async def test_a_router_that_cannot_be_used_is_an_error_of_ours_and_soon(name: s
 
 
 def test_the_table_of_the_documentation_has_every_quirk() -> None:
-    """``python -m benchmarks.compatibility`` writes it."""
+    """``python -m tests.compatibility.table`` writes it."""
     table = TABLE.read_text("utf-8")
     assert [name for name in USABLE if f"| `{name}` |" not in table] == []

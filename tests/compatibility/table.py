@@ -2,7 +2,7 @@
 
 Run it from the root of the project::
 
-    python -m benchmarks.compatibility
+    python -m tests.compatibility.table
 
 The table says how many requests it took to map the first port. One round of M-SEARCH, one GET and one POST are the
 least, and what a router of good manners takes.
@@ -14,14 +14,14 @@ import asyncio
 import sys
 from pathlib import Path
 
-from tests.compatibility.served import USABLE, Served, serve, serve_all
+from .served import USABLE, Served, serve, serve_all
 
 PLACE = Path("docs/routers.md")
 HEAD = """# Routers that are served
 
 Each row is one way in which routers differ from the standard, as the emulated gateway of `aioigd.testing` has it by the
 same name. The numbers are the requests until the first port was mapped: rounds of M-SEARCH (a round asks for each
-search target once), GET, POST. Written by `python -m benchmarks.compatibility`.
+search target once), GET, POST. Written by `python -m tests.compatibility.table`.
 
 | what the router does | quirk | seen with | M-SEARCH | GET | POST |
 |---|---|---|---|---|---|
@@ -50,9 +50,10 @@ def main() -> int:
     PLACE.write_text(HEAD + "\n".join(map(row, results)) + "\n", "utf-8")
     unserved = [each for each in results if each.problem]
     for each in unserved:
-        print(f"NOT SERVED: {each.names[0]}: {each.problem}")
+        sys.stdout.write(f"NOT SERVED: {each.names[0]}: {each.problem}\n")
     least = sum(each.requests == (1, 1, 1) for each in results)
-    print(f"{len(results) - len(unserved)} of {len(results)} routers are served, {least} of them with 1, 1, 1 requests")
+    served = len(results) - len(unserved)
+    sys.stdout.write(f"{served} of {len(results)} routers are served, {least} of them with 1, 1, 1 requests\n")
     return 1 if unserved else 0
 
 
