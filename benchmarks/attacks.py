@@ -18,16 +18,16 @@ from __future__ import annotations
 import argparse
 import asyncio
 import gc
-import json
 import random
 import sys
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from functools import partial
+from math import inf
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from aioigd import IGDError, PortMapper
 from aioigd.testing import EmulatedGateway, loopback_address, quirks
@@ -42,197 +42,119 @@ from tests.security.cost import Cost
 from tests.security.flood import FLOODS, Flood
 from tests.upnp.wire.hostile import FAMILIES, random_document
 
-from .gateway_server import gateway_process
+from .gateway_server import emulated_process
 
-MOST_STALL: Final = 0.030
-"""Seconds that the event loop may stall, or that a document may take."""
-MOST_MEMORY: Final = 12.0
-"""MiB that one response or document may take."""
-MOST_OVERTIME: Final = 0.5
-"""Seconds that a call may take beyond its deadline."""
-MOST_GROWTH: Final = 4.0
-"""MiB that all attacks together may leave behind."""
+Row = tuple[str, Mapping[str, float]]
+"""What was attacked, and its figures."""
 
-ON_PEERS: Final[Mapping[str, Callable[[], Any]]] = {
-    "endless body": quirks.endless_body,
-    "gzip bomb, 512 MiB": lambda: quirks.gzip_bomb(megabytes=512),
-    "a million elements": quirks.million_elements,
-    "100,000 attributes": quirks.many_attributes,
-    "entity bomb": quirks.entity_bomb,
-    "5,000 services": quirks.thousands_of_services,
-    "a byte a second": quirks.drips,
-    "silence": quirks.silent,
-}
-"""Descriptions that ``benchmarks.compare`` gives to every peer, as quirks."""
-
-_URL: Final = parse_url("http://192.0.2.1:5000/rootDesc.xml")
-_PARSERS: Final[tuple[Callable[[bytes], object], ...]] = (
-    lambda document: parse_description(document, _URL),
-    lambda document: parse_reply(document, "AddPortMapping"),
+GOALS: Final = {"late by": (0.5, "s"), "stall": (30, "ms"), "memory": (12, "MiB"), "left": (4, "MiB"), "heard": (0, "")}
+"""The most that a figure may be: seconds beyond a deadline, and what all attacks together may leave behind."""
+PARSERS: Final[tuple[Callable[[bytes], object], ...]] = (
+    partial(parse_description, url=parse_url("http://192.0.2.1:5000/rootDesc.xml")),
+    partial(parse_reply, action="AddPortMapping"),
     has_root_end_tag,
     ssdp.parse_datagram,
 )
 
 
-@dataclass
-class Worst:
-    """The worst of several rounds of one attack: seconds in all and beyond the deadline, the stall, and MiB."""
-
-    name: str
-    seconds: float = 0.0
-    overtime: float = 0.0
-    stall: float = 0.0
-    memory: float = 0.0
-
-    def add(self, seconds: float, overtime: float, stall: float, memory: float) -> None:
-        """Count one round."""
-        self.seconds, self.overtime = max(self.seconds, seconds), max(self.overtime, overtime)
-        self.stall, self.memory = max(self.stall, stall), max(self.memory, memory)
-
-    def reaches_goals(self) -> bool:
-        """Print a line of the table, and return whether all goals are reached."""
-        missed = [
-            what
-            for what, value, most in (
-                ("overtime", self.overtime, MOST_OVERTIME),
-                ("stall", self.stall, MOST_STALL),
-                ("memory", self.memory, MOST_MEMORY),
-            )
-            if value > most
-        ]
-        print(
-            f"{self.name:<44} {self.seconds:>7.2f} s {self.overtime:>8.2f} s {self.stall * 1e3:>8.1f} ms"
-            f" {self.memory:>8.1f} MiB  {'MISSED: ' + ', '.join(missed) if missed else 'reached'}",
-            flush=True,
-        )
-        return not missed
-
-
 def resident(field: str = "VmRSS") -> float:
     """Return a figure of /proc/self/status in MiB: VmRSS is what the process holds, VmHWM the most since the reset."""
-    status = Path("/proc/self/status").read_text("ascii")
-    return int(status.partition(f"{field}:")[2].split()[0]) / 1024
-
-
-class Peak:
-    """The MiB by which the process grew at most, since it was made."""
-
-    def __init__(self) -> None:
-        gc.collect()
-        Path("/proc/self/clear_refs").write_text("5", "ascii")  # the kernel forgets the most that it has held
-        self._before = resident()
-
-    def growth(self) -> float:
-        """Return it."""
-        return resident("VmHWM") - self._before
-
-
-def grown_since(before: float, what: str) -> bool:
-    """Print what has stayed in memory, and return whether the goal is reached."""
     gc.collect()
-    growth = resident() - before
-    reached = growth <= MOST_GROWTH
-    print(
-        f"memory that {what} left behind: {growth:.2f} MiB, goal {MOST_GROWTH:g}: {'reached' if reached else 'MISSED'}"
-    )
-    return reached
+    return int(Path("/proc/self/status").read_text("ascii").partition(f"{field}:")[2].split()[0]) / 1024
+
+
+def forget_peak() -> float:
+    """Have the kernel forget the most that was held, and return what is held."""
+    Path("/proc/self/clear_refs").write_text("5", "ascii")
+    return resident()
 
 
 def parse(document: bytes) -> float:
-    """Return the seconds that the slowest parser takes for a document; nothing but IGDError may be raised."""
+    """Return the milliseconds that the slowest parser takes for a document; nothing but IGDError may be raised."""
     worst = 0.0
-    for parser in _PARSERS:
+    for parser in PARSERS:
         started = time.perf_counter()
         with suppress(IGDError):
             parser(document)
         worst = max(worst, time.perf_counter() - started)
-    return worst
+    return worst * 1e3
 
 
-def documents(options: argparse.Namespace) -> Iterator[bool]:
+def documents(options: argparse.Namespace) -> Iterator[Row]:
     """Parse the worst documents of each family at the full size that is read, and many that are generated."""
     full = {f"{name} ({MAX_DOCUMENT // 1024} KiB)": family(MAX_DOCUMENT) for name, family in FAMILIES.items()}
-    peak = Peak()
-    worst = [Worst(name, stall=min(parse(document) for _ in range(3))) for name, document in full.items()]
-    together = Worst("all of them, the trees of libxml2 included", memory=peak.growth())
-    for taken in worst:
+    before = forget_peak()
+    stalls = {name: min(parse(document) for _ in range(3)) for name, document in full.items()}
+    yield "all documents, the trees of libxml2 included", {"memory": resident("VmHWM") - before}
+    for name, stall in stalls.items():
         tracemalloc.start()
-        parse(full[taken.name])
-        taken.memory = tracemalloc.get_traced_memory()[1] / 2**20
+        parse(full[name])
+        yield name, {"stall": stall, "memory": tracemalloc.get_traced_memory()[1] / 2**20}
         tracemalloc.stop()
-    for taken in sorted(worst, key=lambda one: max(one.stall / MOST_STALL, one.memory / MOST_MEMORY))[-8:]:
-        yield taken.reaches_goals()
-    yield together.reaches_goals()
     rng = random.Random(options.seed)
     for _ in range(options.count // 10):
         parse(random_document(rng))
-    gc.collect()
     before = resident()
     slowest = max(parse(random_document(rng)) for _ in range(options.count))
-    yield Worst(f"{options.count} generated, seed {options.seed}", stall=slowest).reaches_goals()
-    yield grown_since(before, "generated documents")
+    yield f"{options.count} generated, seed {options.seed}", {"stall": slowest, "left": resident() - before}
     for number in range(200):
-        if number == 20:
-            before = resident()
+        before = resident() if number == 20 else before
         parse(b"<root>" + b"".join(b"<a%x/>" % rng.getrandbits(80) for _ in range(5000)) + b"</root>")
-    yield grown_since(before, "180 documents of 5,000 new names each")
+    yield "180 documents of 5,000 new names each", {"left": resident() - before}
 
 
-def gateways(options: argparse.Namespace) -> Iterator[bool]:
+def gateways(options: argparse.Namespace) -> Iterator[Row]:
     """Suffer each attack a few times."""
     before = 0.0
-    for name in ATTACKS:
-        worst = Worst(name)
-        with gateway_process("--enemy", name, module="benchmarks.attacks") as enemy:
-            for number in range(options.rounds + 1):
-                cost, memory = asyncio.run(_suffer(ATTACKS[name], enemy.address))
-                if number:
-                    worst.add(cost.seconds, cost.seconds - ATTACKS[name].deadline, cost.stall, memory)
-        yield worst.reaches_goals()
+    for name, attack in ATTACKS.items():
+        with emulated_process(attack.quirk) as enemy:
+            rounds = [asyncio.run(_suffer(attack, enemy.address)) for _ in range(options.rounds + 1)]
+        yield name, {figure: max(one[figure] for one in rounds[1:]) for figure in rounds[0]}
         before = before or resident()
-    yield grown_since(before, "all attacks")
+    yield "all gateways", {"left": resident() - before}
 
 
-def floods(_: argparse.Namespace) -> Iterator[bool]:
+def floods(_: argparse.Namespace) -> Iterator[Row]:
     """Look for a gateway that is not there while somebody answers without end."""
     for name in FLOODS:
         asyncio.run(_flood(name))  # warms up
-        worst = asyncio.run(_flood(name))
-        yield worst.reaches_goals()
+        yield f"flood: {name}", asyncio.run(_flood(name))
 
 
-def canaries(options: argparse.Namespace) -> Iterator[bool]:
+def canaries(options: argparse.Namespace) -> Iterator[Row]:
     """Count what reaches hosts that every URL of a gateway leads to."""
-    heard = asyncio.run(_heard_by_canaries(options.rounds))
-    print(f"requests that reached a canary: {heard}, goal 0: {'MISSED' if heard else 'reached'}")
-    yield not heard
+    yield "canaries", {"heard": asyncio.run(_heard_by_canaries(options.rounds))}
 
 
 # What documents leave in the allocator would hide what the others take.
-KINDS: Final[Mapping[str, Callable[[argparse.Namespace], Iterator[bool]]]] = {
-    function.__name__: function for function in (gateways, floods, canaries, documents)
-}
+KINDS: Final = {function.__name__: function for function in (gateways, floods, canaries, documents)}
 
 
-async def _suffer(attack: Attack, address: str) -> tuple[Cost, float]:
+async def _suffer(attack: Attack, address: str) -> dict[str, float]:
     async with PortMapper(source_address=address, timeout=TIMEOUT, discovery_timeout=DISCOVERY_TIMEOUT) as mapper:
         await attack.prepare(mapper)
-        peak = Peak()
+        before = forget_peak()
         async with Cost() as cost:
             await attack.suffer(mapper)
-        return cost, peak.growth()
+        return _figures(cost, attack.deadline, before)
 
 
-async def _flood(name: str) -> Worst:
-    with loopback_address() as address, Canaries(4) as senders:
-        with Flood(address, senders.addresses, FLOODS[name](), most=20_000) as flood:
-            async with PortMapper(source_address=address, discovery_timeout=1.0) as mapper:
-                peak = Peak()
-                async with Cost() as cost:
-                    await mapper.discover(1.0)
-        worst = Worst(f"flood: {name} ({flood.sent} datagrams)")
-        worst.add(cost.seconds, cost.seconds - 1.0, cost.stall, peak.growth())
-    return worst
+async def _flood(name: str) -> dict[str, float]:
+    with (
+        loopback_address() as address,
+        Canaries(4) as senders,
+        Flood(address, senders.addresses, FLOODS[name](), most=20_000) as flood,
+    ):
+        async with PortMapper(source_address=address, discovery_timeout=1.0) as mapper:
+            before = forget_peak()
+            async with Cost() as cost:
+                await mapper.discover(1.0)
+    return {**_figures(cost, 1.0, before), "datagrams": flood.sent}
+
+
+def _figures(cost: Cost, deadline: float, before: float) -> dict[str, float]:
+    late, memory = cost.seconds - deadline, resident("VmHWM") - before
+    return {"seconds": cost.seconds, "late by": max(late, 0.0), "stall": cost.stall * 1e3, "memory": memory}
 
 
 async def _heard_by_canaries(rounds: int) -> int:
@@ -248,12 +170,12 @@ async def _heard_by_canaries(rounds: int) -> int:
         return len(listening.heard)
 
 
-async def enemy(name: str) -> None:
-    """Be the gateway of an attack until standard input ends; print where it is."""
-    quirk = ON_PEERS[name]() if name in ON_PEERS else ATTACKS[name].quirk
-    async with EmulatedGateway(quirk, address=None) as gateway:
-        print(json.dumps({"address": gateway.address, "location": gateway.location}), flush=True)
-        await asyncio.to_thread(sys.stdin.read)
+def show(name: str, figures: Mapping[str, float]) -> bool:
+    """Print a line, and return whether all goals are reached."""
+    missed = [figure for figure, value in figures.items() if value > GOALS.get(figure, (inf, ""))[0]]
+    values = (f"{figure} {value:.4g} {GOALS.get(figure, (0, ''))[1]}".strip() for figure, value in figures.items())
+    print(f"{name:<46} {', '.join(values):<70} {'MISSED: ' + ', '.join(missed) if missed else 'reached'}", flush=True)
+    return not missed
 
 
 def main() -> int:
@@ -263,17 +185,11 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=2, help="of each gateway and canary (default: %(default)s)")
     parser.add_argument("--count", type=int, default=10_000, help="generated documents (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=random.randrange(2**32), help="of the generated documents")
-    parser.add_argument("--enemy", help="be the gateway of this attack")
     options = parser.parse_args()
-    if options.enemy:
-        asyncio.run(enemy(options.enemy))
-        return 0
     if set(options.kinds) - set(KINDS):
         parser.error(f"the kinds are {', '.join(KINDS)}")
-    print(f"{'':<44} {'in all':>9} {'late by':>10} {'stall':>11} {'memory':>12}")
-    goals = f"{MOST_OVERTIME:.2f} s {MOST_STALL * 1000:>8.1f} ms {MOST_MEMORY:>8.1f} MiB"
-    print(f"{'goal, at most':<44} {'':>9} {goals:>35}")
-    verdicts = [reached for kind in options.kinds or KINDS for reached in KINDS[kind](options)]
+    print("goals, at most:", ", ".join(f"{name} {most} {unit}".strip() for name, (most, unit) in GOALS.items()))
+    verdicts = [show(*row) for kind in options.kinds or KINDS for row in KINDS[kind](options)]
     return 0 if all(verdicts) else 1
 
 

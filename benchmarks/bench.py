@@ -1,32 +1,37 @@
 """What every target gets: where it is measured, how much of it, and the record.
 
 It is measured in the lab of tests/lab, which is joined to nothing, or (without root) on loopback. In the lab the
-emulated gateway is where the router is and the peers are on the LAN, so that each can search as it always does. On
-loopback only those take part that can be told from where to search.
+gateway is where the router is and the peers are on the LAN, so that each can search as it always does. On loopback only
+those take part that can be told from where to search.
 """
 
 from __future__ import annotations
 
 import itertools
 import os
+import platform
 import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
-from types import MappingProxyType
-from typing import Any, Final
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from statistics import median
+from typing import Any, Final, Self
 
 from tests.lab.network import LAN_ADDRESS, ROUTER_ADDRESS, Lab, Place
 
-from .gateway_server import GatewayProcess, gateway_process
-from .peers import UPNP_CLIENT, available
+from .gateway_server import gateway_process
+from .peers import BARE, BARE_KEEP_ALIVE, FLOOR, OURS, PEERS, UPNP_CLIENT
 from .process import OutOfTimeError, Process, ProcessError, run_process
-from .record import Record
 
-WORKER: Final = "benchmarks.peers.worker"
-_LOOPBACK: Final = "127.77.7.7"
+LOOPBACK: Final = "127.77.7.7"
+PACKAGES: Final = ("aioigd", "aiohttp", "lxml", "yarl", "miniupnpc", "async-upnp-client", "upnpclient", "requests")
+DEBIAN: Final = ("godot3-server", "miniupnpc", "miniupnpd-iptables")
 
 
 @dataclass(frozen=True)
@@ -34,48 +39,116 @@ class Plan:
     """How much is measured: the full run. Delays are seconds that the gateway takes for each action."""
 
     runs: int = 5
-    delays: Sequence[float] = (0.0, 0.005, 0.02, 0.1)
+    delays: Mapping[float, int] = field(default_factory=lambda: {0.0: 150, 0.005: 40, 0.02: 24, 0.1: 8})
+    """For each delay how many mappings one after another are measured for 1,000."""
     kept_delays: Sequence[float] = (0.0, 0.02)
     """The same with connections that the gateway keeps open."""
     counts: Sequence[int] = (1, 100, 1_000)
-    """How many mappings at once."""
-    most_at: Mapping[float, int] = field(default_factory=lambda: MappingProxyType({0.1: 240}))
-    """At some delays a batch is extrapolated from so many, because it would take minutes."""
-    samples: Mapping[float, int] = field(
-        default_factory=lambda: MappingProxyType({0.0: 150, 0.005: 40, 0.02: 24, 0.1: 8})
-    )
-    """How many mappings one after another are measured for 1,000."""
+    """How many mappings at once; at a delay of 0.1 a batch is extrapolated from 240, because it would take minutes."""
     crowded: int = 1_000
     callers: Sequence[int] = (1, 10, 100, 1_000, 10_000, 100_000)
     growth: Sequence[int] = (1, 10, 100, 1_000, 10_000)
     devices: Sequence[int] = (1, 5, 20, 50, 100, 200, 500)
     leases: Sequence[int] = (1, 16, 256, 4_096, 16_384, 65_535)
-    imports: int = 10
     cpu: int = 300
     cpu_runs: int = 12
-    """CPU time is short to measure and noisy, so it has more runs."""
+    """CPU time and imports are short to measure and noisy, so they have more runs."""
     hostile_limit: float = 6.0
-    profile: int = 5_000
+    profile: int = 1_000
 
 
-QUICK: Final = Plan(
-    runs=1,
-    delays=(0.0, 0.02),
-    kept_delays=(0.0,),
-    counts=(1, 100),
-    samples=MappingProxyType({0.0: 20, 0.02: 10}),
-    crowded=100,
-    callers=(1, 1_000, 10_000),
-    growth=(1, 100, 1_000),
-    devices=(1, 20, 50),
-    leases=(1, 16, 256),
-    imports=2,
-    cpu=50,
-    cpu_runs=2,
-    hostile_limit=2.0,
-    profile=300,
-)
+_LITTLE: Final[dict[str, Any]] = {
+    **{"runs": 1, "delays": {0.0: 20, 0.02: 10}, "kept_delays": (0.0,), "counts": (1, 100), "crowded": 100},
+    **{"callers": (1, 1_000, 10_000), "growth": (1, 100, 1_000), "devices": (1, 20, 50), "leases": (1, 16, 256)},
+    **{"cpu": 50, "cpu_runs": 2, "hostile_limit": 2.0, "profile": 300},
+}
+QUICK: Final = Plan(**_LITTLE)
 """A smoke test, from which nothing is to be concluded."""
+
+
+@dataclass
+class Series:
+    """One figure of one peer, a value for each run. ``of`` says of which kind: the delay, the count, the way."""
+
+    figure: str
+    who: str
+    unit: str
+    of: Mapping[str, Any] = field(default_factory=dict)
+    values: list[float] = field(default_factory=list)
+    note: str = ""
+
+    @property
+    def median(self) -> float:
+        """The middle of the values."""
+        return median(self.values)
+
+
+class Record:
+    """All series, in the order in which they began."""
+
+    def __init__(self) -> None:
+        self.series: dict[tuple[object, ...], Series] = {}
+        self.environment: dict[str, Any] = {}
+
+    def add(self, figure: str, who: str, unit: str, value: float, *, note: str = "", **of: object) -> None:
+        """Note the value of one run."""
+        one = self.series.setdefault((figure, who, *sorted(of.items())), Series(figure, who, unit, of))
+        one.values.append(value)
+        one.note = note or one.note
+
+    def find(self, figure: str, who: str | None = None, **of: Any) -> list[Series]:
+        """Return the series of a figure, of one peer or of all, for which all of ``of`` holds."""
+        found = (one for one in self.series.values() if one.figure == figure and who in (None, one.who))
+        return [one for one in found if of.items() <= one.of.items()]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return everything, to be written to a file."""
+        series = [{**vars(one), "median": one.median} for one in self.series.values()]
+        return {"environment": self.environment, "series": series}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Return what a file holds."""
+        record = cls()
+        record.environment = data["environment"]
+        for one in data["series"]:
+            for value in one["values"]:
+                record.add(one["figure"], one["who"], one["unit"], value, note=one["note"], **one["of"])
+        return record
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What should be: that ``of``, or its ratio ``to`` another figure run by run, is ``limit`` at most (or at least).
+
+    Both are a figure, whose it is (None: a peer's), and of which kind. Where several are found the one counts that is
+    hardest to reach the goal with. ``why`` it is missed, where that is known.
+    """
+
+    name: str
+    of: tuple[str, str | None, Mapping[str, Any]]
+    limit: float
+    to: tuple[str, str | None, Mapping[str, Any]] | None = None
+    least: bool = False
+    unit: str = "x"
+    why: str = ""
+
+    def values(self, record: Record) -> list[float]:
+        """Return what was measured, empty where nothing was."""
+        ones = self._values(record, self.of)
+        others = self._values(record, self.to) if self.to else [1.0] * len(ones)
+        return [one / other for one, other in zip(ones, others, strict=False) if other]
+
+    def is_reached(self, values: Sequence[float]) -> bool:
+        """Return whether the median is within the limit."""
+        return median(values) >= self.limit if self.least else median(values) <= self.limit
+
+    def _values(self, record: Record, which: tuple[str, str | None, Mapping[str, Any]]) -> list[float]:
+        figure, who, of = which
+        found = record.find(figure, who, **of)
+        found = [one for one in found if who or one.who not in (OURS, FLOOR, BARE, BARE_KEEP_ALIVE)]
+        found.sort(key=lambda one: one.median, reverse=not self.least)
+        return found[0].values if found else []
 
 
 class Bench:
@@ -84,38 +157,30 @@ class Bench:
     def __init__(self, plan: Plan, record: Record, lab: Lab | None, stack: ExitStack) -> None:
         self.plan = plan
         self.record = record
+        self.add = record.add
         self.lab = lab
-        self.names = [name for name in available() if lab or name != UPNP_CLIENT]
+        self.names = [name for name, peer in PEERS.items() if peer.is_installed() and (lab or name != UPNP_CLIENT)]
         self.ports = itertools.count(20_000)
         """Each cold start takes a port of its own: gateways tell a new mapping from one that they hold."""
         self._stack = stack
         self._workers: dict[str, Process] = {}
         self._started = time.monotonic()
 
-    def turns(self, names: Sequence[str]) -> Iterator[str]:
-        """Return those names that are there, for each run, beginning with another one each time."""
-        there = [name for name in names if name in self.names]
-        for run in range(self.plan.runs):
+    def turns(self, *names: str, without: Sequence[str] = (), runs: int = 0) -> Iterator[str]:
+        """Return those names that are there (all but some), for each run, beginning with another one each time."""
+        there = [name for name in names or self.names if name in self.names and name not in without]
+        for run in range(runs or self.plan.runs):
             first = run % len(there) if there else 0
             yield from (*there[first:], *there[:first])
 
     @contextmanager
-    def gateway(self, *arguments: str) -> Iterator[GatewayProcess]:
-        """Run an emulated gateway."""
+    def gateway(self, *arguments: object) -> Iterator[Process]:
+        """Run a gateway of no cost where the peers look for it."""
         with ExitStack() as stack:
             with self.inside("router"):
-                address = ROUTER_ADDRESS if self.lab else _LOOPBACK
+                address = ROUTER_ADDRESS if self.lab else LOOPBACK
                 running = stack.enter_context(gateway_process("--address", address, *arguments))
             yield running
-
-    def worker(self, name: str) -> Process:
-        """Return the process of a peer."""
-        if name not in self._workers:
-            with self.inside("lan"):
-                source = LAN_ADDRESS if self.lab else _LOOPBACK
-                running = run_process(WORKER, name, source, quiet=True)
-                self._workers[name] = self._stack.enter_context(running)
-        return self._workers[name]
 
     def ask(self, name: str, do: str, **arguments: Any) -> dict[str, Any] | None:
         """Have a peer do something; None, and a line on standard error, where it cannot."""
@@ -126,6 +191,14 @@ class Bench:
             if isinstance(error, OutOfTimeError):
                 self._workers.pop(name, None)  # it may be in any state
             return None
+
+    def worker(self, name: str) -> Process:
+        """Return the process of a peer."""
+        if name not in self._workers:
+            with self.inside("lan"):
+                running = run_process("benchmarks.peers", name, LAN_ADDRESS if self.lab else LOOPBACK, quiet=True)
+                self._workers[name] = self._stack.enter_context(running)
+        return self._workers[name]
 
     def inside(self, place: Place) -> AbstractContextManager[None]:
         """Move the calling thread there, as `Lab.inside` does; on loopback everything is in one place."""
@@ -144,3 +217,25 @@ def bench(plan: Plan, record: Record) -> Iterator[Bench]:
         lab = stack.enter_context(Lab()) if possible else None
         record.environment["place"] = "lab" if lab else "loopback"
         yield Bench(plan, record, lab, stack)
+
+
+def environment() -> dict[str, Any]:
+    """Return what the figures depend on; nothing in it tells whose machine it is."""
+    versions = {}
+    for name in PACKAGES:
+        with suppress(PackageNotFoundError):
+            versions[name] = version(name)
+    debian = ""
+    if shutil.which("dpkg-query"):
+        command = ["dpkg-query", "-W", "-f", "${Package} ${Version}\n", *DEBIAN]
+        debian = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True).stdout
+    cpuinfo = Path("/proc/cpuinfo")
+    _, _, processor = (cpuinfo.read_text() if cpuinfo.exists() else "").partition("model name\t: ")
+    return {
+        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "system": f"{platform.system()} {platform.release().split('-')[0]} {platform.machine()}",
+        "processor": f"{os.cpu_count()} x {processor.partition(chr(10))[0] or platform.machine()}",
+        "packages": versions,
+        "debian": dict(line.split(" ") for line in debian.splitlines() if not line.endswith(" ")),
+    }

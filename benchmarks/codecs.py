@@ -11,9 +11,9 @@ from aioigd.upnp.wire import soap, ssdp, wan_ip_connection, xml
 from aioigd.upnp.wire.description import parse_description
 from aioigd.upnp.wire.url import parse_url
 
-from .gateway_server import DESCRIPTION, DEVICE, SERVICE, Gateway, Settings
+from .gateway_server import DESCRIPTION, DEVICE, SERVICE, Gateway
 
-_REPLY: Final = Gateway(Settings()).reply("AddPortMapping").partition(b"\r\n\r\n")[2]
+_REPLY: Final = Gateway().reply("AddPortMapping").partition(b"\r\n\r\n")[2]
 _FAULT: Final = (
     b'<s:Envelope xmlns:s="http://schemas.xmlsoap.org/soap/envelope/"><s:Body><s:Fault>'
     b"<faultcode>s:Client</faultcode><faultstring>UPnPError</faultstring><detail>"

@@ -13,21 +13,8 @@ import sys
 from pathlib import Path
 
 from . import page
-from .bench import QUICK, Plan, bench
-from .record import Record, environment
-from .targets import TARGETS
-
-
-def measure(plan: Plan, names: list[str], record: Record) -> None:
-    """Measure the targets of these names. An interrupt leaves what has been measured until then."""
-    with bench(plan, record) as running:
-        try:
-            for name in names:
-                running.say(name)
-                TARGETS[name](running)
-        except KeyboardInterrupt:
-            record.environment["interrupted"] = True
-        running.say("measured")
+from .bench import QUICK, Plan, Record, bench, environment
+from .targets import GOALS, TARGETS
 
 
 def main() -> int:
@@ -41,21 +28,33 @@ def main() -> int:
     parser.add_argument("--from-json", type=Path, metavar="FILE", help="measure nothing, show an earlier --json")
     parser.add_argument("--strict", action="store_true", help="end with 1 where a goal is missed")
     options = parser.parse_args()
+    record = Record()
     if options.from_json:
         record = Record.from_json(json.loads(options.from_json.read_text()))
     else:
-        record = Record()
         record.environment = {**environment(), "quick": options.quick}
-        measure(QUICK if options.quick else Plan(), options.only or list(TARGETS), record)
+        with bench(QUICK if options.quick else Plan(), record) as running:
+            try:
+                for name in options.only or TARGETS:
+                    running.say(name)
+                    TARGETS[name](running)
+            except KeyboardInterrupt:
+                record.environment["interrupted"] = True  # what has been measured until then is shown
+            running.say("measured")
     if options.rest:
-        record.fill(Record.from_json(json.loads(options.rest.read_text())), options.only or [])
+        earlier = Record.from_json(json.loads(options.rest.read_text()))
+        record.series = {
+            **{key: one for key, one in earlier.series.items() if key not in record.series},
+            **record.series,
+        }
+        record.environment = {**earlier.environment, "again": options.only or []}
     if options.json:
         options.json.write_text(json.dumps(record.as_json(), indent=1) + "\n")
     if options.docs:
         page.write(record, options.docs)
     else:
         print(page.page(record))
-    missed = any(goal.values and not goal.is_reached for goal in page.goals(record))
+    missed = any(values and not goal.is_reached(values) for goal in GOALS for values in [goal.values(record)])
     return int(options.strict and missed)
 
 

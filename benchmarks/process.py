@@ -7,12 +7,13 @@ standard input.
 from __future__ import annotations
 
 import json
+import os
 import re
 import resource
 import select
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -30,12 +31,13 @@ class OutOfTimeError(ProcessError):
 
 
 class Process:
-    """A running process. ``ready`` is its first line."""
+    """A running process; ``location`` is where its description is, and ``address`` its own, if it is a gateway."""
 
     def __init__(self, name: str, process: subprocess.Popen[bytes]) -> None:
         self.name = name
         self._process = process
-        self.ready = self._read_line(LIMIT)
+        ready = self._read_line(LIMIT)
+        self.address, self.location = str(ready.get("address")), str(ready.get("location"))
 
     def ask(self, *, limit: float = LIMIT, **message: object) -> dict[str, Any]:
         """Send a message, and return the answer."""
@@ -47,11 +49,10 @@ class Process:
             raise ProcessError(f"{self.name}: {answer['error']}")
         return answer
 
-    def most_memory(self) -> int:
-        """Return the most bytes that it ever held in memory (Linux)."""
-        status = Path(f"/proc/{self._process.pid}/status").read_text()
-        found = re.search(r"^VmHWM:\s*(\d+) kB", status, re.MULTILINE)
-        return int(found[1]) * 1024 if found else 0
+    def most_memory(self) -> float:
+        """Return the most MiB that it ever held in memory (Linux)."""
+        found = re.search(r"VmHWM:\s*(\d+)", Path(f"/proc/{self._process.pid}/status").read_text())
+        return int(found[1]) / 1024 if found else 0.0
 
     def _read_line(self, limit: float) -> dict[str, Any]:
         assert self._process.stdout is not None
@@ -66,14 +67,13 @@ class Process:
 
 @contextmanager
 def run_process(module: str, *arguments: str, memory: int | None = None, quiet: bool = False) -> Iterator[Process]:
-    """Run a module of the benchmarks.
+    """Run a module.
 
     ``memory``: the bytes of address space that it gets once it is ready; ``quiet``: drop what it complains about.
     """
     pipe, errors = subprocess.PIPE, subprocess.DEVNULL if quiet else None
-    with subprocess.Popen(
-        [sys.executable, "-m", module, *arguments], stdin=pipe, stdout=pipe, stderr=errors
-    ) as process:
+    command = [sys.executable, "-m", module, *arguments]
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=errors) as process:
         try:
             running = Process(arguments[0] if arguments else module, process)
             if memory is not None:
@@ -81,3 +81,16 @@ def run_process(module: str, *arguments: str, memory: int | None = None, quiet: 
             yield running
         finally:
             process.kill()
+
+
+def answer(ready: Mapping[str, object], function: Callable[..., Mapping[str, object]]) -> None:
+    """Be such a process: print ``ready``, and answer messages. What libraries print goes to standard error."""
+    replies = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    print(json.dumps(ready), file=replies, flush=True)
+    for line in sys.stdin:
+        try:
+            reply = function(**json.loads(line))
+        except Exception as error:
+            reply = {"error": f"{type(error).__name__}: {error}"}
+        print(json.dumps(reply), file=replies, flush=True)

@@ -26,7 +26,8 @@ from statistics import median
 from typing import Final
 
 from . import workload
-from .gateway_server import GatewayProcess, gateway_process
+from .gateway_server import gateway_process
+from .process import Process
 from .workload import HERE
 
 IMPORT: Final = "import"
@@ -50,7 +51,7 @@ def median_interval(values: Sequence[float]) -> tuple[float, float]:
     return ordered[lowest], ordered[len(ordered) - 1 - lowest]
 
 
-def measure(name: str, checkout: Path, gateway: GatewayProcess) -> dict[str, float]:
+def measure(name: str, checkout: Path, gateway: Process) -> dict[str, float]:
     """Return the figures (seconds) of one process that imports aioigd from a checkout."""
     if name == IMPORT:
         return {"CPU of import aioigd": workload.seconds_to_import("aioigd", checkout, time.process_time)}
@@ -67,7 +68,7 @@ def measure(name: str, checkout: Path, gateway: GatewayProcess) -> dict[str, flo
     return figures
 
 
-def compare(name: str, other: Path, gateway: GatewayProcess, pairs: int) -> dict[str, list[tuple[float, float]]]:
+def compare(name: str, other: Path, gateway: Process, pairs: int) -> dict[str, list[tuple[float, float]]]:
     """Return for each figure the values of this and of the other checkout, pair by pair."""
     found: dict[str, list[tuple[float, float]]] = {}
     for checkout in (HERE, other):

@@ -1,15 +1,12 @@
-"""What is measured, by name; each target takes the bench and adds to its record.
-
-A target is held against its goal, where it has one, by :mod:`benchmarks.page`.
-"""
+"""What is measured, by name, and what should be; each target takes the bench and adds to its record."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from ..bench import Bench
-from . import batches, callers, cold, cost, growth, hostile, profile
+from ..bench import Bench, Goal
+from . import batches, callers, cold, cost, growth, hostile
 
 TARGETS: Final[Mapping[str, Callable[[Bench], None]]] = {
     "nobody": cold.nobody,
@@ -24,8 +21,9 @@ TARGETS: Final[Mapping[str, Callable[[Bench], None]]] = {
     "callers": callers.measure,
     "one-at-a-time": batches.one_at_a_time,
     "mappings": growth.mappings,
-    "hot-path": profile.measure,
+    "hot-path": cost.hot_path,
     "batches": batches.closed,
     "batches-kept": batches.kept,
     "stalls": batches.stalls,
 }
+GOALS: Final[tuple[Goal, ...]] = (*cold.GOALS, *cost.GOALS, *batches.GOALS, *callers.GOALS)

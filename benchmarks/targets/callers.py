@@ -10,19 +10,41 @@ from typing import Any, Final
 
 from aioigd import PortMapper
 
-from ..bench import Bench
-from ..gateway_server import GatewayProcess, gateway_process
+from ..bench import Bench, Goal
+from ..gateway_server import gateway_process
 from ..peers import OURS
+from ..process import Process
 from ..workload import CALLERS, PORT, call_identical
 
 EMPTY: Final = "empty coroutines"
 PLAIN: Final = "plain tasks"
 FEWEST_CANCELLED: Final = 1_000
+_FEW, _MANY = {"callers": 10_000}, {"callers": 100_000}
+COLLECTOR: Final = (
+    "What grows more than the number is the garbage collector, which looks at all tasks again and again: cancelling "
+    "plain tasks, which do nothing, grows by more than the tenfold too, and without the collector the library's is "
+    "linear (both in the table of identical callers)."
+)
+GOALS: Final = (
+    Goal(
+        "100,000 identical callers to as many empty coroutines",
+        *(("callers", OURS, _MANY), 2.5, ("callers", EMPTY, _MANY)),
+        why="Each caller has its arguments checked, and joins the request under way with a future of its own.",
+    ),
+    *(
+        Goal(
+            f"cancelling 100,000 callers to cancelling 10,000{detail}",
+            *((f"callers: {figure}", OURS, _MANY), 12.5, (f"callers: {figure}", OURS, _FEW)),
+            why=COLLECTOR,
+        )
+        for figure, detail in (("cancelled", ""), ("uncollected", ", garbage collector off"))
+    ),
+)
 
 
 def measure(bench: Bench) -> None:
     """Compare with gathering as many coroutines that do nothing, and cancelling as many tasks that wait."""
-    add = bench.record.add
+    add = bench.add
     with gateway_process() as gateway:
         for _ in range(bench.plan.runs):
             for callers in bench.plan.callers:
@@ -32,7 +54,11 @@ def measure(bench: Bench) -> None:
                     cancelled = asyncio.run(cancel_identical(gateway, callers))
                     add("callers: cancelled", OURS, "s", cancelled, callers=callers)
                     add("callers: cancelled", PLAIN, "s", asyncio.run(cancel_plain(callers)), callers=callers)
-                    add("callers: uncollected", OURS, "s", _uncollected(gateway, callers), callers=callers)
+                    # The garbage collector looks at everything ever more often as there is more of it.
+                    gc.disable()
+                    uncollected = asyncio.run(cancel_identical(gateway, callers))
+                    gc.enable()
+                    add("callers: uncollected", OURS, "s", uncollected, callers=callers)
             several = min(CALLERS, max(bench.plan.callers))
             add("callers: cold", OURS, "s", asyncio.run(call_cold(gateway, several)), n=several)
 
@@ -49,39 +75,37 @@ async def gather_nothing(callers: int) -> float:
     return time.perf_counter() - started
 
 
-async def call_cold(gateway: GatewayProcess, callers: int) -> float:
+async def call_cold(gateway: Process, callers: int) -> float:
     """Return the seconds that so many identical calls take from nothing, and check what the gateway saw of them."""
-    gateway.counts()
+    gateway.ask()
     async with PortMapper(source_address=gateway.address) as mapper:
         started = time.perf_counter()
         await asyncio.gather(*(mapper.add_port_mapping(PORT, proto="TCP") for _ in range(callers)))
         took = time.perf_counter() - started
-    counts = gateway.counts()
+    counts = gateway.ask()
     assert (counts["GET"], counts["AddPortMapping"]) == (1, 1), counts
     return took
 
 
 async def cancel_plain(callers: int) -> float:
     """Return the seconds that cancelling so many tasks takes that wait for nothing but a future each."""
-    loop = asyncio.get_running_loop()
 
     async def wait() -> None:
-        await loop.create_future()
+        await asyncio.get_running_loop().create_future()
 
     return await _cancel([asyncio.create_task(wait()) for _ in range(callers)])
 
 
-async def cancel_identical(gateway: GatewayProcess, callers: int) -> float:
+async def cancel_identical(gateway: Process, callers: int) -> float:
     """Return the seconds from cancelling so many callers, while their request is out, until all have ended."""
     async with PortMapper(location=gateway.location) as mapper:
         await mapper.get_gateway()
-        gateway.counts(delay=3600.0)
+        gateway.ask(delay=3600.0)
+        calls = [asyncio.create_task(mapper.add_port_mapping(PORT, proto="TCP")) for _ in range(callers)]
         try:
-            return await _cancel(
-                [asyncio.create_task(mapper.add_port_mapping(PORT, proto="TCP")) for _ in range(callers)]
-            )
+            return await _cancel(calls)
         finally:
-            gateway.counts(delay=0.0)  # what the mapper sends to take the mapping back is answered
+            gateway.ask(delay=0.0)  # what the mapper sends to take the mapping back is answered
 
 
 async def _cancel(tasks: Sequence[asyncio.Task[Any]]) -> float:
@@ -94,13 +118,3 @@ async def _cancel(tasks: Sequence[asyncio.Task[Any]]) -> float:
     took = time.perf_counter() - started
     assert all(task.cancelled() for task in tasks)
     return took
-
-
-def _uncollected(gateway: GatewayProcess, callers: int) -> float:
-    """Cancel without the garbage collector, which looks at everything ever more often as there is more of it."""
-    gc.disable()
-    try:
-        return asyncio.run(cancel_identical(gateway, callers))
-    finally:
-        gc.enable()
-        gc.collect()

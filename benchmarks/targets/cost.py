@@ -1,64 +1,104 @@
-"""CPU time and memory of one mapping, and how long it takes to import a peer."""
+"""CPU time and memory of one mapping, how long it takes to import a peer, and where the CPU time goes."""
 
 from __future__ import annotations
 
+import timeit
+from collections import Counter
 from typing import Final
 
-from ..bench import Bench
-from ..peers import ASYNC_UPNP, BARE, BARE_KEEP_ALIVE, FLOOR, MINI, OURS, UPNP_CLIENT
-from ..peers.base import AT_ONCE, ONE_BY_ONE
+from ..bench import Bench, Goal
+from ..codecs import STEPS
+from ..peers import (
+    ASYNC_UPNP,
+    AT_ONCE,
+    BARE,
+    BARE_KEEP_ALIVE,
+    FLOOR,
+    MINI,
+    ONE_BY_ONE,
+    OURS,
+    PEERS,
+    UPNP_CLIENT,
+)
 from ..workload import seconds_to_import
 
 NEEDED: Final = "aiohttp and lxml"
-_PYTHON: Final = (OURS, BARE, ASYNC_UPNP, UPNP_CLIENT)
-_MEASURED: Final = {
+MEASURED: Final = {
     ONE_BY_ONE: (OURS, BARE, BARE_KEEP_ALIVE, FLOOR, ASYNC_UPNP, MINI, UPNP_CLIENT),
     AT_ONCE: (OURS, BARE, BARE_KEEP_ALIVE, ASYNC_UPNP, MINI),
 }
-_IMPORTS: Final = {
-    OURS: "aioigd",
-    NEEDED: "aiohttp, lxml.etree",
-    MINI: "miniupnpc",
-    ASYNC_UPNP: "async_upnp_client.aiohttp, async_upnp_client.client_factory, async_upnp_client.profiles.igd",
-    UPNP_CLIENT: "upnpclient",
-}
+AREAS: Final = ("aioigd", "aiohttp", "asyncio", "the rest")
+MOST_FUNCTIONS: Final = 12
+WHAT_ELSE: Final = (
+    "Beside what bare aiohttp does each mapping has its arguments checked, its place in the order and in the limit, a "
+    "deadline, a source address, a task that survives its callers, and a reply that is read with care. The profile "
+    "below shows where it goes."
+)
+GOALS: Final = (
+    *(
+        Goal(f"CPU of a mapping to bare aiohttp, {way}", *(("cpu", OURS, of), 1.25, ("cpu", BARE, of)), why=WHAT_ELSE)
+        for way in MEASURED
+        for of in [{"way": way}]
+    ),
+    Goal(
+        f"import to {NEEDED}",
+        *(("import", OURS, {}), 1.15, ("import", NEEDED, {})),
+        why="The rest is aioigd's own modules; models.py, whose dataclasses are made at import, takes longest of them.",
+    ),
+)
 
 
 def cpu(bench: Bench) -> None:
     """Measure the CPU time of the process, on a gateway that answers at once."""
     count = bench.plan.cpu
     with bench.gateway() as gateway:
-        for run in range(bench.plan.cpu_runs):
-            for way, measured in _MEASURED.items():
-                names = [name for name in measured if name in bench.names]
-                for name in names if run % 2 else reversed(names):
-                    gateway.counts(keep_alive=name == BARE_KEEP_ALIVE)
-                    done = bench.ask(name, "batch", location=gateway.location, count=count, way=way, watch=False)
-                    if done and done["made"] == count:
-                        bench.record.add("cpu", name, "us", done["cpu"] / count * 1e6, way=way)
+        for way, names in MEASURED.items():
+            for name in bench.turns(*names, runs=bench.plan.cpu_runs):
+                gateway.ask(keep_alive=name == BARE_KEEP_ALIVE)
+                done = bench.ask(name, "batch", location=gateway.location, count=count, way=way)
+                if done and done["made"] == count:
+                    bench.add("cpu", name, "us", done["cpu"] / count * 1e6, way=way)
+                    bench.add("cpu: kernel", name, "us", done["kernel"] / count * 1e6, way=way)
 
 
 def memory(bench: Bench) -> None:
     """Measure Python's memory at its highest point; of ours and bare aiohttp also once the gateway is known."""
-    count = bench.plan.cpu
     with bench.gateway() as gateway:
-        for name in bench.turns(_PYTHON):
-            done = bench.ask(name, "memory", location=gateway.location, count=count)
-            if done:
-                bench.record.add("memory: peak", name, "KiB", done["peak"] / 1024)
-                bench.record.add("memory: each", name, "B", done["growth"])
-            known = (
-                bench.ask(name, "allocations", location=gateway.location, count=count) if name in (OURS, BARE) else {}
-            )
-            for figure, value in (known or {}).items():
-                bench.record.add("memory: known", name, "B", value, which=figure)
+        for name in bench.turns(OURS, BARE, ASYNC_UPNP, UPNP_CLIENT):
+            if done := bench.ask(name, "memory", location=gateway.location, count=bench.plan.cpu):
+                bench.add("memory: peak", name, "KiB", done["first"] / 1024)
+                bench.add("memory: each", name, "B", done["each"])
+                for which, value in done["known"].items() if name in (OURS, BARE) else ():
+                    bench.add("memory: known", name, "B", value, which=which)
 
 
 def imports(bench: Bench) -> None:
     """Measure in new interpreters, whose own start does not count."""
-    names = [name for name in _IMPORTS if name == NEEDED or name in bench.names]
-    for name in names:
-        seconds_to_import(_IMPORTS[name])
-    for run in range(bench.plan.imports):
-        for name in names if run % 2 else reversed(names):
-            bench.record.add("import", name, "ms", seconds_to_import(_IMPORTS[name]) * 1e3)
+    modules = {name: ", ".join(PEERS[name].needs) for name in bench.turns(OURS, MINI, ASYNC_UPNP, UPNP_CLIENT, runs=1)}
+    modules[NEEDED] = "aiohttp, lxml.etree"
+    for run in range(bench.plan.cpu_runs):
+        for name in modules if run % 2 else reversed(modules):
+            seconds = seconds_to_import(modules[name])
+            if run:  # the first compiles what has not been
+                bench.add("import", name, "ms", seconds * 1e3)
+
+
+def hot_path(bench: Bench) -> None:
+    """Profile mappings one after another, by aioigd and by bare aiohttp; and time the library's pure steps."""
+    ours: Counter[str] = Counter()
+    with bench.gateway() as gateway:
+        for name in bench.turns(OURS, BARE):
+            done = bench.ask(name, "profile", location=gateway.location, count=bench.plan.profile)
+            areas = dict.fromkeys(AREAS, 0.0)
+            for function, seconds in (done or {}).items():
+                areas[next((area for area in AREAS if f"/{area}/" in function), AREAS[-1])] += seconds
+                if name == OURS:
+                    ours[function] += seconds / bench.plan.runs
+            for area, seconds in areas.items():
+                bench.add("profile: area", name, "us", seconds * 1e6, area=area)
+    for function, seconds in ours.most_common(MOST_FUNCTIONS):
+        bench.add("profile: function", OURS, "us", seconds * 1e6, function="/".join(function.split("/")[-2:]))
+    for _ in range(bench.plan.runs):
+        for step, (call, _) in STEPS.items():
+            best = min(timeit.repeat(call, number=bench.plan.profile, repeat=3))
+            bench.add("profile: step", OURS, "us", best / bench.plan.profile * 1e6, step=step)

@@ -1,4 +1,4 @@
-# What Godot's UPNP does, told by a line of JSON; what to do is in the environment (see commands.py).
+# What Godot's UPNP does, told by a line of JSON; what to do is in the environment (see peers.py).
 extends SceneTree
 
 func _init():
