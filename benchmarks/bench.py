@@ -15,13 +15,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
-from typing import Any, Final, Self
+from typing import Any, Final, NamedTuple, Self
 
 from tests.lab.network import LAN_ADDRESS, ROUTER_ADDRESS, Lab, Place
 
@@ -42,17 +43,14 @@ class Plan:
     delays: Mapping[float, int] = field(default_factory=lambda: {0.0: 150, 0.005: 40, 0.02: 24, 0.1: 8})
     """For each delay how many mappings one after another are measured for 1,000."""
     kept_delays: Sequence[float] = (0.0, 0.02)
-    """The same with connections that the gateway keeps open."""
     counts: Sequence[int] = (1, 100, 1_000)
-    """How many mappings at once; at a delay of 0.1 a batch is extrapolated from 240, because it would take minutes."""
     crowded: int = 1_000
     callers: Sequence[int] = (1, 10, 100, 1_000, 10_000, 100_000)
     growth: Sequence[int] = (1, 10, 100, 1_000, 10_000)
     devices: Sequence[int] = (1, 5, 20, 50, 100, 200, 500)
     leases: Sequence[int] = (1, 16, 256, 4_096, 16_384, 65_535)
     cpu: int = 300
-    cpu_runs: int = 12
-    """CPU time and imports are short to measure and noisy, so they have more runs."""
+    cpu_runs: int = 12  # short to measure and noisy
     hostile_limit: float = 6.0
     profile: int = 1_000
 
@@ -117,21 +115,31 @@ class Record:
         return record
 
 
+class Which(NamedTuple):
+    """Some series: their figure, whose they are (None: a peer's), and of which kind."""
+
+    figure: str
+    who: str | None = OURS
+    of: Mapping[str, Any] = {}
+
+    def by(self, who: str | None = OURS, **of: object) -> Which:
+        """Return the same of somebody else, or of another kind."""
+        return Which(self.figure, who, {**self.of, **of})
+
+
 @dataclass(frozen=True)
 class Goal:
-    """What should be: that ``of``, or its ratio ``to`` another figure run by run, is ``limit`` at most (or at least).
+    """What should be: ``of``, or its ratio ``to`` another figure run by run, is ``limit`` at most, or at least.
 
-    Both are a figure, whose it is (None: a peer's), and of which kind. Where several are found the one counts that is
-    hardest to reach the goal with. ``why`` it is missed, where that is known.
+    Where several series are found the one counts that is hardest to reach the goal with.
     """
 
     name: str
-    of: tuple[str, str | None, Mapping[str, Any]]
     limit: float
-    to: tuple[str, str | None, Mapping[str, Any]] | None = None
+    of: Which
+    to: Which | None = None
     least: bool = False
     unit: str = "x"
-    why: str = ""
 
     def values(self, record: Record) -> list[float]:
         """Return what was measured, empty where nothing was."""
@@ -143,10 +151,9 @@ class Goal:
         """Return whether the median is within the limit."""
         return median(values) >= self.limit if self.least else median(values) <= self.limit
 
-    def _values(self, record: Record, which: tuple[str, str | None, Mapping[str, Any]]) -> list[float]:
-        figure, who, of = which
-        found = record.find(figure, who, **of)
-        found = [one for one in found if who or one.who not in (OURS, FLOOR, BARE, BARE_KEEP_ALIVE)]
+    def _values(self, record: Record, which: Which) -> list[float]:
+        found = record.find(which.figure, which.who, **which.of)
+        found = [one for one in found if which.who or one.who not in (OURS, FLOOR, BARE, BARE_KEEP_ALIVE)]
         found.sort(key=lambda one: one.median, reverse=not self.least)
         return found[0].values if found else []
 
@@ -221,14 +228,9 @@ def bench(plan: Plan, record: Record) -> Iterator[Bench]:
 
 def environment() -> dict[str, Any]:
     """Return what the figures depend on; nothing in it tells whose machine it is."""
-    versions = {}
-    for name in PACKAGES:
-        with suppress(PackageNotFoundError):
-            versions[name] = version(name)
-    debian = ""
-    if shutil.which("dpkg-query"):
-        command = ["dpkg-query", "-W", "-f", "${Package} ${Version}\n", *DEBIAN]
-        debian = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True).stdout
+    packages = {name: version(name) for name in PACKAGES if find_spec(name.replace("-", "_"))}
+    command = ["dpkg-query", "-W", "-f", "${Package} ${Version}\n", *DEBIAN]
+    debian = subprocess.run(command, capture_output=True, text=True).stdout if shutil.which(command[0]) else ""
     cpuinfo = Path("/proc/cpuinfo")
     _, _, processor = (cpuinfo.read_text() if cpuinfo.exists() else "").partition("model name\t: ")
     return {
@@ -236,6 +238,6 @@ def environment() -> dict[str, Any]:
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "system": f"{platform.system()} {platform.release().split('-')[0]} {platform.machine()}",
         "processor": f"{os.cpu_count()} x {processor.partition(chr(10))[0] or platform.machine()}",
-        "packages": versions,
+        "packages": packages,
         "debian": dict(line.split(" ") for line in debian.splitlines() if not line.endswith(" ")),
     }

@@ -1,7 +1,6 @@
 """What is compared: aioigd, what people use today, and two floors; each runs in a process of its own.
 
-``python -m benchmarks.peers NAME SOURCE`` is that process; what it can be asked for are the first methods of
-:class:`Peer`. A peer that is not installed is left out of the comparison.
+``python -m benchmarks.peers NAME SOURCE`` is that process; it can be asked for the public methods of :class:`Peer`.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ import time
 import tracemalloc
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
 from datetime import timedelta
 from functools import lru_cache
 from importlib import import_module
@@ -47,91 +46,71 @@ from .workload import cold_start
 
 ONE_BY_ONE: Final = "one by one"
 AT_ONCE: Final = "at once"
-PORTS: Final = range(1_000, 11_000)
-"""What is mapped in batches, the first so many."""
+PORTS: Final = range(1_000, 11_000)  # what is mapped in batches, the first so many
 THREADS: Final = 128
-CONCURRENCY: Final = 8
-"""The largest window of aioigd's limiter."""
+CONCURRENCY: Final = 8  # the largest window of aioigd's limiter
 BEAT: Final = 0.001
-LIMIT: Final = 120.0
-"""Seconds for a socket, or a command."""
+TIMEOUT: Final = 5.0
+LIMIT: Final = 120.0  # seconds for a command
 
 Add = Callable[[int], Any]
 """Maps a port: to be awaited, or blocking."""
 
 
-class Heartbeat:
-    """How late a tick of one millisecond was at most (seconds), and how long this thread ``worked`` between two.
+@asynccontextmanager
+async def heartbeat() -> AsyncIterator[dict[str, float]]:
+    """Tick each millisecond: how late at most (seconds), and how long this thread worked without a pause at most.
 
     The latter is the same without what the machine did in the meantime for others.
     """
+    worst = {"stall": 0.0, "worked": 0.0}
 
-    longest = 0.0
-    worked = 0.0
-
-    async def beat(self) -> None:
-        """Tick until cancelled."""
+    async def beat() -> None:
         while True:
             wall, cpu = time.perf_counter(), time.thread_time()
             await asyncio.sleep(BEAT)
-            self.longest = max(self.longest, time.perf_counter() - wall - BEAT)
-            self.worked = max(self.worked, time.thread_time() - cpu)
+            worst["stall"] = max(worst["stall"], time.perf_counter() - wall - BEAT)
+            worst["worked"] = max(worst["worked"], time.thread_time() - cpu)
 
-
-@asynccontextmanager
-async def heartbeat() -> AsyncIterator[Heartbeat]:
-    """Tick while it is entered."""
-    heart = Heartbeat()
-    beating = asyncio.create_task(heart.beat())
+    beating = asyncio.create_task(beat())
     await asyncio.sleep(10 * BEAT)  # the first ticks come before what is to be measured
-    heart.longest = heart.worked = 0.0
-    yield heart
+    worst.update(stall=0.0, worked=0.0)
+    yield worst
     await asyncio.sleep(2 * BEAT)  # what stalls at the very end is noticed by the next tick only
     beating.cancel()
 
 
 class Peer:
-    """One way to map ports; this one is awaited. ``source``: the address of this machine that it is to work from."""
+    """One way to map ports; this one is awaited. ``source``: the address of this machine that it is to work from.
 
-    needs: ClassVar[tuple[str, ...]] = ()
-    """What it imports."""
-    command: ClassVar[str] = ""
-    """The program that has to be there."""
+    ``needs`` is what it imports, or the command that it runs; ``took`` the seconds that such a command tells itself.
+    """
+
+    needs: ClassVar[Sequence[str]] = ()
+    is_command: ClassVar[bool] = False
     blocks: ClassVar[bool] = False
     took: float | None = None
-    """The seconds of the last cold start or search, where the peer is a process that times itself."""
 
     def __init__(self, source: str) -> None:
         self.source = source
-        self.modules = [import_module(name) for name in self.needs]
+        self.modules = [] if self.is_command else [import_module(name) for name in self.needs]
 
     @classmethod
     def is_installed(cls) -> bool:
         """Return whether it can be compared with."""
-        return (not cls.command or shutil.which(cls.command) is not None) and all(
-            find_spec(name.partition(".")[0]) for name in cls.needs
-        )
-
-    def start(self, port: int) -> dict[str, Any]:
-        """Measure a cold start with a mapping; with port 0 a search."""
-        started = time.perf_counter()
-        found = None if port else self._search()
-        if port:
-            self._cold_start(port)
-        return {"seconds": self.took or time.perf_counter() - started, "found": found}
+        look: Callable[[str], object] = shutil.which if cls.is_command else find_spec
+        return all(look(name.partition(".")[0]) for name in cls.needs)
 
     async def batch(self, location: str, count: int, way: str, watch: bool = False) -> dict[str, Any]:
         """Map on a gateway whose description is known; ``watch`` the event loop for stalls."""
-        ports = PORTS[:count]
         async with self._opened(location) as add:
-            await self._one_by_one(add, ports[:1])
+            await self._one_by_one(add, PORTS[:1])
             gc.collect()
-            async with heartbeat() if watch else nullcontext(Heartbeat()) as heart:
+            async with heartbeat() if watch else nullcontext(dict[str, float]()) as worst:
                 started, cpu, kernel = time.perf_counter(), *_cpu()
-                made = await (self._one_by_one if way == ONE_BY_ONE else self._at_once)(add, ports)
+                made = await (self._one_by_one if way == ONE_BY_ONE else self._at_once)(add, PORTS[:count])
                 seconds, after = time.perf_counter() - started, _cpu()
-        taken = {"seconds": seconds, "cpu": after[0] - cpu, "kernel": after[1] - kernel, "made": made}
-        return {**taken, "stall": heart.longest, "worked": heart.worked}
+        return {"seconds": seconds, "cpu": after[0] - cpu, "kernel": after[1] - kernel, "made": made, **worst}
 
     async def memory(self, location: str, count: int) -> dict[str, Any]:
         """Measure Python's memory (bytes) from the description on, and on a known gateway: its peak, and what stays."""
@@ -142,27 +121,24 @@ class Peer:
 
         ports = PORTS[:count]
         await from_description(ports[:20])  # what is allocated once, by the first
-        first = await _traced(from_description(ports[:1]))
-        each = await _traced(from_description(ports))
+        first, all_of_them = await _traced(from_description(ports[:1])), await _traced(from_description(ports))
         async with self._opened(location) as add:
             await self._one_by_one(add, ports[:50])
-            one = await _traced(self._one_by_one(add, ports[:1]))
-            many = await _traced(self._one_by_one(add, ports))
+            one, many = await _traced(self._one_by_one(add, ports[:1])), await _traced(self._one_by_one(add, ports))
             batch = await _traced(self._at_once(add, ports))
         known = {"kept": many[1] / count, "batch_peak": batch[0] / count, "batch_kept": batch[1] / count}
-        return {"first": first[0], "each": (each[0] - first[0]) / (count - 1), "known": {"peak": one[0], **known}}
+        each = (all_of_them[0] - first[0]) / (count - 1)
+        return {"first": first[0], "each": each, "known": {"peak": one[0], **known}}
 
     async def swallow(self, location: str) -> dict[str, Any]:
         """Read a description that is hostile and map a port there; a blocking peer stalls any loop all the time."""
-        async with heartbeat() as heart:
+        async with heartbeat() as worst:
             started = time.perf_counter()
-            try:
+            with suppress(Exception):
                 async with self._opened(location) as add:
-                    await self._one_by_one(add, [1])
-            except Exception as error:
-                print(repr(error)[:200], file=sys.stderr)
+                    await self._one_by_one(add, PORTS[:1])
             seconds = time.perf_counter() - started
-        return {"seconds": seconds, "stall": None if self.blocks else heart.longest}
+        return {"seconds": seconds, "stall": None if self.blocks else worst["stall"]}
 
     async def profile(self, location: str, count: int) -> dict[str, Any]:
         """Return the seconds of each function's own for one mapping, one after another."""
@@ -173,11 +149,14 @@ class Peer:
         found: dict[tuple[str, int, str], Any] = vars(pstats.Stats(profile))["stats"]
         return {f"{path}:{line} {name}": own[2] / count for (path, line, name), own in found.items()}
 
-    def _cold_start(self, port: int) -> None:
-        raise NotImplementedError  # from nothing to the first mapping, with the peer's own defaults
+    def start(self, port: int) -> dict[str, Any]:
+        """Measure a cold start with a mapping; with port 0 a search."""
+        started = time.perf_counter()
+        found = self._start(port)
+        return {"seconds": self.took or time.perf_counter() - started, "found": found}
 
-    def _search(self) -> int:
-        raise NotImplementedError  # searches as the peer does by default; returns the number of gateways
+    def _start(self, port: int) -> int:
+        raise NotImplementedError  # searches with its own defaults, and maps a port if there is one; returns gateways
 
     def _opened(self, location: str) -> AbstractAsyncContextManager[Add]:
         raise NotImplementedError  # in it the gateway of a description is known; it gives what maps a port
@@ -185,13 +164,11 @@ class Peer:
     async def _one_by_one(self, add: Add, ports: Iterable[int]) -> int:
         made = 0
         for port in ports:
-            try:
+            with suppress(Exception):
                 mapping = add(port)
                 if not self.blocks:
                     await mapping
                 made += 1
-            except Exception as error:
-                print(repr(error)[:200], file=sys.stderr)
         return made
 
     async def _at_once(self, add: Add, ports: Iterable[int]) -> int:
@@ -221,18 +198,14 @@ class Ours(Peer):
 
     needs = ("aioigd",)
 
-    def _cold_start(self, port: int) -> None:
-        asyncio.run(cold_start(self.source, port))
-
-    def _search(self) -> int:
-        async def found() -> int:
-            async with PortMapper(source_address=self.source) as mapper:
-                try:
-                    return int(bool(await mapper.get_gateway()))
-                except IGDError:
-                    return 0
-
-        return asyncio.run(found())
+    def _start(self, port: int) -> int:
+        try:
+            asyncio.run(cold_start(self.source, port))
+        except IGDError:
+            if port:
+                raise
+            return 0
+        return 1
 
     @asynccontextmanager
     async def _opened(self, location: str) -> AsyncIterator[Add]:
@@ -241,46 +214,19 @@ class Ours(Peer):
             yield lambda port: mapper.add_port_mapping(port, desc="benchmark", proto="TCP")
 
 
-_LOCATION: Final = re.compile(rb"^location:\s*(\S+)", re.IGNORECASE | re.MULTILINE)
-_CONNECTION: Final = re.compile(
-    rb"<serviceType>\s*(\S*:WAN(?:IP|PPP)Connection:\d)\s*</serviceType>"
-    rb"(?:(?!</service>).)*<controlURL>\s*([^<\s]+)\s*</controlURL>",
-    re.DOTALL,
-)
-
-
-def _controlled(location: str, description: bytes) -> tuple[str, str]:
-    """Return the service and control URL of a description."""
-    connection = _CONNECTION.search(description)
-    assert connection, "a description without a WAN connection service"
-    return connection[1].decode(), urljoin(location, connection[2].decode())
-
-
-def _template(service: str, client: str) -> bytes:
-    """Return the bytes that aioigd sends, for port 55555."""
-    request = check_request(55555, 0, "benchmark", "TCP", 0, None, "")
-    action = add_port_mapping(request, client, request.terms)
-    return build_request(service, action.name, action.arguments)
-
-
-@lru_cache
-def _bodies(service: str, client: str) -> dict[int, bytes]:
-    template = _template(service, client)
-    return {port: template.replace(b"55555", b"%d" % port) for port in PORTS}
-
-
 class Floor(BlockingPeer):
     """Blocking sockets, one attempt, nothing checked: M-SEARCH, the first reply, the description, AddPortMapping."""
 
-    def _cold_start(self, port: int) -> None:
+    def _start(self, port: int) -> int:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as searcher:
-            searcher.settimeout(LIMIT)
+            searcher.settimeout(TIMEOUT)
             searcher.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton(self.source))
             searcher.bind((self.source, 0))
             searcher.sendto(build_search(DEVICE, MULTICAST_V4), (GROUP, PORT))
-            location = _LOCATION.search(searcher.recv(65535))
+            location = re.search(rb"(?im)^location:\s*(\S+)", searcher.recv(65535))
         assert location, "a reply without LOCATION"
         self._open(location[1].decode())(port)
+        return 1
 
     def _open(self, location: str) -> Add:
         service, control_url = _controlled(location, self._exchange(location, "GET"))
@@ -295,20 +241,18 @@ class Floor(BlockingPeer):
 
     def _exchange(self, url: str, method: str, headers: str = "", body: bytes = b"") -> bytes:
         parts = urlsplit(url)
+        address = (parts.hostname or "", parts.port or 80)
         request = (
             f"{method} {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\n{headers}"
             f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
         )
-        with socket.create_connection((parts.hostname or "", parts.port or 80), LIMIT, (self.source, 0)) as connection:
+        with socket.create_connection(address, TIMEOUT, (self.source, 0)) as connection:
             connection.sendall(request.encode() + body)
             return b"".join(iter(lambda: connection.recv(65536), b""))
 
 
 class Bare(Peer):
-    """aiohttp alone, posting bytes made before over a connection for each request; eight at once.
-
-    The replies are read, and not looked at.
-    """
+    """aiohttp alone, posting bytes made before, eight at once; the replies are read, and not looked at."""
 
     needs = ("aiohttp",)
     keep_alive: ClassVar[bool] = False
@@ -321,11 +265,8 @@ class Bare(Peer):
             async with session.get(location) as description:
                 service, control_url = _controlled(location, await description.read())
             bodies = _bodies(service, self.source)
-            headers = {
-                "Accept-Encoding": "identity",
-                "Content-Type": 'text/xml; charset="utf-8"',
-                "SOAPAction": f'"{service}#AddPortMapping"',
-            }
+            headers = {"Accept-Encoding": "identity", "Content-Type": 'text/xml; charset="utf-8"'}
+            headers["SOAPAction"] = f'"{service}#AddPortMapping"'
 
             async def post(port: int) -> None:
                 async with session.post(control_url, data=bodies[port], headers=headers) as response:
@@ -345,37 +286,28 @@ class BareKeepAlive(Bare):
 
 
 class Mini(BlockingPeer):
-    """PyPI's miniupnpc, the C library everybody uses.
-
-    Its default delay becomes a second: the library never listens for less, whatever it is told.
-    """
+    """PyPI's miniupnpc, the C library everybody uses; it never listens for less than a second, whatever it is told."""
 
     needs = ("miniupnpc",)
     delay: ClassVar[int] = 0
 
-    def _client(self) -> Any:
-        return self.modules[0].UPnP(multicastif=self.source, discoverdelay=self.delay)
-
-    def _adder(self, client: Any) -> Add:
-        address = client.lanaddr
-        return lambda port: client.addportmapping(port, "TCP", address, port, "benchmark", "")
-
-    def _cold_start(self, port: int) -> None:
-        client = self._client()
-        client.discover()
-        client.selectigd()
-        self._adder(client)(port)
-
-    def _search(self) -> int:
+    def _start(self, port: int) -> int:
+        client = self.modules[0].UPnP(multicastif=self.source, discoverdelay=self.delay)
         try:
-            return int(self._client().discover())
+            found: int = client.discover()
         except Exception:
-            return 0
+            return 0  # where nobody answers the library raises
+        if port:
+            self._adder(client, None)(port)
+        return found
 
     def _open(self, location: str) -> Add:
-        client = self._client()
-        client.selectigd(location)
-        return self._adder(client)
+        return self._adder(self.modules[0].UPnP(multicastif=self.source), location)
+
+    def _adder(self, client: Any, location: str | None) -> Add:
+        client.selectigd(*filter(None, [location]))
+        address = client.lanaddr
+        return lambda port: client.addportmapping(port, "TCP", address, port, "benchmark", "")
 
 
 class MiniLong(Mini):
@@ -389,16 +321,15 @@ class AsyncUpnp(Peer):
 
     needs = ("async_upnp_client.profiles.igd", "async_upnp_client.aiohttp", "async_upnp_client.client_factory")
 
-    def _cold_start(self, port: int) -> None:
-        async def start() -> None:
+    def _start(self, port: int) -> int:
+        async def start() -> int:
             found = await self.modules[0].IgdDevice.async_search(source=(self.source, 0))
-            async with self._opened(next(iter(found))["location"]) as add:
-                await add(port)
+            if port:
+                async with self._opened(next(iter(found))["location"]) as add:
+                    await add(port)
+            return len(found)
 
-        asyncio.run(start())
-
-    def _search(self) -> int:
-        return len(asyncio.run(self.modules[0].IgdDevice.async_search(source=(self.source, 0))))
+        return asyncio.run(start())
 
     @asynccontextmanager
     async def _opened(self, location: str) -> AsyncIterator[Add]:
@@ -419,11 +350,11 @@ class UpnpClient(BlockingPeer):
 
     needs = ("upnpclient",)
 
-    def _cold_start(self, port: int) -> None:
-        self._adder(self.modules[0].discover()[0])(port)
-
-    def _search(self) -> int:
-        return len(self.modules[0].discover())
+    def _start(self, port: int) -> int:
+        found = self.modules[0].discover()
+        if port:
+            self._adder(found[0])(port)
+        return len(found)
 
     def _open(self, location: str) -> Add:
         return self._adder(self.modules[0].Device(location))
@@ -438,44 +369,42 @@ class UpnpClient(BlockingPeer):
 class Upnpc(BlockingPeer):
     """Debian's command, as shell scripts use it: a process for each mapping, and the whole process counts."""
 
-    command = "upnpc"
+    needs = ("upnpc",)
+    is_command = True
 
-    def _cold_start(self, port: int) -> None:
-        self._run("-m", self.source, "-a", self.source, str(port), str(port), "TCP")
-
-    def _search(self) -> int:
-        return int(self._run("-m", self.source, "-s", check=False) == 0)
+    def _start(self, port: int) -> int:
+        # The status fails where no gateway is.
+        adding = ("-a", self.source, str(port), str(port), "TCP") if port else ("-s",)
+        return int(self._run("-m", self.source, *adding, check=port > 0) == 0)
 
     def _open(self, location: str) -> Add:
         return lambda port: self._run("-u", location, "-a", self.source, str(port), str(port), "TCP")
 
     def _run(self, *arguments: str, check: bool = True) -> int:
-        command = [self.command, *arguments]
+        command = ["upnpc", *arguments]
         return subprocess.run(command, check=check, capture_output=True, timeout=LIMIT).returncode
 
 
 class Godot(BlockingPeer):
     """What aioigd is modelled on; a script that times itself, so that the start of the engine does not count."""
 
-    command = "godot3-server"
+    needs = ("godot3-server",)
+    is_command = True
 
-    def _cold_start(self, port: int) -> None:
-        done = self._run([port], 2000, cold=True)
-        assert done["made"] == 1, done
-
-    def _search(self) -> int:
-        return int(self._run([], 2000, cold=True)["found"])
+    def _start(self, port: int) -> int:
+        done = self._run([port] if port else [], 2000, cold=True)  # milliseconds: the default
+        assert done["made"] == bool(port), done
+        return int(done["found"])
 
     async def batch(self, location: str, count: int, way: str, watch: bool = False) -> dict[str, Any]:
         """Discover, which cannot be left out and does not count, and add one after another."""
-        return {"cpu": 0.0, **self._run(PORTS[:count], 100, cold=False)}
+        return self._run(PORTS[:count], 100, cold=False)
 
     def _run(self, ports: Sequence[int], timeout: int, *, cold: bool) -> dict[str, Any]:
         job = {"source": self.source, "ports": list(ports), "timeout": timeout, "cold": cold}
-        with tempfile.TemporaryDirectory() as home:
-            # It would leave its settings in the user's home.
+        with tempfile.TemporaryDirectory() as home:  # it would leave its settings in the user's
             environment = {"PATH": os.environ["PATH"], "HOME": home, "AIOIGD_BENCHMARK": json.dumps(job)}
-            command = [self.command, "--script", str(Path(__file__).with_name("godot.gd"))]
+            command = ["godot3-server", "--script", str(Path(__file__).with_name("godot.gd"))]
             done = subprocess.run(command, env=environment, cwd=home, capture_output=True, timeout=LIMIT, check=True)
         (line,) = (line for line in done.stdout.splitlines() if line.startswith(b"RESULT "))
         result: dict[str, Any] = json.loads(line.removeprefix(b"RESULT "))
@@ -483,9 +412,29 @@ class Godot(BlockingPeer):
         return result
 
 
+def _controlled(location: str, description: bytes) -> tuple[str, str]:
+    """Return the service and control URL of a description."""
+    service = rb"(?s)<serviceType>\s*(\S*:WAN(?:IP|PPP)Connection:\d)\s*</serviceType>"
+    found = re.search(service + rb"(?:(?!</service>).)*<controlURL>\s*([^<\s]+)\s*</controlURL>", description)
+    assert found, "a description without a WAN connection service"
+    return found[1].decode(), urljoin(location, found[2].decode())
+
+
+def _template(service: str, client: str) -> bytes:
+    """Return the bytes that aioigd sends, for port 55555."""
+    request = check_request(55555, 0, "benchmark", "TCP", 0, None, "")
+    action = add_port_mapping(request, client, request.terms)
+    return build_request(service, action.name, action.arguments)
+
+
+@lru_cache
+def _bodies(service: str, client: str) -> dict[int, bytes]:
+    template = _template(service, client)
+    return {port: template.replace(b"55555", b"%d" % port) for port in PORTS}
+
+
 async def _succeeded(work: Iterable[Awaitable[object]]) -> int:
-    results = await asyncio.gather(*work, return_exceptions=True)
-    return sum(not isinstance(one, BaseException) for one in results)
+    return sum(not isinstance(one, BaseException) for one in await asyncio.gather(*work, return_exceptions=True))
 
 
 def _cpu() -> tuple[float, float]:
@@ -498,14 +447,13 @@ async def _traced(work: Awaitable[object]) -> tuple[int, int]:
     """Return the bytes that Python's memory grew by at the highest point of some work, and those that stay."""
     gc.collect()
     tracemalloc.start()
-    try:
-        before = tracemalloc.get_traced_memory()[0]
-        await work
-        peak = tracemalloc.get_traced_memory()[1]
-        gc.collect()
-        return peak - before, tracemalloc.get_traced_memory()[0] - before
-    finally:
-        tracemalloc.stop()
+    before = tracemalloc.get_traced_memory()[0]
+    await work
+    peak = tracemalloc.get_traced_memory()[1]
+    gc.collect()
+    kept = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    return peak - before, kept - before
 
 
 PEERS: Final[dict[str, type[Peer]]] = {
@@ -526,7 +474,7 @@ def main() -> None:
     """Answer until the input ends."""
     peer = PEERS[sys.argv[1]](sys.argv[2])
 
-    def measure(do: str, **arguments: Any) -> dict[str, Any]:
+    def measure(do: str, **arguments: Any) -> Any:
         found = getattr(peer, do)(**arguments)
         return asyncio.run(found) if asyncio.iscoroutine(found) else found
 

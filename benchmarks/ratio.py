@@ -18,7 +18,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from math import comb
 from pathlib import Path
@@ -30,13 +29,8 @@ from .gateway_server import gateway_process
 from .process import Process
 from .workload import HERE
 
-IMPORT: Final = "import"
-NAMES: Final = (*workload.WORK, IMPORT)
-SCRIPT: Final = Path(workload.__file__)
+NAMES: Final = (*workload.WORK, "import")
 CONFIDENCE: Final = 0.95
-LIMIT: Final = 1.02
-TIMEOUT: Final = 120.0
-"""Seconds for one process."""
 
 
 def median_interval(values: Sequence[float]) -> tuple[float, float]:
@@ -53,16 +47,11 @@ def median_interval(values: Sequence[float]) -> tuple[float, float]:
 
 def measure(name: str, checkout: Path, gateway: Process) -> dict[str, float]:
     """Return the figures (seconds) of one process that imports aioigd from a checkout."""
-    if name == IMPORT:
-        return {"CPU of import aioigd": workload.seconds_to_import("aioigd", checkout, time.process_time)}
-    done = subprocess.run(
-        [sys.executable, "-P", str(SCRIPT), name, gateway.address, gateway.location],
-        env={**os.environ, "PYTHONPATH": str(checkout)},
-        check=True,
-        stdout=subprocess.PIPE,
-        timeout=TIMEOUT,
-    )
-    answer = json.loads(done.stdout)
+    if name == "import":
+        return {"CPU of import aioigd": workload.seconds_to_import("aioigd", checkout, "process_time")}
+    command = [sys.executable, "-P", workload.__file__, name, gateway.address, gateway.location]
+    environment = {**os.environ, "PYTHONPATH": str(checkout)}
+    answer = json.loads(subprocess.check_output(command, env=environment, timeout=120))
     assert Path(answer["imported"]).is_relative_to(checkout), answer["imported"]
     figures: dict[str, float] = answer["figures"]
     return figures
@@ -81,39 +70,30 @@ def compare(name: str, other: Path, gateway: Process, pairs: int) -> dict[str, l
     return found
 
 
-def row(figure: str, pairs: Sequence[tuple[float, float]], limit: float) -> tuple[str, bool]:
-    """Return a line of the table, and whether the limit holds."""
-    ratios = [this / other for this, other in pairs]
-    low, high = median_interval(ratios)
-    this, other = (median(values) * 1e3 for values in zip(*pairs, strict=True))
-    holds = low <= limit
-    verdict = "holds" if holds else "EXCEEDED"
-    interval = f"{median(ratios):.3f} ({low:.3f} to {high:.3f})"
-    return f"{figure:<34} {this:>9.4g} ms {other:>9.4g} ms   {interval:<26} {verdict}", holds
-
-
 def main() -> int:
     """Measure and print; the exit status is 1 where a limit does not hold."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.ratio", description="Compare with another checkout.")
     parser.add_argument("other", type=Path, help="the root of the other checkout")
     parser.add_argument("--pairs", type=int, default=20, help="how many of each measure (default: %(default)s)")
-    parser.add_argument(
-        "--only", nargs="+", choices=NAMES, default=NAMES, metavar="NAME", help=f"of {', '.join(NAMES)}"
-    )
-    parser.add_argument("--limit", type=float, default=LIMIT, help="the most of a ratio (default: %(default)s)")
+    parser.add_argument("--only", nargs="+", choices=NAMES, default=NAMES, help="what is measured")
+    parser.add_argument("--limit", type=float, default=1.02, help="the most of a ratio (default: %(default)s)")
     options = parser.parse_args()
     other = options.other.resolve()
     if not (other / "aioigd").is_dir() or options.pairs < 1:
         parser.error("another checkout and at least one pair are needed")
     print(f"{'':<34} {'this':>12} {'other':>12}   {'ratio (95 % interval)':<26} limit {options.limit:g}", flush=True)
-    verdicts = []
+    failed = False
     with gateway_process() as gateway:
         for name in options.only:
             for figure, pairs in compare(name, other, gateway, options.pairs).items():
-                line, holds = row(figure, pairs, options.limit)
-                verdicts.append(holds)
-                print(line, flush=True)
-    return 0 if all(verdicts) else 1
+                ratios = [this / other for this, other in pairs]
+                low, high = median_interval(ratios)
+                failed |= low > options.limit
+                this, others = (median(values) * 1e3 for values in zip(*pairs, strict=True))
+                shown = f"{median(ratios):.3f} ({low:.3f} to {high:.3f})"
+                verdict = "EXCEEDED" if low > options.limit else "holds"
+                print(f"{figure:<34} {this:>9.4g} ms {others:>9.4g} ms   {shown:<26} {verdict}", flush=True)
+    return int(failed)
 
 
 if __name__ == "__main__":

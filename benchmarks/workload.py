@@ -23,24 +23,19 @@ import aioigd
 from aioigd import PortMapper
 
 HERE: Final = Path(__file__).parents[1]
-"""The root of this checkout."""
 PORT: Final = 4_000
 PORTS: Final = range(30_000, 30_400)
 WARM_UP: Final = range(1_000, 1_030)
 CALLERS: Final = 10_000
-REPEATS: Final = 5
-COLD_STARTS: Final = 20
 
 Clock = Callable[[], float]
 
-_TIMED_IMPORT = "from time import {0}; started = {0}(); import {1}; print({0}() - started)"
-
 
 async def cold_start(source: str, port: int) -> float:
-    """Return the seconds from making a mapper to having closed it, with a search and a mapping in between."""
+    """Return the seconds from making a mapper to having closed it, with a search and a mapping (not port 0) between."""
     started = time.perf_counter()
     async with PortMapper(source_address=source) as mapper:
-        await mapper.add_port_mapping(port, desc="benchmark", proto="TCP")
+        await (mapper.add_port_mapping(port, desc="benchmark", proto="TCP") if port else mapper.get_gateway())
     return time.perf_counter() - started
 
 
@@ -54,45 +49,43 @@ async def call_identical(location: str, callers: int, clock: Clock = time.perf_c
         return clock() - started
 
 
-async def cpu_per_mapping(location: str, *, at_once: bool) -> float:
-    """Return the CPU seconds of this process for one mapping on a known gateway."""
+def seconds_to_import(names: str, checkout: Path = HERE, clock: str = "perf_counter") -> float:
+    """Return the seconds that an import takes in a new interpreter, its start excluded; aioigd is a checkout's."""
+    timed = f"from time import {clock} as clock; started = clock(); import {names}; print(clock() - started)"
+    environment = {**os.environ, "PYTHONPATH": str(checkout)}
+    return float(subprocess.check_output([sys.executable, "-P", "-c", timed], env=environment))
+
+
+async def _cpu_per_mapping(location: str, *, at_once: bool) -> float:
     async with PortMapper(location=location) as mapper:
         for port in WARM_UP:
             await mapper.add_port_mapping(port, desc="benchmark", proto="TCP")
         gc.collect()
         started = time.process_time()
+        mappings = (mapper.add_port_mapping(port, desc="benchmark", proto="TCP") for port in PORTS)
         if at_once:
-            await asyncio.gather(*(mapper.add_port_mapping(port, desc="benchmark", proto="TCP") for port in PORTS))
+            await asyncio.gather(*mappings)
         else:
-            for port in PORTS:
-                await mapper.add_port_mapping(port, desc="benchmark", proto="TCP")
+            for mapping in mappings:
+                await mapping
         return (time.process_time() - started) / len(PORTS)
-
-
-def seconds_to_import(names: str, checkout: Path = HERE, clock: Clock = time.perf_counter) -> float:
-    """Return the seconds that an import takes in a new interpreter, its start excluded; aioigd is a checkout's."""
-    command = [sys.executable, "-P", "-c", _TIMED_IMPORT.format(clock.__name__, names)]
-    environment = {**os.environ, "PYTHONPATH": str(checkout)}
-    return float(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment).stdout)
 
 
 async def _cold(source: str, _: str) -> dict[str, float]:
     first = await cold_start(source, PORT)
     cpu = time.process_time()
-    others = [await cold_start(source, PORT + number) for number in range(1, COLD_STARTS + 1)]
-    cpu = (time.process_time() - cpu) / COLD_STARTS
+    others = [await cold_start(source, PORT + number) for number in range(1, 21)]
+    cpu = (time.process_time() - cpu) / len(others)
     return {"cold start, first in its process": first, "cold start": median(others), "CPU of a cold start": cpu}
 
 
 async def _cpu(_: str, location: str) -> dict[str, float]:
-    return {
-        "CPU of a mapping, one by one": await cpu_per_mapping(location, at_once=False),
-        "CPU of a mapping, at once": await cpu_per_mapping(location, at_once=True),
-    }
+    ways = {"one by one": False, "at once": True}
+    return {f"CPU of a mapping, {way}": await _cpu_per_mapping(location, at_once=at) for way, at in ways.items()}
 
 
 async def _identical(_: str, location: str) -> dict[str, float]:
-    took = [await call_identical(location, CALLERS, time.process_time) for _ in range(REPEATS)]
+    took = [await call_identical(location, CALLERS, time.process_time) for _ in range(5)]
     return {f"CPU of {CALLERS:,} identical callers": median(took)}
 
 
@@ -105,8 +98,7 @@ WORK: Final[Mapping[str, Callable[[str, str], Awaitable[dict[str, float]]]]] = {
 
 async def main(name: str, source: str, location: str) -> None:
     """Do the work in a running event loop, and print figures and where aioigd was imported from."""
-    figures = await WORK[name](source, location)
-    print(json.dumps({"figures": figures, "imported": aioigd.__file__}))
+    print(json.dumps({"figures": await WORK[name](source, location), "imported": aioigd.__file__}))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from ..bench import Bench, Goal
+from ..bench import Bench, Goal, Which
+from ..peers import AT_ONCE, BARE, FLOOR, ONE_BY_ONE
 from . import batches, callers, cold, cost, growth, hostile
 
 TARGETS: Final[Mapping[str, Callable[[Bench], None]]] = {
@@ -26,4 +27,38 @@ TARGETS: Final[Mapping[str, Callable[[Bench], None]]] = {
     "batches-kept": batches.kept,
     "stalls": batches.stalls,
 }
-GOALS: Final[tuple[Goal, ...]] = (*cold.GOALS, *cost.GOALS, *batches.GOALS, *callers.GOALS)
+
+_COLD, _BATCH = Which("cold start"), Which("batch", of={"delay": 0.02, "kept": False, "count": 1_000})
+_CPU, _CALLERS = Which("cpu"), Which("callers", of={"callers": 100_000})
+_CANCELLED, _UNCOLLECTED = Which("callers: cancelled"), Which("callers: uncollected")
+_STALL = Which("stall", of={"way": AT_ONCE, "count": 1_000})
+GOALS: Final = (
+    *(
+        Goal(f"cold start to the blocking floor, {gateway}", 1.2, ours, ours.by(FLOOR))
+        for ours in (_COLD.by(gateway=cold.REAL), _COLD.by(gateway=cold.EMULATED))
+        for gateway in ours.of.values()
+    ),
+    *(
+        Goal(f"cold start of the fastest peer to aioigd, {gateway}", 20, ours.by(None), ours, least=True)
+        for ours in (_COLD.by(gateway=cold.REAL), _COLD.by(gateway=cold.EMULATED))
+        for gateway in ours.of.values()
+    ),
+    Goal("CPU of a mapping to bare aiohttp, one by one", 1.25, _CPU.by(way=ONE_BY_ONE), _CPU.by(BARE, way=ONE_BY_ONE)),
+    Goal("CPU of a mapping to bare aiohttp, at once", 1.25, _CPU.by(way=AT_ONCE), _CPU.by(BARE, way=AT_ONCE)),
+    Goal(
+        "1,000 mappings at 20 ms: the fastest peer one by one to aioigd",
+        *(4, _BATCH.by(None, way=ONE_BY_ONE), _BATCH.by(way=AT_ONCE)),
+        least=True,
+    ),
+    Goal("1,000 mappings at 20 ms to bare aiohttp", 1.15, _BATCH.by(way=AT_ONCE), _BATCH.by(BARE, way=AT_ONCE)),
+    Goal("mappings lost by aioigd, one connection at a time", 0, Which("crowded: lost"), unit=""),
+    Goal("longest stall in 1,000 at once, the worst", 20, _STALL, unit="ms"),
+    Goal("100,000 identical callers to as many empty coroutines", 2.5, _CALLERS, _CALLERS.by(callers.EMPTY)),
+    Goal("cancelling 100,000 callers to 10,000", 12.5, _CANCELLED.by(callers=100_000), _CANCELLED.by(callers=10_000)),
+    Goal(
+        "cancelling 100,000 callers to 10,000, garbage collector off",
+        *(12.5, _UNCOLLECTED.by(callers=100_000), _UNCOLLECTED.by(callers=10_000)),
+    ),
+    Goal(f"import to {cost.NEEDED}", 1.15, Which("import"), Which("import", cost.NEEDED)),
+)
+"""What the project wants of the figures."""

@@ -11,9 +11,9 @@ from typing import Any, Final
 from aioigd import PortMapper
 from aioigd.testing import quirks
 
-from ..bench import Bench, Goal
+from ..bench import Bench
 from ..gateway_server import emulated_process, gateway_process
-from ..peers import AT_ONCE, BARE, BARE_KEEP_ALIVE, FLOOR, GODOT, MINI_LONG, ONE_BY_ONE, OURS, PORTS, UPNPC, heartbeat
+from ..peers import AT_ONCE, BARE_KEEP_ALIVE, FLOOR, GODOT, MINI_LONG, ONE_BY_ONE, OURS, PORTS, UPNPC, heartbeat
 from ..process import Process
 from .callers import EMPTY, nothing
 
@@ -22,27 +22,6 @@ COLD_DELAY: Final = 0.02
 MOST: Final = {0.1: 240}
 NOT_AT_ONCE: Final = (GODOT, UPNPC)
 """These two also make several requests for each mapping."""
-_20_MS: Final = {"delay": 0.02, "kept": False, "count": 1_000}
-_OURS: Final = ("batch", OURS, {**_20_MS, "way": AT_ONCE})
-GOALS: Final = (
-    Goal(
-        "1,000 mappings at 20 ms: the fastest peer one by one to aioigd",
-        *(("batch", None, {**_20_MS, "way": ONE_BY_ONE}), 4, _OURS, True),
-    ),
-    Goal(
-        "1,000 mappings at 20 ms to bare aiohttp, 8 at once",
-        *(_OURS, 1.15, ("batch", BARE, {**_20_MS, "way": AT_ONCE})),
-        why="aioigd begins with four requests at once and reaches eight only as the gateway proves that it copes.",
-    ),
-    Goal("mappings lost by aioigd, one connection at a time", ("crowded: lost", OURS, {}), 0, unit=""),
-    Goal(
-        "longest stall of any 1,000 at once",
-        *(("stall", OURS, {"way": AT_ONCE, "count": 1_000}), 20),
-        unit="ms",
-        why="A stall is wall time: on a machine with two processors, one of them taken by the gateway, the loop also "
-        "waits for other programs. What the loop's own thread computed without a pause is in the table of stalls.",
-    ),
-)
 
 
 def closed(bench: Bench) -> None:
@@ -119,6 +98,6 @@ async def _map_cold(gateway: Process, ports: Sequence[int]) -> float:
 async def _watched(work: Sequence[Awaitable[object]]) -> float:
     """Return the longest stall (seconds) while all of it is awaited."""
     gc.collect()
-    async with heartbeat() as heart:
+    async with heartbeat() as worst:
         await asyncio.gather(*work)
-    return heart.longest
+    return worst["stall"]

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from aioigd import PortMapper
 
-from ..bench import Bench, Goal
+from ..bench import Bench
 from ..gateway_server import gateway_process
 from ..peers import OURS
 from ..process import Process
@@ -19,27 +19,6 @@ from ..workload import CALLERS, PORT, call_identical
 EMPTY: Final = "empty coroutines"
 PLAIN: Final = "plain tasks"
 FEWEST_CANCELLED: Final = 1_000
-_FEW, _MANY = {"callers": 10_000}, {"callers": 100_000}
-COLLECTOR: Final = (
-    "What grows more than the number is the garbage collector, which looks at all tasks again and again: cancelling "
-    "plain tasks, which do nothing, grows by more than the tenfold too, and without the collector the library's is "
-    "linear (both in the table of identical callers)."
-)
-GOALS: Final = (
-    Goal(
-        "100,000 identical callers to as many empty coroutines",
-        *(("callers", OURS, _MANY), 2.5, ("callers", EMPTY, _MANY)),
-        why="Each caller has its arguments checked, and joins the request under way with a future of its own.",
-    ),
-    *(
-        Goal(
-            f"cancelling 100,000 callers to cancelling 10,000{detail}",
-            *((f"callers: {figure}", OURS, _MANY), 12.5, (f"callers: {figure}", OURS, _FEW)),
-            why=COLLECTOR,
-        )
-        for figure, detail in (("cancelled", ""), ("uncollected", ", garbage collector off"))
-    ),
-)
 
 
 def measure(bench: Bench) -> None:

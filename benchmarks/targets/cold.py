@@ -5,31 +5,12 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
-from ..bench import Bench, Goal
+from ..bench import Bench
 from ..peers import BARE, BARE_KEEP_ALIVE, FLOOR, OURS
 
 REAL: Final = "miniupnpd"
 EMULATED: Final = "emulated gateway"
 NEVER_SEARCH: Final = (BARE, BARE_KEEP_ALIVE)
-TOO_FAST: Final = (
-    "This gateway answers at once, so there is nothing to wait for: what is compared is how long a few blocking calls "
-    "take, and how long asyncio and aiohttp take to make a session and two connections, with searches on every target "
-    "that some router answers alone. On a real gateway the waiting outweighs it."
-)
-ITS_OWN: Final = (
-    "What is left of aioigd's time is the gateway's own: the blocking floor, which does nothing twice, takes nearly as "
-    "long. A peer that listens for one second cannot be twenty times slower than that."
-)
-CHECKS: Final = "The library sends more searches than one, and checks what the floor takes for granted."
-GOALS: Final = tuple(
-    goal
-    for gateway, why in ((REAL, CHECKS), (EMULATED, TOO_FAST))
-    for ours in [("cold start", OURS, {"gateway": gateway})]
-    for goal in (
-        Goal(f"cold start to the blocking floor, {gateway}", ours, 1.2, ("cold start", FLOOR, ours[2]), why=why),
-        Goal(f"the fastest peer's cold start, {gateway}", ("cold start", None, ours[2]), 20, ours, True, why=ITS_OWN),
-    )
-)
 
 
 def emulated(bench: Bench) -> None:

@@ -6,7 +6,7 @@ import timeit
 from collections import Counter
 from typing import Final
 
-from ..bench import Bench, Goal
+from ..bench import Bench
 from ..codecs import STEPS
 from ..peers import (
     ASYNC_UPNP,
@@ -29,23 +29,6 @@ MEASURED: Final = {
 }
 AREAS: Final = ("aioigd", "aiohttp", "asyncio", "the rest")
 MOST_FUNCTIONS: Final = 12
-WHAT_ELSE: Final = (
-    "Beside what bare aiohttp does each mapping has its arguments checked, its place in the order and in the limit, a "
-    "deadline, a source address, a task that survives its callers, and a reply that is read with care. The profile "
-    "below shows where it goes."
-)
-GOALS: Final = (
-    *(
-        Goal(f"CPU of a mapping to bare aiohttp, {way}", *(("cpu", OURS, of), 1.25, ("cpu", BARE, of)), why=WHAT_ELSE)
-        for way in MEASURED
-        for of in [{"way": way}]
-    ),
-    Goal(
-        f"import to {NEEDED}",
-        *(("import", OURS, {}), 1.15, ("import", NEEDED, {})),
-        why="The rest is aioigd's own modules; models.py, whose dataclasses are made at import, takes longest of them.",
-    ),
-)
 
 
 def cpu(bench: Bench) -> None:
