@@ -27,29 +27,16 @@ PORT: Final = 1900
 SERVICE: Final = "urn:schemas-upnp-org:service:WANIPConnection:1"
 DEVICE: Final = "urn:schemas-upnp-org:device:InternetGatewayDevice:1"
 
-_TARGET = re.compile(rb"^ST:[ \t]*([^\r\n]*)", re.IGNORECASE | re.MULTILINE)
-_LENGTH = re.compile(rb"^Content-Length:[ \t]*(\d+)", re.IGNORECASE | re.MULTILINE)
-_ACTION = re.compile(rb'^SOAPAction:[ \t]*"[^"#]*#(\w+)"', re.IGNORECASE | re.MULTILINE)
-_REPLY: Final = (
-    '<?xml version="1.0"?>\r\n<s:Envelope xmlns:s="http://schemas.xmlsoap.org/soap/envelope/" '
-    's:encodingStyle="http://schemas.xmlsoap.org/soap/encoding/"><s:Body>'
-    f'<u:{{0}}Response xmlns:u="{SERVICE}">{{1}}</u:{{0}}Response></s:Body></s:Envelope>\r\n'
-)
 _OUTPUTS: Final[dict[str, dict[str, object]]] = {
     "GetExternalIPAddress": {"ExternalIPAddress": "11.22.33.44"},
     "GetStatusInfo": {"ConnectionStatus": "Connected", "LastConnectionError": "ERROR_NONE", "Uptime": 1},
     "GetSpecificPortMappingEntry": {"InternalPort": 1, "InternalClient": "192.0.2.1", "LeaseDuration": 0, "Enabled": 1},
 }
-
-
-def _document(name: str) -> bytes:
-    """Return a document without the blanks between its tags."""
-    return re.sub(rb">\s+<", b"><", (Path(__file__).with_name("documents") / name).read_bytes().strip())
-
-
-DESCRIPTION: Final = _document("rootDesc.xml")
-_PATHS: Final = {b"/scpd.xml": "GET SCPD", b"/lamp.xml": "GET lamp"}
-_DOCUMENTS: Final = {"GET": DESCRIPTION, "GET SCPD": _document("scpd.xml"), "GET lamp": _document("lamp.xml")}
+_DOCUMENTS: Final = {
+    f"GET /{path.name}": re.sub(rb">\s+<", b"><", path.read_bytes().strip())  # without the blanks between its tags
+    for path in Path(__file__).with_name("documents").iterdir()
+}
+DESCRIPTION: Final = _DOCUMENTS["GET /rootDesc.xml"]
 
 
 def gateway_process(*arguments: object) -> AbstractContextManager[Process]:
@@ -81,7 +68,12 @@ class Gateway:
         key = (action, self.keep_alive)
         if key not in self._replies:
             outputs = "".join(f"<New{name}>{value}</New{name}>" for name, value in _OUTPUTS.get(action, {}).items())
-            body = _DOCUMENTS.get(action) or _REPLY.format(action, outputs).encode()
+            envelope = (
+                '<?xml version="1.0"?>\r\n<s:Envelope xmlns:s="http://schemas.xmlsoap.org/soap/envelope/" '
+                's:encodingStyle="http://schemas.xmlsoap.org/soap/encoding/"><s:Body>'
+                f'<u:{action}Response xmlns:u="{SERVICE}">{outputs}</u:{action}Response></s:Body></s:Envelope>\r\n'
+            )
+            body = _DOCUMENTS.get(action) or envelope.encode()
             head = (
                 'HTTP/1.1 200 OK\r\nContent-Type: text/xml; charset="utf-8"\r\n'
                 f"Connection: {'keep-alive' if self.keep_alive else 'close'}\r\n"
@@ -106,12 +98,12 @@ class Connection(asyncio.Protocol):
         """Answer a request once it has come whole."""
         self._received += data
         head, end, body = self._received.partition(b"\r\n\r\n")
-        length = _LENGTH.search(head)
+        length = re.search(rb"(?i)\ncontent-length:[ \t]*(\d+)", head)
         if not end or len(body) < (int(length[1]) if length else 0):
             return
         self._received = b""
-        action = _ACTION.search(head)
-        name = action[1].decode() if action else _PATHS.get(head.split(b" ", 2)[1], "GET")
+        action = re.search(rb'(?i)\nsoapaction:[ \t]*"[^"#]*#(\w+)"', head)
+        name = action[1].decode() if action else head.partition(b" HTTP/")[0].decode()
         self._gateway.counted[name] += 1
         if self._gateway.delay and action:
             asyncio.get_running_loop().call_later(self._gateway.delay, self._answer, name)
@@ -138,7 +130,7 @@ class Searches(asyncio.DatagramProtocol):
 
     def datagram_received(self, datagram: bytes, address: tuple[Any, ...]) -> None:
         """Reply at once, without the delay that MX asks for."""
-        searched = _TARGET.search(datagram) if datagram.startswith(b"M-SEARCH") else None
+        searched = re.search(rb"(?is)^M-SEARCH.*\nST:[ \t]*([^\r\n]*)", datagram)
         if searched is None or (self._address.startswith("127.") and address[0] != self._address):
             return
         target = searched[1].decode("latin-1")

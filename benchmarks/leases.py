@@ -28,20 +28,10 @@ from .gateway_server import SERVICE
 
 ADDRESS: Final = "127.0.0.1"
 URL: Final = f"http://{ADDRESS}:9/"
-FOUND: Final = Device(
-    description_url=URL,
-    igd_control_url=URL,
-    igd_service_type=SERVICE,
-    igd_our_addr=ADDRESS,
-    igd_status=IGDStatus.OK,
-)
-WEEK: Final = 604_800
+FOUND: Final = Device(URL, "", URL, SERVICE, ADDRESS, IGDStatus.OK)
 DAY: Final = 86_400
-_ACTION: Final = re.compile(rb"<u:(\w+) ")
-_PORT: Final = re.compile(rb"<NewExternalPort>(\d+)<")
-_LEASE: Final = re.compile(rb"<NewLeaseDuration>(\d+)<")
-_AT_ONCE: Final = 64
-_MEASURED: Final = 4_000
+AT_ONCE: Final = 64
+MEASURED: Final = 4_000
 
 
 class Gateway:
@@ -49,34 +39,33 @@ class Gateway:
 
     def __init__(self) -> None:
         self.requests: Counter[str] = Counter()
-        self.ends: dict[bytes, float] = {}
+        self.ends: dict[str, float] = {}
         self.late = 0
 
     async def request(self, *_: object, body: bytes | None = None, **__: object) -> HttpReply:
         """Answer as a gateway would; this is called instead of ``HttpClient.request``."""
-        action = cast(re.Match[bytes], _ACTION.search(body or b""))[1].decode()
+        text = (body or b"").decode()
+        action = re.findall(r"<u:(\w+) ", text)[0]
+        arguments = dict(re.findall(r"<New(\w+)>([^<]*)<", text))
+        port = arguments.get("ExternalPort", "")
         self.requests[action] += 1
         now = asyncio.get_running_loop().time()
         outputs = ""
-        port = _PORT.search(body or b"")
-        if port is not None:
-            if action == "AddPortMapping":
-                if self.ends.get(port[1], now) < now:
-                    self.late += 1
-                self.ends[port[1]] = now + int(cast(re.Match[bytes], _LEASE.search(body or b""))[1])
-            elif action == "DeletePortMapping":
-                del self.ends[port[1]]
-            elif self.ends.get(port[1], 0.0) <= now:
-                return HttpReply(500, b"<Fault><detail><errorCode>714</errorCode></detail></Fault>")
-            else:
-                outputs = (
-                    f"<NewInternalPort>{port[1].decode()}</NewInternalPort>"
-                    f"<NewInternalClient>{ADDRESS}</NewInternalClient><NewEnabled>1</NewEnabled>"
-                    "<NewPortMappingDescription></NewPortMappingDescription>"
-                    f"<NewLeaseDuration>{self.ends[port[1]] - now:.0f}</NewLeaseDuration>"
-                )
-        else:
+        if not port:
             outputs = "<NewExternalIPAddress>11.22.33.44</NewExternalIPAddress>"
+        elif action == "AddPortMapping":
+            self.late += self.ends.get(port, now) < now
+            self.ends[port] = now + int(arguments["LeaseDuration"])
+        elif action == "DeletePortMapping":
+            del self.ends[port]
+        elif self.ends.get(port, 0.0) <= now:
+            return HttpReply(500, b"<Fault><detail><errorCode>714</errorCode></detail></Fault>")
+        else:
+            outputs = (
+                f"<NewInternalPort>{port}</NewInternalPort><NewInternalClient>{ADDRESS}</NewInternalClient>"
+                "<NewEnabled>1</NewEnabled><NewPortMappingDescription></NewPortMappingDescription>"
+                f"<NewLeaseDuration>{self.ends[port] - now:.0f}</NewLeaseDuration>"
+            )
         return HttpReply(200, f"<e><Body><{action}Response>{outputs}</{action}Response></Body></e>".encode())
 
 
@@ -84,8 +73,6 @@ class Gateway:
 class Figures:
     """What came of it."""
 
-    leases: int
-    days: float
     requests: Counter[str] = field(default_factory=Counter)
     most_timers: int = 0
     bytes_per_lease: float = 0.0
@@ -97,10 +84,8 @@ class Figures:
 
 async def month(leases: int, days: float, *, measure_memory: bool = False) -> Figures:
     """Hold so many leases of a week for so many days; the loop must be a VirtualLoop."""
-    figures = Figures(leases, days)
-    loop = cast(VirtualLoop, asyncio.get_running_loop())
+    figures, gateway = Figures(), Gateway()
     started = time.perf_counter()
-    gateway = Gateway()
     mapper = PortMapper(source_address=ADDRESS)
     mapper.devices.append(FOUND)  # a search would take threads, which virtual time does not wait for
     if measure_memory:
@@ -110,21 +95,19 @@ async def month(leases: int, days: float, *, measure_memory: bool = False) -> Fi
         stack.enter_context(patch.object(HttpClient, "request", gateway.request))
         await stack.enter_async_context(mapper)
         held = []
-        for first in range(1, leases + 1, _AT_ONCE):
-            ports = range(first, min(first + _AT_ONCE, leases + 1))
-            managers = [mapper.lease(port, proto="TCP", duration=WEEK) for port in ports]
+        for first in range(1, leases + 1, AT_ONCE):
+            ports = range(first, min(first + AT_ONCE, leases + 1))
+            managers = [mapper.lease(port, proto="TCP", duration=7 * DAY) for port in ports]
             held += await asyncio.gather(*(stack.enter_async_context(one) for one in managers))
         if measure_memory:
             gc.collect()
             figures.bytes_per_lease = tracemalloc.get_traced_memory()[0] / leases
             tracemalloc.stop()
         await asyncio.sleep(days * DAY)
-        figures.most_timers = loop.most_timers
-        figures.requests = gateway.requests.copy()
+        figures.most_timers = cast(VirtualLoop, asyncio.get_running_loop()).most_timers
+        figures.requests, figures.late = gateway.requests.copy(), gateway.late
         figures.lost = sum(one.state is not LeaseState.ACTIVE for one in held)
-        figures.late = gateway.late
-    figures.left = len(gateway.ends)
-    figures.seconds = time.perf_counter() - started
+    figures.left, figures.seconds = len(gateway.ends), time.perf_counter() - started
     return figures
 
 
@@ -135,14 +118,12 @@ def main() -> None:
     parser.add_argument("days", type=float, nargs="?", default=30.0)
     options = parser.parse_args()
     # On its own, because measuring takes longer than all the rest.
-    memory = run(month(min(options.leases, _MEASURED), 0.0, measure_memory=True), debug=False).bytes_per_lease
+    memory = run(month(min(options.leases, MEASURED), 0.0, measure_memory=True), debug=False).bytes_per_lease
     figures = run(month(options.leases, options.days), debug=False)
-    print(f"{figures.leases} leases of a week for {figures.days:g} days, in {figures.seconds:.0f} s")
-    total = sum(figures.requests.values())
-    per_day = total / figures.leases / figures.days
-    print(f"requests: {total} in all, {per_day:.2f} for each lease and day {dict(figures.requests)}")
-    print(f"pending timers at once: {figures.most_timers} at most")
-    print(f"memory: {memory:.0f} bytes for each lease")
+    total = figures.requests.total()
+    print(f"{options.leases} leases of a week for {options.days:g} days, in {figures.seconds:.0f} s")
+    print(f"requests: {total}, {total / options.leases / options.days:.2f} for each lease and day {figures.requests}")
+    print(f"pending timers at once: {figures.most_timers} at most; memory: {memory:.0f} bytes for each lease")
     print(f"lost: {figures.lost}, expired before they were renewed: {figures.late}, left behind: {figures.left}")
 
 

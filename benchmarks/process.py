@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final, cast
 
 LIMIT: Final = 180.0
 """Seconds that nothing takes."""
@@ -34,43 +34,34 @@ class Process:
     """A running process; ``location`` is where its description is, and ``address`` its own, if it is a gateway."""
 
     def __init__(self, name: str, process: subprocess.Popen[bytes]) -> None:
-        self.name = name
-        self._process = process
+        self.name, self.pid = name, process.pid
+        self._input, self._output = cast(IO[bytes], process.stdin), cast(IO[bytes], process.stdout)
         ready = self._read_line(LIMIT)
         self.address, self.location = str(ready.get("address")), str(ready.get("location"))
 
     def ask(self, *, limit: float = LIMIT, **message: object) -> dict[str, Any]:
         """Send a message, and return the answer."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(message).encode() + b"\n")
-        self._process.stdin.flush()
-        answer = self._read_line(limit)
-        if "error" in answer:
-            raise ProcessError(f"{self.name}: {answer['error']}")
-        return answer
+        self._input.write(json.dumps(message).encode() + b"\n")
+        self._input.flush()
+        return self._read_line(limit)
 
     def most_memory(self) -> float:
         """Return the most MiB that it ever held in memory (Linux)."""
-        found = re.search(r"VmHWM:\s*(\d+)", Path(f"/proc/{self._process.pid}/status").read_text())
+        found = re.search(r"VmHWM:\s*(\d+)", Path(f"/proc/{self.pid}/status").read_text())
         return int(found[1]) / 1024 if found else 0.0
 
     def _read_line(self, limit: float) -> dict[str, Any]:
-        assert self._process.stdout is not None
-        if not select.select([self._process.stdout], [], [], limit)[0]:
+        if not select.select([self._output], [], [], limit)[0]:
             raise OutOfTimeError(f"{self.name}: over {limit} s")
-        line = self._process.stdout.readline()
-        if not line:
-            raise ProcessError(f"{self.name} has ended")
-        answer: dict[str, Any] = json.loads(line)
+        answer: dict[str, Any] = json.loads(self._output.readline() or '{"error": "has ended"}')
+        if "error" in answer:
+            raise ProcessError(f"{self.name}: {answer['error']}")
         return answer
 
 
 @contextmanager
 def run_process(module: str, *arguments: str, memory: int | None = None, quiet: bool = False) -> Iterator[Process]:
-    """Run a module.
-
-    ``memory``: the bytes of address space that it gets once it is ready; ``quiet``: drop what it complains about.
-    """
+    """Run a module; ``memory``: the bytes of address space that it gets once it is ready; ``quiet``: its errors go."""
     pipe, errors = subprocess.PIPE, subprocess.DEVNULL if quiet else None
     command = [sys.executable, "-m", module, *arguments]
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=errors) as process:
