@@ -181,12 +181,12 @@ class Bench:
             yield from (*there[first:], *there[:first])
 
     @contextmanager
-    def gateway(self, *arguments: object) -> Iterator[Process]:
+    def gateway(self, **settings: object) -> Iterator[Process]:
         """Run a gateway of no cost where the peers look for it."""
         with ExitStack() as stack:
             with self.inside("router"):
                 address = ROUTER_ADDRESS if self.lab else LOOPBACK
-                running = stack.enter_context(gateway_process("--address", address, *arguments))
+                running = stack.enter_context(gateway_process(address=address, **settings))
             yield running
 
     def ask(self, name: str, do: str, **arguments: Any) -> dict[str, Any] | None:

@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from aioigd.arguments import check_request
-from aioigd.upnp.wire import soap, ssdp, wan_ip_connection, xml
+from aioigd.upnp.wire import soap, ssdp, xml
 from aioigd.upnp.wire.description import parse_description
 from aioigd.upnp.wire.url import parse_url
+from aioigd.upnp.wire.wan_ip_connection import add_port_mapping
 
 from .gateway_server import DESCRIPTION, DEVICE, SERVICE, Gateway
 
@@ -30,21 +31,12 @@ _NEW_FAULT: Final = _FAULT + b" " * 4096
 _URL: Final = parse_url("http://192.0.2.1:5000/rootDesc.xml")
 _PORTS: Final = itertools.cycle(range(1, 65_536))
 _REQUEST: Final = check_request(8080, 0, "benchmark", "TCP", 0, None, "")
-_ACTION: Final = wan_ip_connection.add_port_mapping(_REQUEST, "192.0.2.2", _REQUEST.terms)
+_ACTION: Final = add_port_mapping(_REQUEST, "192.0.2.2", _REQUEST.terms)
 
 STEPS: Final[Mapping[str, tuple[Callable[[], object], str]]] = {
-    "check the arguments": (
-        lambda: check_request(next(_PORTS), 0, "benchmark", "TCP", 0, None, ""),
-        "benchmark",
-    ),
-    "choose the arguments of the action": (
-        lambda: wan_ip_connection.add_port_mapping(_REQUEST, "192.0.2.2", _REQUEST.terms),
-        "AddPortMapping",
-    ),
-    "write the request": (
-        lambda: soap.build_request(SERVICE, _ACTION.name, _ACTION.arguments),
-        "<u:AddPortMapping",
-    ),
+    "check the arguments": (lambda: check_request(next(_PORTS), 0, "benchmark", "TCP", 0, None, ""), "benchmark"),
+    "choose the arguments of the action": (lambda: add_port_mapping(_REQUEST, "192.0.2.2", _REQUEST.terms), "AddPort"),
+    "write the request": (lambda: soap.build_request(SERVICE, _ACTION.name, _ACTION.arguments), "<u:AddPortMapping"),
     "see that the reply is whole": (lambda: xml.has_root_end_tag(_REPLY), "True"),
     "read a reply like the last one": (lambda: soap.parse_reply(_REPLY, "AddPortMapping"), "Answer"),
     "read a new reply": (lambda: soap.parse_reply(_NEW_REPLY, "AddPortMapping"), "Answer"),

@@ -9,11 +9,12 @@ connections open, listen on any address (the peers of the lab search from the LA
 
 from __future__ import annotations
 
-import argparse
 import asyncio
+import json
 import os
 import re
 import socket
+import sys
 from collections import Counter
 from contextlib import AbstractContextManager
 from functools import partial
@@ -39,14 +40,14 @@ _DOCUMENTS: Final = {
 DESCRIPTION: Final = _DOCUMENTS["GET /rootDesc.xml"]
 
 
-def gateway_process(*arguments: object) -> AbstractContextManager[Process]:
+def gateway_process(**settings: object) -> AbstractContextManager[Process]:
     """Run a gateway; asked, it changes settings (``delay``, ``keep_alive``) and returns what it counted since."""
-    return run_process(__name__, *map(str, arguments))
+    return run_process(__name__, json.dumps(settings))
 
 
 def emulated_process(*quirks: object) -> AbstractContextManager[Process]:
     """Run an emulated gateway on loopback with quirks of aioigd.testing."""
-    return gateway_process("--emulated", f"[{', '.join(map(repr, quirks))}]")
+    return gateway_process(emulated=f"[{', '.join(map(repr, quirks))}]")
 
 
 class Gateway:
@@ -156,9 +157,10 @@ def _bound(address: str, port: int = 0) -> socket.socket:
     return opened
 
 
-async def serve(address: str, gateway: Gateway, devices: int) -> None:
+async def serve(address: str = "", devices: int = 1, **settings: Any) -> None:
     """Be a gateway at an address of this host, and so many devices in all, until standard input ends."""
-    loop = asyncio.get_running_loop()
+    loop, gateway, process = asyncio.get_running_loop(), Gateway(**settings), os.getpid()
+    address = address or f"127.77.{process // 250 % 250 + 1}.{process % 250 + 1}"
     listening = address if devices == 1 else "0.0.0.0"
     server = await loop.create_server(partial(Connection, gateway), listening, 0, backlog=4096)
     port = server.sockets[0].getsockname()[1]
@@ -169,30 +171,15 @@ async def serve(address: str, gateway: Gateway, devices: int) -> None:
     await asyncio.to_thread(answer, ready, gateway.counts)
 
 
-async def emulate(names: str) -> None:
-    """Be an emulated gateway; ``names``: the quirks, as Python."""
+async def emulate(emulated: str) -> None:
+    """Be an emulated gateway; ``emulated``: its quirks, as Python."""
     from aioigd.testing import EmulatedGateway, quirks
 
-    async with EmulatedGateway(*eval(names, vars(quirks)), address=None) as gateway:
+    async with EmulatedGateway(*eval(emulated, vars(quirks)), address=None) as gateway:
         ready = {"address": gateway.address, "location": gateway.location}
         await asyncio.to_thread(answer, ready, lambda: {"resets": gateway.tally.reset})
 
 
-def main() -> None:
-    """Take the settings from the command line, and serve."""
-    process = os.getpid()
-    parser = argparse.ArgumentParser(description="A gateway on loopback that always says yes.")
-    parser.add_argument("--address", default=f"127.77.{process // 250 % 250 + 1}.{process % 250 + 1}")
-    parser.add_argument("--delay", type=float, default=0.0, help="seconds for each action")
-    parser.add_argument("--keep-alive", action="store_true", help="keep connections open")
-    parser.add_argument("--devices", type=int, default=1, help="how many devices there are, the gateway included")
-    parser.add_argument("--emulated", metavar="QUIRKS", help="be an emulated gateway with these quirks instead")
-    options = parser.parse_args()
-    if options.emulated:
-        asyncio.run(emulate(options.emulated))
-    else:
-        asyncio.run(serve(options.address, Gateway(options.delay, options.keep_alive), options.devices))
-
-
 if __name__ == "__main__":
-    main()
+    chosen = json.loads(sys.argv[1])
+    asyncio.run((emulate if "emulated" in chosen else serve)(**chosen))

@@ -87,19 +87,17 @@ class Peer:
     """
 
     needs: ClassVar[Sequence[str]] = ()
-    is_command: ClassVar[bool] = False
     blocks: ClassVar[bool] = False
     took: float | None = None
 
     def __init__(self, source: str) -> None:
         self.source = source
-        self.modules = [] if self.is_command else [import_module(name) for name in self.needs]
+        self.modules = [import_module(name) for name in self.needs if not shutil.which(name)]
 
     @classmethod
     def is_installed(cls) -> bool:
         """Return whether it can be compared with."""
-        look: Callable[[str], object] = shutil.which if cls.is_command else find_spec
-        return all(look(name.partition(".")[0]) for name in cls.needs)
+        return all(shutil.which(name) or find_spec(name.partition(".")[0]) for name in cls.needs)
 
     async def batch(self, location: str, count: int, way: str, watch: bool = False) -> dict[str, Any]:
         """Map on a gateway whose description is known; ``watch`` the event loop for stalls."""
@@ -370,7 +368,6 @@ class Upnpc(BlockingPeer):
     """Debian's command, as shell scripts use it: a process for each mapping, and the whole process counts."""
 
     needs = ("upnpc",)
-    is_command = True
 
     def _start(self, port: int) -> int:
         # The status fails where no gateway is.
@@ -381,15 +378,13 @@ class Upnpc(BlockingPeer):
         return lambda port: self._run("-u", location, "-a", self.source, str(port), str(port), "TCP")
 
     def _run(self, *arguments: str, check: bool = True) -> int:
-        command = ["upnpc", *arguments]
-        return subprocess.run(command, check=check, capture_output=True, timeout=LIMIT).returncode
+        return subprocess.run(["upnpc", *arguments], check=check, capture_output=True, timeout=LIMIT).returncode
 
 
 class Godot(BlockingPeer):
     """What aioigd is modelled on; a script that times itself, so that the start of the engine does not count."""
 
     needs = ("godot3-server",)
-    is_command = True
 
     def _start(self, port: int) -> int:
         done = self._run([port] if port else [], 2000, cold=True)  # milliseconds: the default
@@ -423,8 +418,7 @@ def _controlled(location: str, description: bytes) -> tuple[str, str]:
 def _template(service: str, client: str) -> bytes:
     """Return the bytes that aioigd sends, for port 55555."""
     request = check_request(55555, 0, "benchmark", "TCP", 0, None, "")
-    action = add_port_mapping(request, client, request.terms)
-    return build_request(service, action.name, action.arguments)
+    return build_request(service, "AddPortMapping", add_port_mapping(request, client, request.terms).arguments)
 
 
 @lru_cache

@@ -3,29 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Final
 
 from ..bench import Bench, Goal, Which
 from ..peers import AT_ONCE, BARE, FLOOR, ONE_BY_ONE
-from . import batches, callers, cold, cost, growth, hostile
+from . import cost, load, network
 
 TARGETS: Final[Mapping[str, Callable[[Bench], None]]] = {
-    "nobody": cold.nobody,
-    "hostile": hostile.measure,
-    "leases": growth.leases,
-    "devices": growth.devices,
-    "cold": cold.emulated,
-    "cold-lab": cold.real,
+    "nobody": network.nobody,
+    "hostile": network.hostile,
+    "leases": cost.leases,
+    "devices": network.devices,
+    "cold": network.cold,
+    "cold-lab": partial(network.cold, gateway=network.REAL),
     "memory": cost.memory,
     "imports": cost.imports,
     "cpu": cost.cpu,
-    "callers": callers.measure,
-    "one-at-a-time": batches.one_at_a_time,
-    "mappings": growth.mappings,
+    "callers": load.callers,
+    "one-at-a-time": load.one_at_a_time,
+    "mappings": load.mappings,
     "hot-path": cost.hot_path,
-    "batches": batches.closed,
-    "batches-kept": batches.kept,
-    "stalls": batches.stalls,
+    "batches": load.batches,
+    "batches-kept": partial(load.batches, kept=True),
+    "stalls": load.stalls,
 }
 
 _COLD, _BATCH = Which("cold start"), Which("batch", of={"delay": 0.02, "kept": False, "count": 1_000})
@@ -35,12 +36,12 @@ _STALL = Which("stall", of={"way": AT_ONCE, "count": 1_000})
 GOALS: Final = (
     *(
         Goal(f"cold start to the blocking floor, {gateway}", 1.2, ours, ours.by(FLOOR))
-        for ours in (_COLD.by(gateway=cold.REAL), _COLD.by(gateway=cold.EMULATED))
+        for ours in (_COLD.by(gateway=network.REAL), _COLD.by(gateway=network.EMULATED))
         for gateway in ours.of.values()
     ),
     *(
         Goal(f"cold start of the fastest peer to aioigd, {gateway}", 20, ours.by(None), ours, least=True)
-        for ours in (_COLD.by(gateway=cold.REAL), _COLD.by(gateway=cold.EMULATED))
+        for ours in (_COLD.by(gateway=network.REAL), _COLD.by(gateway=network.EMULATED))
         for gateway in ours.of.values()
     ),
     Goal("CPU of a mapping to bare aiohttp, one by one", 1.25, _CPU.by(way=ONE_BY_ONE), _CPU.by(BARE, way=ONE_BY_ONE)),
@@ -53,7 +54,7 @@ GOALS: Final = (
     Goal("1,000 mappings at 20 ms to bare aiohttp", 1.15, _BATCH.by(way=AT_ONCE), _BATCH.by(BARE, way=AT_ONCE)),
     Goal("mappings lost by aioigd, one connection at a time", 0, Which("crowded: lost"), unit=""),
     Goal("longest stall in 1,000 at once, the worst", 20, _STALL, unit="ms"),
-    Goal("100,000 identical callers to as many empty coroutines", 2.5, _CALLERS, _CALLERS.by(callers.EMPTY)),
+    Goal("100,000 identical callers to as many empty coroutines", 2.5, _CALLERS, _CALLERS.by(load.EMPTY)),
     Goal("cancelling 100,000 callers to 10,000", 12.5, _CANCELLED.by(callers=100_000), _CANCELLED.by(callers=10_000)),
     Goal(
         "cancelling 100,000 callers to 10,000, garbage collector off",

@@ -6,8 +6,11 @@ import timeit
 from collections import Counter
 from typing import Final
 
+from tests.leases.virtual import run
+
 from ..bench import Bench
 from ..codecs import STEPS
+from ..leases import month
 from ..peers import (
     ASYNC_UPNP,
     AT_ONCE,
@@ -29,6 +32,8 @@ MEASURED: Final = {
 }
 AREAS: Final = ("aioigd", "aiohttp", "asyncio", "the rest")
 MOST_FUNCTIONS: Final = 12
+MOST_TRACED: Final = 20_000
+SHORT_LIFE: Final = 0.01  # days: the leases are measured when they have been made, not as they grow old
 
 
 def cpu(bench: Bench) -> None:
@@ -59,10 +64,10 @@ def imports(bench: Bench) -> None:
     """Measure in new interpreters, whose own start does not count."""
     modules = {name: ", ".join(PEERS[name].needs) for name in bench.turns(OURS, MINI, ASYNC_UPNP, UPNP_CLIENT, runs=1)}
     modules[NEEDED] = "aiohttp, lxml.etree"
-    for run in range(bench.plan.cpu_runs):
-        for name in modules if run % 2 else reversed(modules):
+    for number in range(bench.plan.cpu_runs):
+        for name in modules if number % 2 else reversed(modules):
             seconds = seconds_to_import(modules[name])
-            if run:  # the first compiles what has not been
+            if number:  # the first compiles what has not been
                 bench.add("import", name, "ms", seconds * 1e3)
 
 
@@ -85,3 +90,18 @@ def hot_path(bench: Bench) -> None:
         for step, (call, _) in STEPS.items():
             best = min(timeit.repeat(call, number=bench.plan.profile, repeat=3))
             bench.add("profile: step", OURS, "us", best / bench.plan.profile * 1e6, step=step)
+
+
+def leases(bench: Bench) -> None:
+    """Hold ever more leases, in virtual time; with tracemalloc for the memory, without it for the time.
+
+    Memory is the same each time and takes minutes to trace, so it is looked at once, and not for the most.
+    """
+    for count in bench.plan.leases:
+        if count <= MOST_TRACED:
+            traced = run(month(count, SHORT_LIFE, measure_memory=True), debug=False)
+            bench.add("growth: leases, memory", OURS, "B", traced.bytes_per_lease, leases=count)
+        for _ in range(bench.plan.runs):
+            figures = run(month(count, SHORT_LIFE), debug=False)
+            bench.add("growth: leases", OURS, "s", figures.seconds, leases=count)
+            bench.add("growth: leases, timers", OURS, "", figures.most_timers, leases=count)

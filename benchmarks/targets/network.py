@@ -1,0 +1,128 @@
+"""From nothing to the first mapping, among other devices and among enemies; and where there is no gateway.
+
+An attacked peer gets a new process for each attempt, a time limit and a limit of memory. Who reaches a limit is not
+tried again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from typing import Final
+
+from aioigd import PortMapper
+from aioigd.testing import quirks
+
+from ..bench import Bench
+from ..gateway_server import emulated_process, gateway_process
+from ..peers import ASYNC_UPNP, BARE, BARE_KEEP_ALIVE, FLOOR, MINI, OURS, UPNP_CLIENT
+from ..process import OutOfTimeError, Process, ProcessError, run_process
+
+REAL: Final = "miniupnpd"
+EMULATED: Final = "emulated gateway"
+NEVER_SEARCH: Final = (BARE, BARE_KEEP_ALIVE)
+ATTACKS: Final = {
+    "endless body": quirks.endless_body,
+    "gzip bomb, 512 MiB": quirks.gzip_bomb(megabytes=512),
+    "a million elements": quirks.million_elements,
+    "100,000 attributes": quirks.many_attributes,
+    "entity bomb": quirks.entity_bomb,
+    "5,000 services": quirks.thousands_of_services,
+    "a byte a second": quirks.drips,
+    "silence": quirks.silent,
+}
+WAITING: Final = ("a byte a second", "silence")
+"""Attacks on the time of those who wait, not on the machine: all peers suffer them at the same time."""
+MEMORY: Final = 3072
+"""MiB of address space."""
+
+
+def cold(bench: Bench, gateway: str = EMULATED) -> None:
+    """Start cold on a gateway that answers at once, or on miniupnpd where there is a lab."""
+    if gateway == REAL and bench.lab is None:
+        return
+    with ExitStack() as stack:
+        if gateway == REAL and bench.lab:
+            stack.callback(bench.lab.reset)
+            bench.lab.start_router()
+        else:
+            stack.enter_context(bench.gateway())
+        for name in (OURS, FLOOR):
+            # What a process does once is done before: the first thread, the router's first rule. The others take so
+            # long that it makes no difference.
+            bench.ask(name, "start", port=next(bench.ports))
+        for name in bench.turns(without=NEVER_SEARCH):
+            if done := bench.ask(name, "start", port=next(bench.ports)):
+                bench.add("cold start", name, "s", done["seconds"], gateway=gateway)
+
+
+def nobody(bench: Bench) -> None:
+    """Search a network without a gateway. All search at the same time: they do nothing but wait."""
+    for _ in range(bench.plan.runs):
+        names = list(bench.turns(without=(*NEVER_SEARCH, FLOOR), runs=1))
+        for name in names:
+            bench.worker(name)
+        with ThreadPoolExecutor(len(names)) as pool:
+            for name, done in zip(names, pool.map(lambda one: bench.ask(one, "start", port=0), names), strict=True):
+                if done and not done["found"]:
+                    bench.add("nobody", name, "s", done["seconds"])
+
+
+def devices(bench: Bench) -> None:
+    """Look for the one gateway among ever more devices."""
+    for count in bench.plan.devices:
+        with gateway_process(devices=count) as gateway:
+            for _ in range(bench.plan.runs):
+                seconds, cpu = asyncio.run(_find(gateway))
+                bench.add("growth: devices", OURS, "ms", seconds * 1e3, devices=count)
+                bench.add("growth: devices, cpu", OURS, "ms", cpu * 1e3, devices=count)
+
+
+def hostile(bench: Bench) -> None:
+    """Attack each peer in turn."""
+    for attack, quirk in ATTACKS.items():
+        left = list(bench.turns(OURS, ASYNC_UPNP, MINI, UPNP_CLIENT, runs=1))
+        with ExitStack() as stack:
+            with bench.inside("lan"):
+                gateway = stack.enter_context(emulated_process(quirk))
+            pool = stack.enter_context(ThreadPoolExecutor(len(left) if attack in WAITING else 1))
+            for _ in range(bench.plan.runs):
+                attempts = [(name, pool.submit(_attack, bench, name, attack, gateway.location)) for name in left]
+                left = [name for name, attempt in attempts if not attempt.result()]
+        bench.say(f"  {attack}")
+
+
+async def _find(gateway: Process) -> tuple[float, float]:
+    async with PortMapper(source_address=gateway.address) as mapper:
+        started, cpu = time.perf_counter(), time.process_time()
+        found = await mapper.get_gateway()
+        took = time.perf_counter() - started, time.process_time() - cpu
+    assert found
+    return took
+
+
+def _attack(bench: Bench, name: str, attack: str, location: str) -> bool:
+    """Return whether the peer reached a limit, or came near that of memory."""
+    seconds, stall, note = bench.plan.hostile_limit, None, ""
+    inside = bench.inside("lan")
+    with inside, run_process("benchmarks.peers", name, "127.0.0.1", memory=MEMORY << 20, quiet=True) as running:
+        before = running.most_memory()
+        try:
+            done = running.ask(do="swallow", limit=bench.plan.hostile_limit, location=location)
+            seconds, stall = done["seconds"], done["stall"]
+        except OutOfTimeError:
+            note = "stopped by the time limit"
+        except ProcessError as error:
+            print(f"  {attack}: {error}", file=sys.stderr)
+            note = "ended by an error of its own"
+        growth = running.most_memory() - before
+    if growth > MEMORY / 2 and not note:
+        note = "took over half of the memory it may have"
+    bench.add("hostile: time", name, "s", seconds, note=note, attack=attack)
+    bench.add("hostile: memory", name, "MiB", growth, note=note, attack=attack)
+    if stall is not None:
+        bench.add("hostile: stall", name, "ms", stall * 1e3, note=note, attack=attack)
+    return bool(note)
