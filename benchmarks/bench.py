@@ -8,6 +8,7 @@ those take part that can be told from where to search.
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import platform
 import shutil
@@ -22,7 +23,7 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
-from typing import Any, Final, NamedTuple, Self
+from typing import Any, Final, NamedTuple
 
 from tests.lab.network import LAN_ADDRESS, ROUTER_ADDRESS, Lab, Place
 
@@ -71,48 +72,35 @@ class Series:
     figure: str
     who: str
     unit: str
-    of: Mapping[str, Any] = field(default_factory=dict)
+    of: Mapping[str, Any]
     values: list[float] = field(default_factory=list)
     note: str = ""
-
-    @property
-    def median(self) -> float:
-        """The middle of the values."""
-        return median(self.values)
+    median: float = 0.0
 
 
 class Record:
     """All series, in the order in which they began."""
 
-    def __init__(self) -> None:
-        self.series: dict[tuple[object, ...], Series] = {}
-        self.environment: dict[str, Any] = {}
+    def __init__(self, data: Mapping[str, Any] | None = None) -> None:
+        found = (Series(**one) for one in (data or {}).get("series", ()))
+        self.series = {(one.figure, one.who, *sorted(one.of.items())): one for one in found}
+        self.environment: dict[str, Any] = (data or {}).get("environment", {})
 
-    def add(self, figure: str, who: str, unit: str, value: float, *, note: str = "", **of: object) -> None:
+    def add(self, figure: str, who: str, unit: str, value: float, *, note: str = "", **of: Any) -> None:
         """Note the value of one run."""
         one = self.series.setdefault((figure, who, *sorted(of.items())), Series(figure, who, unit, of))
         one.values.append(value)
-        one.note = note or one.note
+        one.median, one.note = median(one.values), note or one.note
 
     def find(self, figure: str, who: str | None = None, **of: Any) -> list[Series]:
         """Return the series of a figure, of one peer or of all, for which all of ``of`` holds."""
         found = (one for one in self.series.values() if one.figure == figure and who in (None, one.who))
         return [one for one in found if of.items() <= one.of.items()]
 
-    def as_json(self) -> dict[str, Any]:
-        """Return everything, to be written to a file."""
-        series = [{**vars(one), "median": one.median} for one in self.series.values()]
-        return {"environment": self.environment, "series": series}
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """Return what a file holds."""
-        record = cls()
-        record.environment = data["environment"]
-        for one in data["series"]:
-            for value in one["values"]:
-                record.add(one["figure"], one["who"], one["unit"], value, note=one["note"], **one["of"])
-        return record
+    def as_json(self) -> str:
+        """Return everything, to be written to a file; what it holds makes a record again."""
+        everything = {"environment": self.environment, "series": [vars(one) for one in self.series.values()]}
+        return json.dumps(everything, indent=1) + "\n"
 
 
 class Which(NamedTuple):

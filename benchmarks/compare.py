@@ -28,11 +28,10 @@ def main() -> int:
     parser.add_argument("--from-json", type=Path, metavar="FILE", help="measure nothing, show an earlier --json")
     parser.add_argument("--strict", action="store_true", help="end with 1 where a goal is missed")
     options = parser.parse_args()
-    record = Record()
     if options.from_json:
-        record = Record.from_json(json.loads(options.from_json.read_text()))
+        record = Record(json.loads(options.from_json.read_text()))
     else:
-        record.environment = {**environment(), "quick": options.quick}
+        record = Record({"environment": {**environment(), "quick": options.quick}})
         with bench(QUICK if options.quick else Plan(), record) as running:
             try:
                 for name in options.only or TARGETS:
@@ -42,14 +41,14 @@ def main() -> int:
                 record.environment["interrupted"] = True  # what has been measured until then is shown
             running.say("measured")
     if options.rest:
-        earlier = Record.from_json(json.loads(options.rest.read_text()))
+        earlier = Record(json.loads(options.rest.read_text()))
         record.series = {
             **{key: one for key, one in earlier.series.items() if key not in record.series},
             **record.series,
         }
         record.environment = {**earlier.environment, "again": options.only or []}
     if options.json:
-        options.json.write_text(json.dumps(record.as_json(), indent=1) + "\n")
+        options.json.write_text(record.as_json())
     if options.docs:
         page.write(record, options.docs)
     else:

@@ -6,7 +6,6 @@ section all of whose tables are empty is left out.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -69,7 +68,7 @@ def write(record: Record, docs: Path) -> None:
     from .plots import draw  # matplotlib need not be there for the rest
 
     draw(record, docs / "_static")
-    (docs / "_static" / "benchmarks.json").write_text(json.dumps(record.as_json(), indent=1) + "\n")
+    (docs / "_static" / "benchmarks.json").write_text(record.as_json())
     (docs / "benchmarks.md").write_text(page(record), "utf-8")
 
 
