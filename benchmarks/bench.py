@@ -27,7 +27,7 @@ from typing import Any, Final, NamedTuple
 
 from tests.lab.network import LAN_ADDRESS, ROUTER_ADDRESS, Lab, Place
 
-from .gateway_server import gateway_process
+from .gateway_server import emulated_process, gateway_process
 from .peers import BARE, BARE_KEEP_ALIVE, FLOOR, OURS, PEERS, UPNP_CLIENT
 from .process import OutOfTimeError, Process, ProcessError, run_process
 
@@ -169,12 +169,13 @@ class Bench:
             yield from (*there[first:], *there[:first])
 
     @contextmanager
-    def gateway(self, **settings: object) -> Iterator[Process]:
-        """Run a gateway of no cost where the peers look for it."""
+    def gateway(self, *quirks: object, **settings: object) -> Iterator[Process]:
+        """Run a gateway of no cost where the peers look for it; or with quirks an emulated one on their loopback."""
         with ExitStack() as stack:
-            with self.inside("router"):
+            with self.inside("lan" if quirks else "router"):
                 address = ROUTER_ADDRESS if self.lab else LOOPBACK
-                running = stack.enter_context(gateway_process(address=address, **settings))
+                process = emulated_process(*quirks) if quirks else gateway_process(address=address, **settings)
+                running = stack.enter_context(process)
             yield running
 
     def ask(self, name: str, do: str, **arguments: Any) -> dict[str, Any] | None:

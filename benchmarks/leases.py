@@ -32,6 +32,8 @@ FOUND: Final = Device(URL, "", URL, SERVICE, ADDRESS, IGDStatus.OK)
 DAY: Final = 86_400
 AT_ONCE: Final = 64
 MEASURED: Final = 4_000
+ACTION: Final = re.compile(r"<u:(\w+) ")
+ARGUMENT: Final = re.compile(r"<New(\w+)>([^<]*)<")
 
 
 class Gateway:
@@ -45,8 +47,8 @@ class Gateway:
     async def request(self, *_: object, body: bytes | None = None, **__: object) -> HttpReply:
         """Answer as a gateway would; this is called instead of ``HttpClient.request``."""
         text = (body or b"").decode()
-        action = re.findall(r"<u:(\w+) ", text)[0]
-        arguments = dict(re.findall(r"<New(\w+)>([^<]*)<", text))
+        action = ACTION.findall(text)[0]
+        arguments = dict(ARGUMENT.findall(text))
         port = arguments.get("ExternalPort", "")
         self.requests[action] += 1
         now = asyncio.get_running_loop().time()

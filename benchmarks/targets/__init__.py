@@ -10,20 +10,12 @@ from ..bench import Bench, Goal, Which
 from ..peers import AT_ONCE, BARE, FLOOR, ONE_BY_ONE
 from . import cost, load, network
 
+_FIRST = (network.nobody, network.hostile, cost.leases, network.devices, network.cold)
+_LAST = (cost.memory, cost.imports, cost.cpu, load.callers, load.one_at_a_time, load.mappings, cost.hot_path)
 TARGETS: Final[Mapping[str, Callable[[Bench], None]]] = {
-    "nobody": network.nobody,
-    "hostile": network.hostile,
-    "leases": cost.leases,
-    "devices": network.devices,
-    "cold": network.cold,
+    **{target.__name__: target for target in _FIRST},
     "cold-lab": partial(network.cold, gateway=network.REAL),
-    "memory": cost.memory,
-    "imports": cost.imports,
-    "cpu": cost.cpu,
-    "callers": load.callers,
-    "one-at-a-time": load.one_at_a_time,
-    "mappings": load.mappings,
-    "hot-path": cost.hot_path,
+    **{target.__name__.replace("_", "-"): target for target in _LAST},
     "batches": load.batches,
     "batches-kept": partial(load.batches, kept=True),
     "stalls": load.stalls,
@@ -35,14 +27,14 @@ _CANCELLED, _UNCOLLECTED = Which("callers: cancelled"), Which("callers: uncollec
 _STALL = Which("stall", of={"way": AT_ONCE, "count": 1_000})
 GOALS: Final = (
     *(
-        Goal(f"cold start to the blocking floor, {gateway}", 1.2, ours, ours.by(FLOOR))
+        goal
         for ours in (_COLD.by(gateway=network.REAL), _COLD.by(gateway=network.EMULATED))
-        for gateway in ours.of.values()
-    ),
-    *(
-        Goal(f"cold start of the fastest peer to aioigd, {gateway}", 20, ours.by(None), ours, least=True)
-        for ours in (_COLD.by(gateway=network.REAL), _COLD.by(gateway=network.EMULATED))
-        for gateway in ours.of.values()
+        for goal in (
+            Goal(f"cold start to the blocking floor, {ours.of['gateway']}", 1.2, ours, ours.by(FLOOR)),
+            Goal(
+                f"cold start of the fastest peer to aioigd, {ours.of['gateway']}", 20, ours.by(None), ours, least=True
+            ),
+        )
     ),
     Goal("CPU of a mapping to bare aiohttp, one by one", 1.25, _CPU.by(way=ONE_BY_ONE), _CPU.by(BARE, way=ONE_BY_ONE)),
     Goal("CPU of a mapping to bare aiohttp, at once", 1.25, _CPU.by(way=AT_ONCE), _CPU.by(BARE, way=AT_ONCE)),

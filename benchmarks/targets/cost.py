@@ -11,18 +11,7 @@ from tests.leases.virtual import run
 from ..bench import Bench
 from ..codecs import STEPS
 from ..leases import month
-from ..peers import (
-    ASYNC_UPNP,
-    AT_ONCE,
-    BARE,
-    BARE_KEEP_ALIVE,
-    FLOOR,
-    MINI,
-    ONE_BY_ONE,
-    OURS,
-    PEERS,
-    UPNP_CLIENT,
-)
+from ..peers import ASYNC_UPNP, AT_ONCE, BARE, BARE_KEEP_ALIVE, FLOOR, MINI, ONE_BY_ONE, OURS, PEERS, UPNP_CLIENT
 from ..workload import seconds_to_import
 
 NEEDED: Final = "aiohttp and lxml"

@@ -6,15 +6,14 @@ import asyncio
 import gc
 import itertools
 import time
-from collections.abc import Awaitable, Sequence
-from contextlib import ExitStack
+from collections.abc import Sequence
 from typing import Any, Final
 
 from aioigd import PortMapper
 from aioigd.testing import quirks
 
 from ..bench import Bench
-from ..gateway_server import emulated_process, gateway_process
+from ..gateway_server import gateway_process
 from ..peers import AT_ONCE, BARE, BARE_KEEP_ALIVE, FLOOR, GODOT, MINI_LONG, ONE_BY_ONE, OURS, PORTS, UPNPC, heartbeat
 from ..process import Process
 from ..workload import CALLERS, PORT, call_identical
@@ -49,10 +48,7 @@ def one_at_a_time(bench: Bench) -> None:
     """Map at once on an emulated gateway that resets each connection that comes while another is open."""
     count, resets = bench.plan.crowded, 0
     of: dict[str, Any] = {"count": count, "delay": CROWDED_DELAY}
-    with ExitStack() as stack:
-        with bench.inside("lan"):
-            slow = emulated_process(quirks.one_connection_or_reset, quirks.slow(CROWDED_DELAY))
-            gateway = stack.enter_context(slow)
+    with bench.gateway(quirks.one_connection_or_reset, quirks.slow(CROWDED_DELAY)) as gateway:
         for name in bench.turns(without=(MINI_LONG, FLOOR, BARE_KEEP_ALIVE, *NOT_AT_ONCE)):
             done = bench.ask(name, "batch", location=gateway.location, count=count, way=AT_ONCE)
             before, resets = resets, gateway.ask()["resets"]
@@ -67,10 +63,8 @@ def stalls(bench: Bench) -> None:
     """Watch the loop during a batch with the discovery in it, and while as many empty coroutines are gathered."""
     ports = PORTS[: max(bench.plan.counts)]
     with gateway_process(delay=COLD_DELAY) as gateway:
-        for _ in range(bench.plan.runs):
-            cold, empty = asyncio.run(_map_cold(gateway, ports)), asyncio.run(_watched([_nothing() for _ in ports]))
-            bench.add("stall: cold", OURS, "ms", cold * 1e3, count=len(ports))
-            bench.add("stall: cold", EMPTY, "ms", empty * 1e3, count=len(ports))
+        for who in (OURS, EMPTY) * bench.plan.runs:
+            bench.add("stall: cold", who, "ms", asyncio.run(_stall(gateway, who, ports)) * 1e3, count=len(ports))
 
 
 def mappings(bench: Bench) -> None:
@@ -114,17 +108,13 @@ def _batch(bench: Bench, gateway: Process, name: str, sample: int, count: int, o
             bench.add("stall: worked", name, "ms", done["worked"] * 1e3, **of)
 
 
-async def _map_cold(gateway: Process, ports: Sequence[int]) -> float:
+async def _stall(gateway: Process, who: str, ports: Sequence[int]) -> float:
     async with PortMapper(source_address=gateway.address) as mapper:
-        return await _watched([mapper.add_port_mapping(port, desc="benchmark", proto="TCP") for port in ports])
-
-
-async def _watched(work: Sequence[Awaitable[object]]) -> float:
-    """Return the longest stall (seconds) while all of it is awaited."""
-    gc.collect()
-    async with heartbeat() as worst:
-        await asyncio.gather(*work)
-    return worst["stall"]
+        gc.collect()
+        async with heartbeat() as worst:
+            add = mapper.add_port_mapping
+            await asyncio.gather(*(add(port, proto="TCP") if who == OURS else _nothing() for port in ports))
+        return worst["stall"]
 
 
 async def _nothing() -> None:

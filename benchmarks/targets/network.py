@@ -13,13 +13,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Final
 
-from aioigd import PortMapper
 from aioigd.testing import quirks
 
 from ..bench import Bench
-from ..gateway_server import emulated_process, gateway_process
+from ..gateway_server import gateway_process
 from ..peers import ASYNC_UPNP, BARE, BARE_KEEP_ALIVE, FLOOR, MINI, OURS, UPNP_CLIENT
-from ..process import OutOfTimeError, Process, ProcessError, run_process
+from ..process import OutOfTimeError, ProcessError, run_process
+from ..workload import cold_start
 
 REAL: Final = "miniupnpd"
 EMULATED: Final = "emulated gateway"
@@ -76,7 +76,9 @@ def devices(bench: Bench) -> None:
     for count in bench.plan.devices:
         with gateway_process(devices=count) as gateway:
             for _ in range(bench.plan.runs):
-                seconds, cpu = asyncio.run(_find(gateway))
+                before = time.process_time()
+                seconds = asyncio.run(cold_start(gateway.address, 0))
+                cpu = time.process_time() - before
                 bench.add("growth: devices", OURS, "ms", seconds * 1e3, devices=count)
                 bench.add("growth: devices, cpu", OURS, "ms", cpu * 1e3, devices=count)
 
@@ -85,23 +87,11 @@ def hostile(bench: Bench) -> None:
     """Attack each peer in turn."""
     for attack, quirk in ATTACKS.items():
         left = list(bench.turns(OURS, ASYNC_UPNP, MINI, UPNP_CLIENT, runs=1))
-        with ExitStack() as stack:
-            with bench.inside("lan"):
-                gateway = stack.enter_context(emulated_process(quirk))
-            pool = stack.enter_context(ThreadPoolExecutor(len(left) if attack in WAITING else 1))
+        with bench.gateway(quirk) as gateway, ThreadPoolExecutor(len(left) if attack in WAITING else 1) as pool:
             for _ in range(bench.plan.runs):
                 attempts = [(name, pool.submit(_attack, bench, name, attack, gateway.location)) for name in left]
                 left = [name for name, attempt in attempts if not attempt.result()]
         bench.say(f"  {attack}")
-
-
-async def _find(gateway: Process) -> tuple[float, float]:
-    async with PortMapper(source_address=gateway.address) as mapper:
-        started, cpu = time.perf_counter(), time.process_time()
-        found = await mapper.get_gateway()
-        took = time.perf_counter() - started, time.process_time() - cpu
-    assert found
-    return took
 
 
 def _attack(bench: Bench, name: str, attack: str, location: str) -> bool:
