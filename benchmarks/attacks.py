@@ -64,6 +64,7 @@ def resident(field: str = "VmRSS") -> float:
 
 def forget_peak() -> float:
     """Have the kernel forget the most that was held, and return what is held."""
+    gc.collect()
     Path("/proc/self/clear_refs").write_text("5", "ascii")
     return resident()
 

@@ -61,7 +61,11 @@ def chart(axes: Any, series: Sequence[Series], x: str) -> None:
     """Draw the medians, and from the least to the greatest, as bars or as lines over ``x``."""
     lines: dict[str, list[Series]] = {}
     for one in series:
-        kinds = [str(value) for value in one.of.values() if isinstance(value, str)] if not x else [one.figure]
+        kinds = (
+            [str(value) for value in one.of.values() if isinstance(value, str)]
+            if not x
+            else [one.figure.rpartition(": ")[2]]
+        )
         lines.setdefault(", ".join([one.who, *kinds]), []).append(one)
     for number, (label, points) in enumerate(lines.items()):
         points.sort(key=lambda one: one.of.get(x, 0))
@@ -85,7 +89,11 @@ def chart(axes: Any, series: Sequence[Series], x: str) -> None:
             axes.text(greatest[0], number, f" {cell(points[0]).partition(' (')[0]}", va="center")
     if x:
         axes.set(xlabel=x, yscale="log")
-        axes.set_xscale("symlog", linthresh=0.005 if x == "delay" else 1)
+        if x == "delay":
+            axes.set_xscale("symlog", linthresh=0.005)
+            axes.set_xlim(left=0)
+        else:
+            axes.set_xscale("log")
         axes.legend(fontsize=6)
     else:
         axes.invert_yaxis()
