@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 from . import page
-from .bench import QUICK, Plan, Record, bench, environment
+from .bench import Record, bench, environment
 from .targets import GOALS, TARGETS
 
 
@@ -32,7 +32,7 @@ def main() -> int:
         record = Record(json.loads(options.from_json.read_text()))
     else:
         record = Record({"environment": {**environment(), "quick": options.quick}})
-        with bench(QUICK if options.quick else Plan(), record) as running:
+        with bench(options.quick, record) as running:
             try:
                 for name in options.only or TARGETS:
                     running.say(name)

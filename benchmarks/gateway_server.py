@@ -119,10 +119,7 @@ class Connection(asyncio.Protocol):
 
 
 class Searches(asyncio.DatagramProtocol):
-    """Answers searches that come from the gateway's own address, or (outside of loopback) from any.
-
-    The other devices answer before the gateway, each from an address of its own.
-    """
+    """Answers searches from the gateway's own address, or (outside of loopback) from any; other devices do so first."""
 
     def __init__(self, address: str, port: int, lamps: int) -> None:
         self._address, self._port = address, port
