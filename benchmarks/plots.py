@@ -94,7 +94,8 @@ def chart(axes: Any, series: Sequence[Series], x: str) -> None:
             axes.set_xlim(left=0)
         else:
             axes.set_xscale("log")
-        axes.legend(fontsize=6)
+        if lines:
+            axes.legend(fontsize=6)
     else:
         axes.invert_yaxis()
         axes.set_xscale("log" if series and series[0].figure == "cold start" else "linear")
