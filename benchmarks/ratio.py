@@ -50,7 +50,7 @@ def measure(name: str, checkout: Path, gateway: Process) -> dict[str, float]:
     if name == "import":
         return {"CPU of import aioigd": workload.seconds_to_import("aioigd", checkout, "process_time")}
     command = [sys.executable, "-P", workload.__file__, name, gateway.address, gateway.location]
-    environment = {**os.environ, "PYTHONPATH": str(checkout)}
+    environment = {**os.environ, "PYTHONPATH": str(checkout), "PYTHONDONTWRITEBYTECODE": ""}
     answer = json.loads(subprocess.check_output(command, env=environment, timeout=120))
     assert Path(answer["imported"]).is_relative_to(checkout), answer["imported"]
     figures: dict[str, float] = answer["figures"]

@@ -52,7 +52,7 @@ async def call_identical(location: str, callers: int, clock: Clock = time.perf_c
 def seconds_to_import(names: str, checkout: Path = HERE, clock: str = "perf_counter") -> float:
     """Return the seconds that an import takes in a new interpreter, its start excluded; aioigd is a checkout's."""
     timed = f"from time import {clock} as clock; started = clock(); import {names}; print(clock() - started)"
-    environment = {**os.environ, "PYTHONPATH": str(checkout)}
+    environment = {**os.environ, "PYTHONPATH": str(checkout), "PYTHONDONTWRITEBYTECODE": ""}
     return float(subprocess.check_output([sys.executable, "-P", "-c", timed], env=environment))
 
 
