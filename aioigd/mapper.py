@@ -26,7 +26,7 @@ from .arguments import (
 )
 from .core import background
 from .core.backend import Backend, SearchScope
-from .core.background import carry_through, join, may_await_at_exit
+from .core.background import BackgroundTask, carry_through, join, may_await_at_exit
 from .core.calls import CallQueue, SharedCall
 from .core.dispatcher import Dispatcher
 from .core.finder import Finder
@@ -313,7 +313,7 @@ class PortMapper:
             return None
         if self._closing is None:
             self._queue.check_open()
-            self._closing = asyncio.get_running_loop().create_task(self._close())
+            self._closing = BackgroundTask(self._close(), loop=asyncio.get_running_loop())
         return self._closing
 
     async def _close(self) -> None:

@@ -20,11 +20,12 @@ async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
 
 
 async def main(source_address: str | None) -> None:
-    """Serve until SIGTERM or SIGINT."""
-    # The three lines: asyncio.run() itself knows SIGINT only, and a SIGTERM would end the program on the spot.
+    """Serve until it is told to stop."""
+    # asyncio.run() itself knows SIGINT only: any other of these would end the program on the spot, its port open.
     task = asyncio.current_task()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+            asyncio.get_running_loop().add_signal_handler(number, task.cancel)
 
     server = await asyncio.start_server(answer, source_address or "0.0.0.0", 0)
     async with aioigd.PortMapper(source_address=source_address) as mapper, mapper.lease(server, desc="hello") as lease:

@@ -9,6 +9,7 @@ exception that nobody looked at is left.
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
@@ -73,6 +74,9 @@ def _is_repetition(item: pytest.Item) -> bool:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # As in a job in the background of a shell: the programs that tests start would inherit it.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if not config.getoption("--hypothesis-profile", None):
         settings.load_profile("quick")
     config.addinivalue_line("markers", "one_loop: says nothing about event loops, so one of them is enough")

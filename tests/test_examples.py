@@ -16,7 +16,7 @@ import pytest
 from aioigd.testing import EmulatedGateway
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
-PATIENCE = 20.0
+PATIENCE = 60.0
 """Seconds: a program starts within one or two, unless the machine is very busy."""
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there are no such signals")
@@ -85,7 +85,7 @@ async def test_a_fastapi_application_is_mapped_answers_and_leaves_nothing(gatewa
     assert gateway.mappings == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT])
 async def test_a_bare_server_leaves_nothing(gateway: EmulatedGateway, number: signal.Signals) -> None:
     async with running("bare_asyncio.py", "--source-address", gateway.address) as program:
         await until(lambda: len(gateway.mappings) == 1)
@@ -96,6 +96,20 @@ async def test_a_bare_server_leaves_nothing(gateway: EmulatedGateway, number: si
         writer.close()
         await writer.wait_closed()
         assert await ended(program, number) == 0
+    assert gateway.mappings == []
+
+
+async def test_a_bare_server_goes_on_under_nohup(gateway: EmulatedGateway) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # which its child inherits
+    try:
+        async with running("bare_asyncio.py", "--source-address", gateway.address) as program:
+            await until(lambda: len(gateway.mappings) == 1)
+            program.send_signal(signal.SIGHUP)
+            await asyncio.sleep(0.5)
+            assert len(gateway.mappings) == 1
+            assert await ended(program, signal.SIGTERM) == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)
     assert gateway.mappings == []
 
 

@@ -54,9 +54,12 @@ async def keep(settings: Settings, wanted: Sequence[tuple[int, int, Proto]], des
         ports = _KeptPorts(settings, mapper, gateway, desc, replace)
         try:
             await ports.run(wanted)
-        finally:
-            ports.show_released(await asyncio.shield(ports.remaining()))
-        return Exit.OK
+        except asyncio.CancelledError:
+            return await ports.finish()  # a signal: the usual end
+        except BaseException:
+            await ports.finish()
+            raise
+        return await ports.finish()
 
 
 class _KeptPorts:
@@ -104,6 +107,12 @@ class _KeptPorts:
             async for change in lease.changes():
                 self._granted.update(lease.mappings)
                 self._show_change(change, proto)
+
+    async def finish(self) -> Exit:
+        """Write what is left open; the exit code is that of success only if nothing is."""
+        remaining = await self.remaining()
+        self.show_released(remaining)
+        return Exit.OK if not self._granted or remaining == [] else Exit.FAILED
 
     async def remaining(self) -> list[PortMapping] | None:
         """Return the mappings of this run that the gateway still has, None where it cannot be asked."""

@@ -29,7 +29,9 @@ class Exit(IntEnum):
     USAGE = 2
     NO_GATEWAY = 3
     FINDINGS = 4
+    HUNG_UP = 129
     INTERRUPTED = 130
+    QUIT = 131
     TERMINATED = 143
 
 
@@ -39,8 +41,8 @@ EXIT_CODE_HELP: Final = {
     Exit.USAGE: "wrong usage, or the extra is not installed",
     Exit.NO_GATEWAY: "no gateway was found",
     Exit.FINDINGS: "doctor has found something wrong",
-    Exit.INTERRUPTED: "ended by Ctrl-C (0 where that is the end: add --keep, watch)",
-    Exit.TERMINATED: "ended by SIGTERM (0 for these two)",
+    Exit.INTERRUPTED: "ended by Ctrl-C (0 where that is the end: watch, and add --keep if nothing stays open)",
+    Exit.TERMINATED: "ended by SIGTERM (0 for these two); 129 by SIGHUP, 131 by SIGQUIT",
 }
 """What the help page says of each exit code."""
 
@@ -52,8 +54,9 @@ def run(
 ) -> NoReturn:
     """Run a command in an event loop, and leave the process with its exit code.
 
-    Ctrl-C and SIGTERM cancel the command, which then cleans up; the second signal ends it at once. With
-    ``ends_by_signal`` a signal is the usual end of the command, and the exit code is 0.
+    Ctrl-C, SIGTERM, SIGHUP (a closed terminal; unless it is ignored, as under nohup) and SIGQUIT cancel the command,
+    which then cleans up; the second signal ends it at once. With ``ends_by_signal`` a signal is the usual end of the
+    command, and the exit code is 0.
     """
     received: list[signal.Signals] = []
 
@@ -64,7 +67,7 @@ def run(
     try:
         code = asyncio.run(with_signals()) or Exit.OK
     except (asyncio.CancelledError, KeyboardInterrupt):
-        by_signal = Exit.TERMINATED if signal.SIGTERM in received else Exit.INTERRUPTED
+        by_signal = Exit(128 + received[0]) if received else Exit.INTERRUPTED
         code = Exit.OK if ends_by_signal else by_signal
     except BaseExceptionGroup as group:
         code = _fail(_most_serious(group), output)
@@ -138,10 +141,11 @@ def _most_serious(group: BaseExceptionGroup[BaseException]) -> BaseException:
 
 
 def _handle_signals(received: list[signal.Signals]) -> None:
-    """Let Ctrl-C and SIGTERM cancel the current task, and note in ``received`` which one it was."""
+    """Let the signals that tell a program to stop cancel the current task, and note in ``received`` which it was."""
     loop = asyncio.get_running_loop()
     task = asyncio.current_task()
-    numbers = (signal.SIGINT, signal.SIGTERM)
+    known = (getattr(signal, name, None) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT"))
+    numbers = [number for number in known if number is not None and signal.getsignal(number) is not signal.SIG_IGN]
 
     def stop(number: signal.Signals) -> None:
         received.append(number)

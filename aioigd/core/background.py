@@ -12,13 +12,14 @@ import asyncio
 import sys
 from collections.abc import Callable, Coroutine
 from inspect import CO_ASYNC_GENERATOR, CO_COROUTINE
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
-__all__ = ["carry_through", "join", "may_await_at_exit", "start"]
+__all__ = ["BackgroundTask", "carry_through", "join", "may_await_at_exit", "start"]
 
 _LAST_WORDS: Final = 1.0
 """Seconds that work has to end by itself once its time is over."""
 
+T = TypeVar("T")
 Work = Callable[[], Coroutine[Any, Any, None]]
 """Does the work, or what is left of it."""
 
@@ -51,9 +52,17 @@ async def carry_through(work: Work, limit: float) -> None:
             return
 
 
+class BackgroundTask(asyncio.Task[T]):
+    """A task that cannot be cancelled: not even before its first step, where its coroutine has no say in it."""
+
+    def cancel(self, msg: Any = None) -> bool:
+        """Do nothing."""
+        return False
+
+
 def start(work: Work, limit: float) -> asyncio.Task[None]:
     """Begin to carry work through in the background, and return the task that does."""
-    return asyncio.get_running_loop().create_task(carry_through(work, limit))
+    return BackgroundTask(carry_through(work, limit), loop=asyncio.get_running_loop())
 
 
 async def join(task: asyncio.Task[None]) -> None:

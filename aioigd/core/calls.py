@@ -36,7 +36,7 @@ from typing import Any, Final, Generic, TypeVar
 from weakref import ref
 
 from ..errors import Attempt, IGDError, UnexpectedError, UsageError
-from .background import carry_through
+from .background import BackgroundTask, carry_through
 
 __all__ = ["ROLLBACK_TIMEOUT", "CallQueue", "Operation", "Phase", "SharedCall", "Undo"]
 
@@ -223,6 +223,8 @@ class SharedCall(Generic[T]):
         work: Callable[[Operation], Awaitable[T]],
         op: Operation,
         predecessor: SharedCall[Any] | None,
+        *,
+        is_undo: bool = False,
     ) -> None:
         self.op = op
         self.order_key = order_key
@@ -237,7 +239,11 @@ class SharedCall(Generic[T]):
         self._settled: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
-        self._task: asyncio.Task[T] = self._loop.create_task(self._run())
+        self._task: asyncio.Task[T]
+        if is_undo:
+            self._task = BackgroundTask(self._run(), loop=self._loop)
+        else:
+            self._task = self._loop.create_task(self._run())
         self._task.add_done_callback(self._end)
 
     @property
@@ -417,7 +423,8 @@ class CallQueue:
             op = Operation(ROLLBACK_TIMEOUT)
             op.phase = Phase.ROLLING_BACK
             last = self._last.get(call.order_key)
-            undoing = SharedCall(self, call.order_key, None, partial(_carry_undo_through, undo), op, last)
+            work = partial(_carry_undo_through, undo)
+            undoing = SharedCall(self, call.order_key, None, work, op, last, is_undo=True)
             self._calls.add(undoing)
             if call.order_key is not None:
                 self._last[call.order_key] = undoing

@@ -187,8 +187,11 @@ class LeaseManager:
                 except Exception:
                     log.exception("leases could not be looked after")
                     await asyncio.sleep(_DEFECT_PAUSE)
-        finally:
+        except GeneratorExit:
+            raise  # its event loop is closed, and nothing can be awaited any more
+        except BaseException:
             await listener.close()
+            raise
 
     async def _do_what_is_due(self) -> None:
         now = self._now()

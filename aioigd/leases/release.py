@@ -59,11 +59,12 @@ class Release:
         )
         try:
             await self._progress.wait_for(work)
-        finally:
-            is_late = work.cancel()
+        except asyncio.CancelledError:
+            work.cancel()
+            raise
+        if work.cancel():
             with suppress(asyncio.CancelledError):
                 await work
-        if is_late:
             number = len(self._mappings) + len(self._pinholes)
             log.info("the gateway did not delete %d mappings and pinholes in time", number)
 

@@ -21,6 +21,7 @@ from typing import Final, Self
 from async_timeout import timeout_at
 
 from ..core.backend import NEVER, Candidate, Rank, Search, SearchScope
+from ..core.background import may_await_at_exit
 from ..errors import DeadlineError, DiscoveryError, IGDError, InvalidResponseError, NoRouteError, TransportError
 from ..net.guard import check_destination
 from ..net.interfaces import default_next_hops, interfaces, source_address_for
@@ -123,8 +124,11 @@ class DeviceSearch(Search):
                 await self._follow_location(self._scope.location)
             else:
                 await self._open()
+        except GeneratorExit:
+            self._stop()
+            raise
         except BaseException:
-            await self._close()
+            await asyncio.gather(*self._stop(), return_exceptions=True)
             raise
         return self
 
@@ -132,7 +136,9 @@ class DeviceSearch(Search):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Close everything, also when cancelled meanwhile."""
-        await self._close()
+        tasks = self._stop()
+        if tasks and may_await_at_exit(kind):
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     def may_report_until(self, rank: Rank) -> float:
         """Return until when the next hop may still be reported, while it is silent or its description is being read."""
@@ -171,7 +177,8 @@ class DeviceSearch(Search):
         self._started = self._loop.time()
         self._sender = self._loop.create_task(self._send_rounds(self._ssdp))
 
-    async def _close(self) -> None:
+    def _stop(self) -> list[asyncio.Task[None]]:
+        """Close the sockets and cancel the tasks; returns them."""
         if self._ssdp is not None:
             self._ssdp.close()
         tasks = [one.task for one in self._descriptions.values() if one.task is not None]
@@ -179,8 +186,7 @@ class DeviceSearch(Search):
             tasks.append(self._sender)
         for task in tasks:
             task.cancel()
-        if tasks:
-            await asyncio.gather(*tasks, return_exceptions=True)
+        return tasks
 
     async def _send_rounds(self, search: SsdpSearch) -> None:
         span = self._until - self._started

@@ -43,13 +43,21 @@ async def ask(method: str, url: HttpUrl, source: str, headers: Mapping[str, str]
         writer.write(request)
         await writer.drain()
         received = await _receive(reader)
-    finally:
-        writer.transport.abort()
-        with suppress(OSError):
-            await writer.wait_closed()
+    except GeneratorExit:
+        raise  # nothing can be awaited any more
+    except BaseException:
+        await _abort(writer)
+        raise
+    await _abort(writer)
     if not received:
         raise TransportError(f"{url}: the connection was closed without an answer", may_have_arrived=True)
     return parse_http_reply(received)
+
+
+async def _abort(writer: asyncio.StreamWriter) -> None:
+    writer.transport.abort()
+    with suppress(OSError):
+        await writer.wait_closed()
 
 
 async def _receive(reader: asyncio.StreamReader) -> bytes:
