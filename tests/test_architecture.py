@@ -28,7 +28,7 @@ MAY_IMPORT = {
     "leases": WORDS | {"net", "core", "leases"},
     "gateway": WORDS | {"net", "core"},
     "mapper": WORDS | {"net", "core", "leases", "upnp", "gateway"},
-    "functions": WORDS | {"mapper"},
+    "functions": WORDS | {"core", "mapper"},
     "traffic_meter": WORDS,
     "testing": {"results", "errors", "models", "arguments", "net", "upnp", "testing"},
     "__init__": WORDS | {"gateway", "leases", "mapper", "functions", "net", "traffic_meter"},

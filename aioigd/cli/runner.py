@@ -41,8 +41,10 @@ EXIT_CODE_HELP: Final = {
     Exit.USAGE: "wrong usage, or the extra is not installed",
     Exit.NO_GATEWAY: "no gateway was found",
     Exit.FINDINGS: "doctor has found something wrong",
-    Exit.INTERRUPTED: "ended by Ctrl-C (0 where that is the end: watch, and add --keep if nothing stays open)",
-    Exit.TERMINATED: "ended by SIGTERM (0 for these two); 129 by SIGHUP, 131 by SIGQUIT",
+    Exit.HUNG_UP: "ended by SIGHUP, as are the next three by their signals",
+    Exit.INTERRUPTED: "Ctrl-C (0 where that is the end: watch, add --keep)",
+    Exit.QUIT: "SIGQUIT (likewise)",
+    Exit.TERMINATED: "SIGTERM (likewise)",
 }
 """What the help page says of each exit code."""
 
