@@ -319,7 +319,7 @@ async def test_a_gateway_that_has_gone_for_good_is_reported_as_it_went(
 
 async def test_a_given_location_that_has_gone_is_reported_as_it_went(gateway: EmulatedGateway) -> None:
     here = gateway.address
-    async with PortMapper(location=gateway.location, source_address=here, discovery_timeout=0.3) as mapper:
+    async with PortMapper(location=gateway.location, source_address=here, discovery_timeout=10) as mapper:
         await mapper.get_gateway()
         await gateway.stop()
         with pytest.raises(TransportError) as caught:

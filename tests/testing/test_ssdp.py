@@ -102,6 +102,9 @@ async def test_version_1_does_not_answer_for_version_2(gateway: EmulatedGateway)
 )
 async def test_a_search_that_is_wrong_gets_no_reply_and_is_recorded(gateway: EmulatedGateway, raw: bytes) -> None:
     assert await search(gateway.address, raw=raw) == []
+    async with asyncio.timeout(30):
+        while not gateway.requests:  # noqa: ASYNC110 - on a busy machine it comes late
+            await asyncio.sleep(0.01)
     assert gateway.requests[0].raw == raw
     assert gateway.requests[0].problem
 
