@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import socket
 import sys
@@ -24,8 +25,9 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there are no su
 
 @asynccontextmanager
 async def running(name: str, *arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    code = ("-c", arguments[0]) if name == "-c" else (str(EXAMPLES / name), *arguments)
     program = await asyncio.create_subprocess_exec(
-        sys.executable, str(EXAMPLES / name), *arguments, stdout=asyncio.subprocess.PIPE
+        sys.executable, *code, stdout=asyncio.subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(EXAMPLES.parent)}
     )
     try:
         yield program
@@ -82,6 +84,30 @@ async def test_a_fastapi_application_is_mapped_answers_and_leaves_nothing(gatewa
         await until(lambda: len(gateway.mappings) == 1)
         assert await get(gateway.address, port) == f'{{"state":"active","address":"11.22.33.44","port":{port}}}'
         await ended(program, signal.SIGTERM)
+    assert gateway.mappings == []
+
+
+HYPERCORN = """
+import asyncio, sys
+sys.path.insert(0, "{folder}")
+from fastapi_app import make_app
+from hypercorn.asyncio import serve
+from hypercorn.config import Config
+config = Config()
+config.bind = ["{address}:{port}"]
+asyncio.run(serve(make_app("{address}", {port}), config))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_hypercorn_leaves_nothing(gateway: EmulatedGateway, number: signal.Signals) -> None:
+    pytest.importorskip("fastapi")
+    pytest.importorskip("hypercorn")
+    port = free_port(gateway.address)
+    async with running("-c", HYPERCORN.format(folder=EXAMPLES, address=gateway.address, port=port)) as program:
+        await until(lambda: len(gateway.mappings) == 1)
+        assert "active" in await get(gateway.address, port)
+        await ended(program, number)
     assert gateway.mappings == []
 
 
