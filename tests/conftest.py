@@ -82,6 +82,14 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "one_loop: says nothing about event loops, so one of them is enough")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _runtime_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep the lock files of leases away from those of programs that run on this machine."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("runtime")))
+        yield
+
+
 @pytest.fixture
 async def nothing_is_left() -> AsyncIterator[None]:
     """Fail the test if it leaves a task, a socket, or an exception that nobody has looked at."""
