@@ -182,6 +182,11 @@ class Backend(ABC):
         """What changes when another router is used: its name in the network, or else its address."""
 
     @property
+    def address(self) -> str:
+        """The address of the gateway in the local network, the same for all protocols; "" where it is not known."""
+        return ""
+
+    @property
     @abstractmethod
     def location(self) -> Hashable:
         """What changes when the same router is at another address, or this machine."""

@@ -73,6 +73,11 @@ class UpnpBackend(Backend):
         return gateway_id(self.device)
 
     @property
+    def address(self) -> str:
+        """The host of its description."""
+        return gateway_host(self.device)
+
+    @property
     def location(self) -> Hashable:
         """The URLs by which the gateway is reached, and from where."""
         return self.device.description_url, self.device.igd_control_url, self.device.igd_our_addr

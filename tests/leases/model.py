@@ -152,6 +152,10 @@ class ModelBackend(Backend):
         return self.device.udn
 
     @property
+    def address(self) -> str:
+        return "192.168.1.1"
+
+    @property
     def location(self) -> tuple[str, str]:
         return self.device.description_url, self.device.igd_our_addr
 
