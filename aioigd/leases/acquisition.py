@@ -1,13 +1,19 @@
-"""How the mappings of a lease are made, on the ports that it names or may have, and how they are deleted."""
+"""How the mappings of a lease are made, on the ports that it names or may have, and how they are deleted.
+
+A port is claimed before its mapping is added, and given up with it, so that only the last program of this host that
+keeps a mapping deletes it (``owner_lock``). A port that is another's is not claimed.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final
 
 from ..core.dispatcher import Dispatcher
+from ..core.gateway_cache import GatewayCache
 from ..errors import (
     ConflictError,
     IGDError,
@@ -20,9 +26,12 @@ from ..models import MappingKey, MappingRequest, PortMapping
 from ..results import UPnPResult
 from .lease import LeaseRecord
 from .leased_mapping import LeasedMapping
+from .owner_lock import Ownership
 from .schedule import RefCounter
 
 __all__ = ["MAX_CONCURRENT", "Acquisition"]
+
+log = logging.getLogger("aioigd.lease")
 
 MAX_CONCURRENT: Final = 8
 """Mappings of one manager that are worked on at the same time; the gateway gets fewer requests than that anyway."""
@@ -31,9 +40,15 @@ MAX_CONCURRENT: Final = 8
 class Acquisition:
     """Makes and deletes the mappings of leases. ``ports`` counts the leases on each external port."""
 
-    def __init__(self, dispatcher: Dispatcher) -> None:
+    def __init__(self, dispatcher: Dispatcher, cache: GatewayCache) -> None:
         self._dispatcher = dispatcher
+        self._cache = cache
+        self._claims = Ownership(self._gateway_address)
         self.ports: RefCounter[MappingKey] = RefCounter()
+
+    def close(self) -> None:
+        """Give up all claims on ports, where all leases have ended."""
+        self._claims.close()
 
     def new_mapping(self, record: LeaseRecord, request: MappingRequest) -> LeasedMapping:
         """Return a mapping that a lease wants; from now on its port is in use."""
@@ -83,6 +98,19 @@ class Acquisition:
 
         Raises the IGDError of the gateway's refusal where the policy knows no way around it.
         """
+        try:
+            await self._claim(mapping.key)
+            added = await self._add(mapping)
+        except BaseException as error:
+            if mapping.has_ended or isinstance(error, ConflictError):
+                self._give_up(mapping)
+            raise
+        self._claims.hold_now(mapping.key)  # on another gateway, if that is where it was added
+        if mapping.shown_desc is not None:
+            self._claims.mark(mapping.key, mapping.shown_desc)
+        return added
+
+    async def _add(self, mapping: LeasedMapping) -> PortMapping:
         request = mapping.record.request
         may_be_in_its_own_way = mapping.may_be_in_its_own_way
         try:
@@ -95,8 +123,13 @@ class Acquisition:
             if alternative.key in self.ports:
                 continue
             try:
+                await self._claim(alternative.key)
                 added = await self._dispatcher.add(alternative, overwrite=False)
-            except ConflictError:
+            except BaseException as error:
+                if alternative.key not in self.ports:
+                    self._claims.drop(alternative.key)
+                if not isinstance(error, ConflictError):
+                    raise
                 continue
             self._move(mapping, alternative)
             return added
@@ -107,19 +140,26 @@ class Acquisition:
         if mapping.has_ended:
             return False
         is_last = self.ports.release(mapping.key)
+        if is_last:
+            self._claims.drop(mapping.key)
         return mapping.ended() and is_last
 
     async def release(self, mapping: LeasedMapping) -> bool:
         """Delete a mapping, unless it is another's by now, and return whether the gateway went along.
 
-        Never fails: what is left will expire.
+        What another program of this host keeps is left to that one. Never fails: what is left will expire.
         """
-        with suppress(IGDError):
+        if self._is_kept_by_another_lease(mapping):
+            return True
+        with self._claims.take_if_last(mapping.key) as is_last, suppress(IGDError):
+            if not is_last:
+                log.info("%s is kept by another program of this host", mapping.key)
+                return True
             try:
                 held = await self._dispatcher.find(mapping.key)
             except (RefusedError, InvalidResponseError):
                 held = mapping.mapping  # the gateway cannot tell
-            if held is not None and mapping.is_same(held):
+            if held is not None and mapping.is_same(held) and not self._is_remade(mapping, held):
                 await self._dispatcher.delete(mapping.key)
             return True
         return False
@@ -146,18 +186,25 @@ class Acquisition:
             raise NotFoundError(
                 f"the gateway says that it mapped {added.key}, and does not hold it", UPnPResult.PORT_MAPPING_NOT_FOUND
             )
+        if held is not added:
+            mapping.described(held)
+            self._claims.mark(added.key, held.desc)
         if not mapping.is_same(held):
+            self._give_up(mapping)
             raise ConflictError(f"the gateway says that it mapped {added.key}, and has it for {held.internal_client}")
         mapping.granted(added, asyncio.get_running_loop().time(), held_for=held.duration)
 
     async def _acquire_any(self, mapping: LeasedMapping) -> bool:
         """Let the gateway choose the port, if it can; where it cannot, for whatever reason, trying ports will tell."""
         with suppress(IGDError):
+            await self._claim(mapping.key)
             added = await self._dispatcher.add_any(mapping.request)
             mapping.accepted(added)
             self._move(mapping, mapping.record.request.mapping_request(added.key))
-            if added.internal_port != mapping.request.internal_port:
-                # The port is another than the one that was asked for, and the internal one is to be the same.
+            was_free = await self._claim(mapping.key)
+            if added.internal_port != mapping.request.internal_port or not was_free:
+                # The port is another than the one that was asked for, and the internal one is to be the same; or
+                # another program was just deleting what it had there.
                 added = await self._dispatcher.add(mapping.request, overwrite=True)
             mapping.granted(added, asyncio.get_running_loop().time())
             return True
@@ -179,5 +226,31 @@ class Acquisition:
 
     def _move(self, mapping: LeasedMapping, request: MappingRequest) -> None:
         self.ports.acquire(request.key)
-        self.ports.release(mapping.key)
+        if self.ports.release(mapping.key):
+            self._claims.drop(mapping.key)
         mapping.moved_to(request)
+
+    async def _claim(self, key: MappingKey) -> bool:
+        """Claim a port of the gateway, and return whether no other program was just deleting its mapping.
+
+        Raises the IGDError of the search where there is no gateway yet.
+        """
+        await self._cache.find()
+        return await self._claims.hold(key)
+
+    def _give_up(self, mapping: LeasedMapping) -> None:
+        if not self._is_kept_by_another_lease(mapping):
+            self._claims.drop(mapping.key)
+
+    def _is_kept_by_another_lease(self, mapping: LeasedMapping) -> bool:
+        return self.ports.count(mapping.key) > (0 if mapping.has_ended else 1)
+
+    def _is_remade(self, mapping: LeasedMapping, held: PortMapping) -> bool:
+        """Return whether a mapping was made again by a program that shares no lock file with this one."""
+        return mapping.has_other_desc(held) and not self._claims.is_marked(mapping.key, held.desc)
+
+    def _gateway_address(self) -> str:
+        with suppress(IGDError):
+            backend = self._cache.cached()
+            return "" if backend is None else backend.address
+        return ""

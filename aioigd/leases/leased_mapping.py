@@ -86,7 +86,8 @@ class LeasedMapping:
     ``record`` is that of its lease, ``request`` what is wanted, ``mapping`` what the gateway accepted last, confirmed
     or not. ``failures`` counts the adds that failed since it was there, ``early_losses`` how often it was missing
     before its time. ``observed_lifetime`` is how long the gateway was seen to keep it, None as long as it keeps its
-    word. ``due`` is for the :class:`~aioigd.leases.schedule.DueQueue`.
+    word. ``shown_desc`` is the description that the gateway showed for it, None unless that is the one it was given.
+    ``due`` is for the :class:`~aioigd.leases.schedule.DueQueue`.
     """
 
     __slots__ = (
@@ -100,6 +101,7 @@ class LeasedMapping:
         "record",
         "renew_at",
         "request",
+        "shown_desc",
         "state",
         "trust",
     )
@@ -117,6 +119,7 @@ class LeasedMapping:
         self.failures = 0
         self.early_losses = 0
         self.observed_lifetime: int | None = None
+        self.shown_desc: str | None = None
 
     def __repr__(self) -> str:
         trust = f" {self.trust.name}" if self.state is MappingState.HELD else ""
@@ -183,11 +186,21 @@ class LeasedMapping:
         ours = self.mapping
         return ours is not None and held.leads_to(ours.internal_client, ours.internal_port)
 
+    def has_other_desc(self, held: PortMapping) -> bool:
+        """Whether what a gateway holds shows another description than ours, on a gateway that has shown ours."""
+        ours = self.mapping
+        return ours is not None and self.shown_desc == ours.desc != held.desc
+
     # Transitions
 
     def accepted(self, mapping: PortMapping) -> None:
         """The gateway said yes to a first add, which nobody has checked: WANTED still, but to be deleted in the end."""
         self.mapping = mapping
+
+    def described(self, held: PortMapping) -> None:
+        """The gateway was asked what it holds: from now on its description counts, if it is the one that was given."""
+        if self.mapping is not None and held.desc == self.mapping.desc:
+            self.shown_desc = held.desc
 
     def granted(self, mapping: PortMapping, now: float, *, held_for: int | None = None) -> None:
         """The gateway holds it. ``held_for``: how long it says so, None where it was not asked or does not tell."""

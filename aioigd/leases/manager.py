@@ -56,7 +56,7 @@ class LeaseManager:
         self._poll_intervals: Counter[float] = Counter()
         self._queue: DueQueue[LeasedMapping] = DueQueue()
         self._sample_from: list[LeaseRecord] = []
-        self._acquisition = Acquisition(dispatcher)
+        self._acquisition = Acquisition(dispatcher, cache)
         self._monitor = GatewayMonitor(dispatcher, cache, self._wake)
         self._renewal = Renewal(dispatcher, cache, self._acquisition, self._queue, self._monitor)
         self._pinholes = PinholeManager(dispatcher, cache)
@@ -121,6 +121,7 @@ class LeaseManager:
             await asyncio.wait([task for _, task in self._releases.values()])
         if self._stopping:
             await asyncio.wait(tuple(self._stopping))
+        self._acquisition.close()
 
     # Beginning
 

@@ -98,6 +98,7 @@ class Renewal:
         if mapping.has_ended:
             return False
         if held is not None and self._is_right(mapping, held):
+            mapping.described(held)
             mapping.confirmed(held, _now())
             self.kept(mapping, before=mapping.granted_mapping)
             return True

@@ -155,6 +155,10 @@ class RefCounter(Generic[K]):
     def __contains__(self, key: K) -> bool:
         return key in self._users
 
+    def count(self, key: K) -> int:
+        """Return the number of users of a key."""
+        return self._users.get(key, 0)
+
     def acquire(self, key: K) -> None:
         """Count one more user of a key."""
         self._users[key] = self._users.get(key, 0) + 1
