@@ -78,7 +78,9 @@ class OwnerLock:
         self._held: set[MappingKey] = set()
         self._deleting: set[MappingKey] = set()
         self._waiting = 0
-        self._marks: dict[MappingKey, int] = {}
+
+    def __del__(self) -> None:
+        self._close_file()  # a mapper that nobody has closed
 
     @property
     def is_in_use(self) -> bool:
@@ -142,7 +144,6 @@ class OwnerLock:
 
     def mark(self, key: MappingKey, desc: str) -> None:
         """Note which description the gateway shows for what a program of this host has added."""
-        self._marks[key] = _mark_of(desc)
         descriptor = self._opened()
         if descriptor is not None:
             with suppress(OSError):
@@ -156,7 +157,7 @@ class OwnerLock:
             with suppress(OSError):
                 os.lseek(descriptor, _byte_of(key), os.SEEK_SET)
                 return os.read(descriptor, 1) == bytes([_mark_of(desc)])
-        return self._marks.get(key) == _mark_of(desc)
+        return False
 
     def close(self) -> None:
         """Give up all claims, and close the file; a later claim opens it again."""
@@ -214,6 +215,7 @@ class Ownership:
     def __init__(self, gateway_address: Callable[[], str]) -> None:
         self._gateway_address = gateway_address
         self._locks: dict[str, OwnerLock] = {}
+        self._marks: dict[MappingKey, str] = {}
 
     async def hold(self, key: MappingKey) -> bool:
         """Claim a port of the gateway in use, as :meth:`OwnerLock.hold` does."""
@@ -247,15 +249,17 @@ class Ownership:
                 taken = [stack.enter_context(lock.take_if_last(key)) for lock in locks]
                 yield all(taken)
         finally:
+            self._marks.pop(key, None)
             self._close_unused()
 
     def mark(self, key: MappingKey, desc: str) -> None:
         """Note which description the gateway shows for what this mapper has added."""
+        self._marks[key] = desc
         self._current().mark(key, desc)
 
     def is_marked(self, key: MappingKey, desc: str) -> bool:
-        """Return whether a program of this host was the last to add a mapping that shows this description."""
-        return self._current().is_marked(key, desc)
+        """Return whether this mapper, or the last program of this host, has added a mapping with this description."""
+        return self._marks.get(key) == desc or self._current().is_marked(key, desc)
 
     def close(self) -> None:
         """Give up all claims."""
