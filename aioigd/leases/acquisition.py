@@ -7,7 +7,6 @@ keeps a mapping deletes it (``owner_lock``). A port that is another's is not cla
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final
@@ -31,8 +30,6 @@ from .schedule import RefCounter
 
 __all__ = ["MAX_CONCURRENT", "Acquisition"]
 
-log = logging.getLogger("aioigd.lease")
-
 MAX_CONCURRENT: Final = 8
 """Mappings of one manager that are worked on at the same time; the gateway gets fewer requests than that anyway."""
 
@@ -40,15 +37,11 @@ MAX_CONCURRENT: Final = 8
 class Acquisition:
     """Makes and deletes the mappings of leases. ``ports`` counts the leases on each external port."""
 
-    def __init__(self, dispatcher: Dispatcher, cache: GatewayCache) -> None:
+    def __init__(self, dispatcher: Dispatcher, cache: GatewayCache, claims: Ownership) -> None:
         self._dispatcher = dispatcher
         self._cache = cache
-        self._claims = Ownership(self._gateway_address)
+        self._claims = claims
         self.ports: RefCounter[MappingKey] = RefCounter()
-
-    def close(self) -> None:
-        """Give up all claims on ports, where all leases have ended."""
-        self._claims.close()
 
     def new_mapping(self, record: LeaseRecord, request: MappingRequest) -> LeasedMapping:
         """Return a mapping that a lease wants; from now on its port is in use."""
@@ -151,18 +144,21 @@ class Acquisition:
         """
         if self._is_kept_by_another_lease(mapping):
             return True
-        with self._claims.take_if_last(mapping.key) as is_last, suppress(IGDError):
-            if not is_last:
-                log.info("%s is kept by another program of this host", mapping.key)
-                return True
-            try:
-                held = await self._dispatcher.find(mapping.key)
-            except (RefusedError, InvalidResponseError):
-                held = mapping.mapping  # the gateway cannot tell
-            if held is not None and mapping.is_same(held) and not self._is_remade(mapping, held):
-                await self._dispatcher.delete(mapping.key)
+        with suppress(IGDError):
+            await self._cache.find()
+            with self._claims.take_if_last(mapping.key) as is_last:
+                if is_last:
+                    await self._delete(mapping)
             return True
         return False
+
+    async def _delete(self, mapping: LeasedMapping) -> None:
+        try:
+            held = await self._dispatcher.find(mapping.key)
+        except (RefusedError, InvalidResponseError):
+            held = mapping.mapping  # the gateway cannot tell
+        if held is not None and mapping.is_same(held) and not self._is_remade(mapping, held):
+            await self._dispatcher.delete(mapping.key)
 
     async def release_all(self, mappings: Sequence[LeasedMapping]) -> None:
         """Give up mappings that are not to be kept after all, and delete those that were made."""
@@ -248,9 +244,3 @@ class Acquisition:
     def _is_remade(self, mapping: LeasedMapping, held: PortMapping) -> bool:
         """Return whether a mapping was made again by a program that shares no lock file with this one."""
         return mapping.has_other_desc(held) and not self._claims.is_marked(mapping.key, held.desc)
-
-    def _gateway_address(self) -> str:
-        with suppress(IGDError):
-            backend = self._cache.cached()
-            return "" if backend is None else backend.address
-        return ""

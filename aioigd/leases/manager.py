@@ -13,6 +13,7 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Final
 
@@ -25,6 +26,7 @@ from .acquisition import MAX_CONCURRENT, Acquisition
 from .lease import Lease, LeaseRecord
 from .leased_mapping import LeasedMapping
 from .monitor import Contents, Finding, GatewayMonitor
+from .owner_lock import Ownership
 from .pinholes import PinholeManager
 from .release import RELEASE_LIMIT, Progress, Release
 from .renewal import Renewal
@@ -56,10 +58,11 @@ class LeaseManager:
         self._poll_intervals: Counter[float] = Counter()
         self._queue: DueQueue[LeasedMapping] = DueQueue()
         self._sample_from: list[LeaseRecord] = []
-        self._acquisition = Acquisition(dispatcher, cache)
+        self._claims = Ownership(partial(_gateway_address, cache))
+        self._acquisition = Acquisition(dispatcher, cache, self._claims)
         self._monitor = GatewayMonitor(dispatcher, cache, self._wake)
         self._renewal = Renewal(dispatcher, cache, self._acquisition, self._queue, self._monitor)
-        self._pinholes = PinholeManager(dispatcher, cache)
+        self._pinholes = PinholeManager(dispatcher, cache, self._claims)
         self._task: asyncio.Task[None] | None = None
         self._beginning: set[asyncio.Task[None]] = set()
         self._releases: dict[LeaseRecord, tuple[Release, asyncio.Task[None]]] = {}
@@ -121,7 +124,7 @@ class LeaseManager:
             await asyncio.wait([task for _, task in self._releases.values()])
         if self._stopping:
             await asyncio.wait(tuple(self._stopping))
-        self._acquisition.close()
+        self._claims.close()
 
     # Beginning
 
@@ -348,6 +351,14 @@ async def _ended(task: asyncio.Task[None]) -> None:
 def _ring(alarm: asyncio.Future[None]) -> None:
     if not alarm.done():
         alarm.set_result(None)
+
+
+def _gateway_address(cache: GatewayCache) -> str:
+    """Return the address of the gateway in use, "" for none."""
+    with suppress(IGDError):
+        backend = cache.cached()
+        return "" if backend is None else backend.address
+    return ""
 
 
 def _is_cancelled() -> bool:

@@ -1,6 +1,7 @@
 """Who deletes a mapping that several programs of this host keep? The last one: a lock file tells who that is.
 
-There is a lock file for each gateway and user. Each port and protocol has one byte of it to lock:
+There is a lock file for each gateway and user. Each port and protocol has one byte of it to lock, and another one for
+pinholes to that port of this host, of which the same is true:
 
 =======================  ============================================================================================
 a program                does with the byte of a port
@@ -37,13 +38,13 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from enum import Enum, auto
-from typing import Final
+from typing import Final, NamedTuple
 from weakref import WeakSet
 from zlib import crc32
 
-from ..models import MappingKey
+from ..models import MappingKey, Proto
 
-__all__ = ["PATIENCE", "OwnerLock", "Ownership"]
+__all__ = ["PATIENCE", "ClaimKey", "OwnerLock", "Ownership", "PinholeKey"]
 
 log = logging.getLogger("aioigd.lease")
 
@@ -52,11 +53,24 @@ PATIENCE: Final = 5.0
 _RETRY_PAUSE: Final = 0.05
 """Seconds between two tries."""
 _PORTS: Final = 65_536
-"""Bytes of the file for each protocol: one for each port."""
+"""Bytes of the file for each protocol, one for each port: those of mappings come first, then those of pinholes."""
 _LOCKS_AT: Final = 1 << 20
 """Offset of the bytes that are locked: behind those that are written, as Windows lets nobody write what is locked."""
 _FILE_MODE: Final = 0o1600
 """Only for us. The sticky bit asks those who tidy up temporary files to leave it (XDG Base Directory Specification)."""
+
+
+class PinholeKey(NamedTuple):
+    """What a pinhole of a lease is claimed by: packets over IPv6 come straight to the internal port."""
+
+    internal_port: int
+    proto: Proto
+
+    def __str__(self) -> str:
+        return f"the pinhole for {self.proto} port {self.internal_port}"
+
+
+ClaimKey = MappingKey | PinholeKey
 
 
 class _Kind(Enum):
@@ -68,15 +82,16 @@ class _Kind(Enum):
 class OwnerLock:
     """The claims of one mapper on the ports of one gateway: one file, one descriptor, one byte for each port.
 
-    The file is open while there are claims. Whatever is wrong with it is no error: then all goes on without a lock.
+    The file is open while there are claims. Whatever is wrong with it is no error: then all goes on without a lock, as
+    it does where there is no gateway ("").
     """
 
     def __init__(self, gateway_address: str) -> None:
-        self._name = f"aioigd-{re.sub('[^0-9A-Za-z.-]', '_', gateway_address)}.lock"
+        self._name = f"aioigd-{re.sub('[^0-9A-Za-z.-]', '_', gateway_address)}.lock" if gateway_address else ""
         self._descriptor: int | None = None
         self._does_without = False
-        self._held: set[MappingKey] = set()
-        self._deleting: set[MappingKey] = set()
+        self._held: set[ClaimKey] = set()
+        self._deleting: set[ClaimKey] = set()
         self._waiting = 0
 
     def __del__(self) -> None:
@@ -87,10 +102,10 @@ class OwnerLock:
         """Whether there are claims, or there may be some soon."""
         return bool(self._held or self._deleting or self._waiting)
 
-    def __contains__(self, key: MappingKey) -> bool:
+    def __contains__(self, key: ClaimKey) -> bool:
         return key in self._held
 
-    def hold_now(self, key: MappingKey) -> bool:
+    def hold_now(self, key: ClaimKey) -> bool:
         """Claim a port together with others, unless somebody is deleting its mapping; return whether it is claimed."""
         if key in self._held:
             return True
@@ -99,7 +114,7 @@ class OwnerLock:
         self._held.add(key)
         return True
 
-    async def hold(self, key: MappingKey) -> bool:
+    async def hold(self, key: ClaimKey) -> bool:
         """Claim a port together with others, and return whether nobody was just deleting its mapping.
 
         Where somebody is, this waits for at most PATIENCE, and goes on without the claim.
@@ -119,14 +134,14 @@ class OwnerLock:
         log.info("another program has been deleting %s for %.0f s, going on all the same", key, PATIENCE)
         return False
 
-    def drop(self, key: MappingKey) -> None:
+    def drop(self, key: ClaimKey) -> None:
         """Give up the claim on a port, if there is one."""
         if key in self._held:
             self._held.remove(key)
             self._unlock(key)
 
     @contextmanager
-    def take_if_last(self, key: MappingKey) -> Iterator[bool]:
+    def take_if_last(self, key: ClaimKey) -> Iterator[bool]:
         """Give up the claim on a port; yield whether nobody else has one, so that its mapping may be deleted.
 
         While it is deleted, in the block, nobody else gets a claim.
@@ -166,7 +181,7 @@ class OwnerLock:
         self._does_without = False
         self._close_file()
 
-    def _lock(self, key: MappingKey, kind: _Kind) -> bool:
+    def _lock(self, key: ClaimKey, kind: _Kind) -> bool:
         """Lock the byte of a port; False where somebody else's lock is in the way."""
         descriptor = self._opened()
         if descriptor is None:
@@ -177,14 +192,14 @@ class OwnerLock:
             self._do_without(error)
             return True
 
-    def _unlock(self, key: MappingKey) -> None:
+    def _unlock(self, key: ClaimKey) -> None:
         if self._descriptor is not None:
             with suppress(OSError):
                 _lock_byte(self._descriptor, _LOCKS_AT + _byte_of(key), _Kind.UNLOCKED)
 
     def _opened(self) -> int | None:
         """Return the descriptor of the file, which is opened unless it is open; None where it cannot be had."""
-        if self._descriptor is None and not self._does_without:
+        if self._descriptor is None and self._name and not self._does_without:
             try:
                 self._descriptor = _open(self._name)
             except OSError as error:
@@ -215,9 +230,9 @@ class Ownership:
     def __init__(self, gateway_address: Callable[[], str]) -> None:
         self._gateway_address = gateway_address
         self._locks: dict[str, OwnerLock] = {}
-        self._marks: dict[MappingKey, str] = {}
+        self._marks: dict[ClaimKey, str] = {}
 
-    async def hold(self, key: MappingKey) -> bool:
+    async def hold(self, key: ClaimKey) -> bool:
         """Claim a port of the gateway in use, as :meth:`OwnerLock.hold` does."""
         lock = self._current()
         try:
@@ -227,20 +242,20 @@ class Ownership:
         self._drop_elsewhere(key, lock)
         return was_free
 
-    def hold_now(self, key: MappingKey) -> None:
+    def hold_now(self, key: ClaimKey) -> None:
         """Claim a port of the gateway in use, unless somebody is deleting its mapping."""
         lock = self._current()
         lock.hold_now(key)
         self._drop_elsewhere(key, lock)
 
-    def drop(self, key: MappingKey) -> None:
+    def drop(self, key: ClaimKey) -> None:
         """Give up the claim on a port, if there is one."""
         for lock in self._locks.values():
             lock.drop(key)
         self._close_unused()
 
     @contextmanager
-    def take_if_last(self, key: MappingKey) -> Iterator[bool]:
+    def take_if_last(self, key: ClaimKey) -> Iterator[bool]:
         """Give up the claim on a port; yield whether its mapping may be deleted, and keep others out meanwhile."""
         current = self._current()
         locks = [current, *(lock for lock in self._locks.values() if lock is not current and key in lock)]
@@ -267,7 +282,7 @@ class Ownership:
             lock.close()
         self._locks.clear()
 
-    def _drop_elsewhere(self, key: MappingKey, here: OwnerLock) -> None:
+    def _drop_elsewhere(self, key: ClaimKey, here: OwnerLock) -> None:
         if len(self._locks) > 1:
             for lock in self._locks.values():
                 if lock is not here:
@@ -393,8 +408,9 @@ else:
         return True
 
 
-def _byte_of(key: MappingKey) -> int:
-    return key.external_port + (_PORTS if key.proto == "UDP" else 0)
+def _byte_of(key: ClaimKey) -> int:
+    first = _PORTS if key.proto == "UDP" else 0
+    return first + (key.external_port if isinstance(key, MappingKey) else 2 * _PORTS + key.internal_port)
 
 
 def _mark_of(desc: str) -> int:

@@ -19,6 +19,7 @@ from ..models import Pinhole, PinholeRequest
 from ..results import UPnPResult
 from . import schedule
 from .lease import LeaseRecord
+from .owner_lock import Ownership, PinholeKey
 from .schedule import NEVER, DueQueue, RefCounter
 
 __all__ = ["MAX_CONCURRENT", "LeasePinholes", "PinholeManager", "has_no_pinholes"]
@@ -98,9 +99,10 @@ class LeasePinholes:
 class PinholeManager:
     """The pinholes of all leases of one manager."""
 
-    def __init__(self, dispatcher: Dispatcher, cache: GatewayCache) -> None:
+    def __init__(self, dispatcher: Dispatcher, cache: GatewayCache, claims: Ownership) -> None:
         self._dispatcher = dispatcher
         self._cache = cache
+        self._claims = claims
         self._pinholes: dict[LeaseRecord, LeasePinholes] = {}
         self._queue: DueQueue[LeasePinholes] = DueQueue()
         self._users: RefCounter[PinholeRequest] = RefCounter()
@@ -133,6 +135,9 @@ class PinholeManager:
             return []
         self._queue.remove(pinholes)
         unwanted = pinholes.end()
+        for endpoint in pinholes.endpoints:
+            if endpoint not in self._users:
+                self._claims.drop(_claim_on(endpoint))
         if len(unwanted) < len(pinholes.open):
             # Others share them, and may have relied on a longer time than this lease was the last to ask for.
             endpoints = set(pinholes.endpoints)
@@ -142,9 +147,10 @@ class PinholeManager:
         return unwanted
 
     async def close(self, pinhole: Pinhole) -> None:
-        """Close a pinhole. Never fails: what is left will expire."""
-        with suppress(IGDError):
-            await self._dispatcher.delete_pinhole(pinhole)
+        """Close a pinhole, unless another program of this host keeps it. Never fails: what is left will expire."""
+        with self._claims.take_if_last(_claim_on(pinhole)) as is_last, suppress(IGDError):
+            if is_last:
+                await self._dispatcher.delete_pinhole(pinhole)
 
     def take_due(self, now: float) -> list[Coroutine[None, None, None]]:
         """Return the work that is due."""
@@ -195,9 +201,14 @@ class PinholeManager:
             if self._cache.cached() is not None and not self._internal_client():
                 # Without the queue and a request: there may be thousands of leases.
                 raise NoRouteError("this machine has no IPv6 address on the internet")
+            await self._claims.hold(_claim_on(request))
             pinhole = await self._dispatcher.add_pinhole(request)
-        except IGDError as error:
-            return error
+        except BaseException as error:
+            if request not in pinholes.open and self._users.count(_endpoint(request)) <= (not pinholes.has_ended):
+                self._claims.drop(_claim_on(request))
+            if isinstance(error, IGDError):
+                return error
+            raise
         pinholes.opened(request, pinhole, _now())
         if not pinholes.is_wanted(request):  # any more: the lease has ended meanwhile
             await self.close(pinhole)
@@ -226,6 +237,10 @@ class PinholeManager:
             backend = self._cache.cached()
             return "" if backend is None else backend.internal_client_v6
         return ""
+
+
+def _claim_on(pinhole: Pinhole | PinholeRequest) -> PinholeKey:
+    return PinholeKey(pinhole.internal_port, pinhole.proto)
 
 
 def _endpoint(request: PinholeRequest) -> PinholeRequest:

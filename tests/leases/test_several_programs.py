@@ -20,9 +20,10 @@ from aioigd.models import MappingKey
 from aioigd.testing import EmulatedGateway
 from aioigd.testing.hooks import Proceed
 from aioigd.testing.wan_connection import ActionCall, Outputs
+from aioigd.upnp.wire.error_codes import refused
 
 from ..support import odd
-from .model import THEM, US, ModelManager, ModelRouter, lease_request, state_of
+from .model import THEM, US, US6, ModelManager, ModelRouter, lease_request, state_of
 from .virtual import run
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the locks and /proc are those of Linux")
@@ -291,6 +292,63 @@ def test_a_mapper_that_follows_the_gateway_to_another_address_is_still_counted(
             await new.close()
             assert router.table == {}
             assert open_locks(runtime) == 0
+
+    run(main())
+
+
+def test_a_new_lease_of_the_same_mapper_keeps_the_port_that_an_old_one_is_about_to_delete() -> None:
+    async def main() -> None:
+        router = ModelRouter()
+        manager = ModelManager(router)
+        for rounds in range(12):
+            old = await manager.hold(lease_request())
+            ending = asyncio.ensure_future(old.release())
+            for _ in range(rounds):
+                await asyncio.sleep(0)
+            new = await manager.hold(lease_request())
+            await ending
+            assert router.owner(8080) == US
+            assert is_claimed()
+            await new.release()
+            assert router.table == {}
+        await manager.close()
+
+    run(main())
+
+
+def test_pinholes_stay_while_there_is_another_mapper_and_go_with_the_last(runtime: Path) -> None:
+    async def main() -> None:
+        router = ModelRouter()
+        old, new = ModelManager(router), ModelManager(router)
+        for manager in (old, new):
+            await manager.hold(lease_request(ipv6=True))
+        await old.close()
+        assert router.open_ports() == [(US6, 8080, "TCP")]
+        await asyncio.sleep(3600.0)
+        assert router.open_ports() == [(US6, 8080, "TCP")]
+        await new.close()
+        assert router.pinholes == {}
+        assert open_locks(runtime) == 0
+
+    run(main())
+
+
+@pytest.mark.parametrize("is_open", [True, False])
+def test_a_pinhole_that_is_refused_is_claimed_only_if_it_was_open(is_open: bool) -> None:
+    async def main() -> None:
+        router = ModelRouter()
+        one, two = ModelManager(router), ModelManager(router)
+        await one.hold(lease_request(ipv6=True))
+        if is_open:
+            await two.hold(lease_request(ipv6=True, required=False))
+        router.pinhole_refusal = refused("no", 606)
+        if not is_open:
+            await two.hold(lease_request(ipv6=True, required=False))
+        await asyncio.sleep(2000.0)
+        await one.close()
+        assert bool(router.pinholes) is is_open
+        await two.close()
+        assert router.pinholes == {}
 
     run(main())
 
