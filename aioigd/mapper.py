@@ -310,6 +310,7 @@ class PortMapper:
             self._queue.is_closed = True
             for driver in self._drivers:
                 driver.abandon()
+            self._leases.abandon()
             return None
         if self._closing is None:
             self._queue.check_open()

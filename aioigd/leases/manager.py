@@ -126,6 +126,10 @@ class LeaseManager:
             await asyncio.wait(tuple(self._stopping))
         self._claims.close()
 
+    def abandon(self) -> None:
+        """Give up the claims on ports, where the event loop is closed, and nothing can be deleted any more."""
+        self._claims.close()
+
     # Beginning
 
     async def _begin(self, record: LeaseRecord) -> None:

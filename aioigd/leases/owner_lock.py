@@ -35,6 +35,7 @@ import re
 import stat
 import struct
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from enum import Enum, auto
@@ -91,7 +92,8 @@ class OwnerLock:
         self._descriptor: int | None = None
         self._does_without = False
         self._held: set[ClaimKey] = set()
-        self._deleting: set[ClaimKey] = set()
+        self._deleting: Counter[ClaimKey] = Counter()
+        """How many tasks of this mapper are deleting what is claimed: one that was cancelled may still be ending."""
         self._waiting = 0
 
     def __del__(self) -> None:
@@ -147,15 +149,17 @@ class OwnerLock:
         While it is deleted, in the block, nobody else gets a claim.
         """
         self.drop(key)
-        if key in self._deleting or not self._lock(key, _Kind.EXCLUSIVE):
+        if key not in self._deleting and not self._lock(key, _Kind.EXCLUSIVE):
             yield False
             return
-        self._deleting.add(key)
+        self._deleting[key] += 1
         try:
             yield True
         finally:
-            self._deleting.discard(key)
-            self._unlock(key)
+            self._deleting[key] -= 1
+            if self._deleting[key] <= 0:
+                del self._deleting[key]
+                self._unlock(key)
 
     def mark(self, key: MappingKey, desc: str) -> None:
         """Note which description the gateway shows for what a program of this host has added."""

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from aioigd.leases import owner_lock
-from aioigd.leases.owner_lock import PATIENCE, OwnerLock, Ownership
+from aioigd.leases.owner_lock import PATIENCE, ClaimKey, OwnerLock, Ownership, PinholeKey
 from aioigd.models import MappingKey
 
 from .virtual import run
@@ -98,7 +98,7 @@ def held(*keys: MappingKey, gateway: str = GATEWAY) -> OwnerLock:
     return lock
 
 
-def is_last(lock: OwnerLock, key: MappingKey = KEY) -> bool:
+def is_last(lock: OwnerLock, key: ClaimKey = KEY) -> bool:
     with lock.take_if_last(key) as taken:
         return taken
 
@@ -132,6 +132,10 @@ def test_ports_and_protocols_and_gateways_are_claimed_each_by_itself() -> None:
     two = held(MappingKey(8081, "TCP"), MappingKey(8080, "UDP"), MappingKey(65535, "TCP"), MappingKey(1, "UDP"))
     three = held(gateway="fe80::1%eth0")
     assert is_last(one)
+    assert two.hold_now(PinholeKey(8080, "TCP"))
+    assert is_last(OwnerLock(GATEWAY), PinholeKey(8080, "UDP"))
+    assert not is_last(OwnerLock(GATEWAY), PinholeKey(8080, "TCP"))
+    assert str(PinholeKey(8080, "TCP")) == "the pinhole for TCP port 8080"
     assert is_last(two, MappingKey(8081, "TCP"))
     assert is_last(two, MappingKey(65535, "TCP"))
     assert is_last(three)
@@ -213,12 +217,13 @@ def test_who_finds_a_stopped_process_deleting_goes_on_after_five_seconds(caplog:
         run(main())
 
 
-def test_what_one_task_of_a_mapper_deletes_another_one_leaves_to_it() -> None:
+def test_two_tasks_of_a_mapper_may_delete_the_same() -> None:
     lock = held()
     with lock.take_if_last(KEY) as first:
         with lock.take_if_last(KEY) as second:
-            assert (first, second) == (True, False)
+            assert (first, second) == (True, True)
         assert not is_last(OwnerLock(GATEWAY))
+    assert is_last(OwnerLock(GATEWAY))
 
 
 def test_what_was_closed_in_the_middle_stays_closed() -> None:
@@ -227,6 +232,7 @@ def test_what_was_closed_in_the_middle_stays_closed() -> None:
         lock.close()
     lock.drop(KEY)
     assert lock_files() == []
+    assert not lock.is_in_use
 
 
 # Marks

@@ -13,8 +13,10 @@ from itertools import count
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from aioigd import IGDError, LeaseState, PortMapper
+from aioigd import IGDError, Lease, LeaseState, PortMapper
 from aioigd.leases.owner_lock import PATIENCE, OwnerLock
 from aioigd.models import MappingKey
 from aioigd.testing import EmulatedGateway
@@ -351,6 +353,48 @@ def test_a_pinhole_that_is_refused_is_claimed_only_if_it_was_open(is_open: bool)
         assert router.pinholes == {}
 
     run(main())
+
+
+def test_a_mapper_that_is_abandoned_claims_nothing(runtime: Path) -> None:
+    async def main() -> None:
+        router = ModelRouter()
+        manager = ModelManager(router)
+        await manager.hold(lease_request())
+        assert is_claimed()
+        manager.abandon()
+        assert not is_claimed()
+        assert open_locks(runtime) == 0
+        await manager.close()
+
+    run(main())
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    steps=st.lists(st.tuples(st.integers(0, 3), st.sampled_from([0.0, 0.001, 0.002, 0.004, 1.0, 4000.0])), max_size=16),
+    duration=st.sampled_from([0, 120, 3600]),
+)
+def test_whoever_comes_and_goes_the_port_is_there_for_who_has_it(steps: list[tuple[int, float]], duration: int) -> None:
+    async def main() -> None:
+        router = ModelRouter()
+        managers = [ModelManager(router) for _ in range(4)]
+        leases: dict[int, asyncio.Task[Lease]] = {}
+        ending: list[asyncio.Task[None]] = []
+        for program, pause in steps:
+            if program in leases:
+                lease = await leases.pop(program)
+                ending.append(asyncio.ensure_future(lease.release()))
+            else:
+                request = lease_request([8080, 8081], duration=duration, desc=f"program {program}")
+                leases[program] = asyncio.ensure_future(managers[program].hold(request))
+            await asyncio.sleep(pause)
+        await asyncio.sleep(5.0)
+        assert len(router.table) == (2 if leases else 0)
+        assert {state_of(lease.result()) for lease in leases.values()} <= {LeaseState.ACTIVE}
+        await asyncio.gather(*ending, *(manager.close() for manager in managers))
+        assert router.table == {}
+
+    run(main(), debug=False)
 
 
 # With the emulated gateway, and real programs
