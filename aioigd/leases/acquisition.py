@@ -99,8 +99,7 @@ class Acquisition:
                 self._give_up(mapping)
             raise
         self._claims.hold_now(mapping.key)  # on another gateway, if that is where it was added
-        if mapping.shown_desc is not None:
-            self._claims.mark(mapping.key, mapping.shown_desc)
+        self._claims.mark(mapping.key, added.desc)
         return added
 
     async def _add(self, mapping: LeasedMapping) -> PortMapping:

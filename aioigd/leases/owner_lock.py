@@ -20,9 +20,9 @@ Locks belong to open file descriptions (F_OFD_SETLK of Linux, LockFileEx of Wind
 each other out as two processes do, and one descriptor is enough for all ports of a mapper. Where the system has no such
 locks, or no file can be had, every program takes itself for the last one, as it would without this module.
 
-The file also says, in a byte for each port, which description the gateway showed after a program of this host had added
-the mapping: a mapping that shows another one was made by somebody else in its place. The file is never deleted, as
-another program may be about to open it.
+The file also says which descriptions programs of this host have given to the mapping of a port: one that shows another
+description was made by somebody else in its place. These marks are only ever set, so programs that add at the same time
+cannot overwrite each other's. The file is never deleted, as another program may be about to open it.
 """
 
 from __future__ import annotations
@@ -55,7 +55,9 @@ _RETRY_PAUSE: Final = 0.05
 """Seconds between two tries."""
 _PORTS: Final = 65_536
 """Bytes of the file for each protocol, one for each port: those of mappings come first, then those of pinholes."""
-_LOCKS_AT: Final = 1 << 20
+_MARKS: Final = 64
+"""Bytes that are written for each port: a description sets one of them, so one in 64 others is taken for it."""
+_LOCKS_AT: Final = 1 << 24
 """Offset of the bytes that are locked: behind those that are written, as Windows lets nobody write what is locked."""
 _FILE_MODE: Final = 0o1600
 """Only for us. The sticky bit asks those who tidy up temporary files to leave it (XDG Base Directory Specification)."""
@@ -162,20 +164,20 @@ class OwnerLock:
                 self._unlock(key)
 
     def mark(self, key: MappingKey, desc: str) -> None:
-        """Note which description the gateway shows for what a program of this host has added."""
+        """Note a description that a program of this host has given to a mapping."""
         descriptor = self._opened()
         if descriptor is not None:
             with suppress(OSError):
-                os.lseek(descriptor, _byte_of(key), os.SEEK_SET)
-                os.write(descriptor, bytes([_mark_of(desc)]))
+                os.lseek(descriptor, _mark_of(key, desc), os.SEEK_SET)
+                os.write(descriptor, b"*")
 
     def is_marked(self, key: MappingKey, desc: str) -> bool:
-        """Return whether this description was the last one noted (or, one in 255, another one that looks like it)."""
+        """Return whether a description was noted, or one that sets the same mark."""
         descriptor = self._opened()
         if descriptor is not None:
             with suppress(OSError):
-                os.lseek(descriptor, _byte_of(key), os.SEEK_SET)
-                return os.read(descriptor, 1) == bytes([_mark_of(desc)])
+                os.lseek(descriptor, _mark_of(key, desc), os.SEEK_SET)
+                return os.read(descriptor, 1) == b"*"
         return False
 
     def close(self) -> None:
@@ -234,7 +236,7 @@ class Ownership:
     def __init__(self, gateway_address: Callable[[], str]) -> None:
         self._gateway_address = gateway_address
         self._locks: dict[str, OwnerLock] = {}
-        self._marks: dict[ClaimKey, str] = {}
+        self._descs: dict[ClaimKey, set[str]] = {}
 
     async def hold(self, key: ClaimKey) -> bool:
         """Claim a port of the gateway in use, as :meth:`OwnerLock.hold` does."""
@@ -268,23 +270,24 @@ class Ownership:
                 taken = [stack.enter_context(lock.take_if_last(key)) for lock in locks]
                 yield all(taken)
         finally:
-            self._marks.pop(key, None)
+            self._descs.pop(key, None)
             self._close_unused()
 
     def mark(self, key: MappingKey, desc: str) -> None:
-        """Note which description the gateway shows for what this mapper has added."""
-        self._marks[key] = desc
+        """Note a description that this mapper has given to a mapping, or that the gateway has made of it."""
+        self._descs.setdefault(key, set()).add(desc)
         self._current().mark(key, desc)
 
     def is_marked(self, key: MappingKey, desc: str) -> bool:
-        """Return whether this mapper, or the last program of this host, has added a mapping with this description."""
-        return self._marks.get(key) == desc or self._current().is_marked(key, desc)
+        """Return whether a description is one that a program of this host has given to a mapping."""
+        return desc in self._descs.get(key, ()) or self._current().is_marked(key, desc)
 
     def close(self) -> None:
         """Give up all claims."""
         for lock in self._locks.values():
             lock.close()
         self._locks.clear()
+        self._descs.clear()
 
     def _drop_elsewhere(self, key: ClaimKey, here: OwnerLock) -> None:
         if len(self._locks) > 1:
@@ -417,8 +420,8 @@ def _byte_of(key: ClaimKey) -> int:
     return first + (key.external_port if isinstance(key, MappingKey) else 2 * _PORTS + key.internal_port)
 
 
-def _mark_of(desc: str) -> int:
-    return crc32(desc.encode("utf-8", "replace")) % 255 + 1  # 0 is what was never written
+def _mark_of(key: MappingKey, desc: str) -> int:
+    return _byte_of(key) * _MARKS + crc32(desc.encode("utf-8", "replace")) % _MARKS
 
 
 # Forked children

@@ -48,6 +48,7 @@ class Row:
     internal_port: int
     expires: float | None
     duration: int
+    desc: str = ""
 
 
 @dataclass
@@ -122,7 +123,7 @@ class ModelRouter:
     def put(self, request: MappingRequest, client: str) -> PortMapping:
         granted = self.grants(request.terms.duration)
         expires = _now() + self.really_lasts(granted) if self.really_lasts(granted) else None
-        self.table[request.key] = Row(client, request.internal_port, expires, granted)
+        self.table[request.key] = Row(client, request.internal_port, expires, granted, request.terms.desc)
         return PortMapping(
             request.key.external_port, request.internal_port, client, request.key.proto, request.terms.desc, granted
         )
@@ -203,7 +204,13 @@ class ModelBackend(Backend):
             return None
         remaining = 0 if row.expires is None else int(row.expires - _now())
         return PortMapping(
-            key.external_port, row.internal_port, row.client, key.proto, "", router.reports(remaining), key.remote_host
+            key.external_port,
+            row.internal_port,
+            row.client,
+            key.proto,
+            row.desc,
+            router.reports(remaining),
+            key.remote_host,
         )
 
     async def delete(self, op: Operation, key: MappingKey) -> None:

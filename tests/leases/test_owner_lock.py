@@ -238,14 +238,15 @@ def test_what_was_closed_in_the_middle_stays_closed() -> None:
 # Marks
 
 
-def test_the_last_description_of_this_host_is_known_to_all() -> None:
+def test_the_descriptions_of_this_host_are_known_to_all() -> None:
     one, two = OwnerLock(GATEWAY), OwnerLock(GATEWAY)
     assert not one.is_marked(KEY, "")
     one.mark(KEY, "a")
     assert two.is_marked(KEY, "a")
     two.mark(KEY, "ü\udc80")
     assert one.is_marked(KEY, "ü\udc80")
-    assert not one.is_marked(KEY, "a")
+    assert one.is_marked(KEY, "a")
+    assert not one.is_marked(KEY, "b")
     assert not one.is_marked(KEY._replace(proto="UDP"), "a")
 
 
