@@ -60,6 +60,9 @@ __all__ = ["LeasedMapping", "MappingState", "Trust"]
 _CUT_SHORT: Final = 0.9
 """Part of the granted time: a gateway that reports less than that right after it granted it keeps it shorter."""
 
+_ROUNDING: Final = 1.0
+"""Seconds by which the rest that a gateway reports may be less than what is left."""
+
 
 class MappingState(Enum):
     """What is known of a mapping; see the table above."""
@@ -240,7 +243,8 @@ class LeasedMapping:
         if not self.is_held or self.mapping is None:
             return None
         if self.old_end is None or self.expires_at is None:
-            return Prolongation.UNKNOWN if self.keeps_end and held is None else None
+            is_early = self.keeps_end and held is None and self.expires_at is not None and now < self.expires_at
+            return Prolongation.UNKNOWN if is_early else None
         if now >= self.old_end:
             return Prolongation.KEEPS_END if held is None else Prolongation.PROLONGS
         if held is None or self.look_at is None or now < self.look_at:
@@ -277,6 +281,9 @@ class LeasedMapping:
             self._read(held_for or 0, now)
         elif self.old_end is None:
             self.old_end = self.expires_at
+            if self.reported_end is None and self.granted_at is not None and self.mapping is not None:
+                # Nothing but the time that it was granted for says when it ends; it may have been seen to last less.
+                self.old_end = self.granted_at + self.mapping.duration
         duration = schedule.effective_duration(mapping.duration, self.observed_lifetime)
         self.state = MappingState.HELD
         self.error = None
@@ -304,7 +311,7 @@ class LeasedMapping:
             self.renew_at = now + schedule.PERMANENT_CHECK_INTERVAL
         elif now >= self.renew_at:
             self.trust = Trust.PROVEN
-        elif held.duration:
+        elif held.duration and now + held.duration < self.expires_at - _ROUNDING:
             self.expires_at = min(self.expires_at, now + held.duration)
             self.renew_at = min(self.renew_at, now + schedule.renew_after(held.duration))
 
@@ -312,9 +319,8 @@ class LeasedMapping:
         """A check has shown that the gateway does not hold it."""
         if self.has_ended:
             return
-        if self.old_end is not None and now >= self.old_end:
-            self.old_end = self.look_at = None  # it has lasted as long as it was granted for at first
-        elif self.state is MappingState.HELD and self.granted_at is not None:
+        has_had_its_time = any(end is not None and end <= now for end in (self.old_end, self.expires_at))
+        if self.state is MappingState.HELD and self.granted_at is not None and not has_had_its_time:
             self.early_losses += 1
             if self.early_losses > 1:
                 self.observed_lifetime = max(2, int(now - self.granted_at))
@@ -382,11 +388,12 @@ class LeasedMapping:
             self.old_end = None
         if self.old_end is None:
             self.look_at = None
-        elif known is Prolongation.BLIND:
-            self.look_at = prolongation.look_after_end(self.old_end, self.lifetime)
-        elif self.look_at is None:
-            look = prolongation.look_after_end(self.old_end, self.lifetime)
-            self.look_at = min(now + prolongation.READING_DELAY, look)
+            return
+        look = prolongation.look_after_end(self.old_end, self.lifetime)
+        if self.look_at is None:
+            self.look_at = look if known is Prolongation.BLIND else min(now + prolongation.READING_DELAY, look)
+        elif known is Prolongation.BLIND and self.look_at < self.old_end:
+            self.look_at = look
 
     def moved_to(self, request: MappingRequest) -> None:
         """Another port was granted instead."""

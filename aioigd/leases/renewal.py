@@ -75,6 +75,11 @@ class Renewal:
         """Ask whether the gateway still holds a mapping; where it does not say, it does."""
         with suppress(IGDError):
             held = await self._dispatcher.find(mapping.key)
+            if mapping.judge(held, _now()) is Prolongation.KEEPS_END:
+                # That it has not outlived its old end says nothing of the others. It is found out by a check.
+                mapping.look_at = _now()
+                self._queue.set(mapping, _now())
+                return True
             if held is None or not self._is_right(mapping, held):
                 return mapping.has_ended
             if not mapping.has_ended:

@@ -48,6 +48,7 @@ class Row:
     internal_port: int
     expires: float | None
     duration: int
+    enabled: bool = True
 
 
 @dataclass
@@ -68,6 +69,9 @@ class ModelRouter:
     grants: Callable[[int], int] = lambda duration: duration
     really_lasts: Callable[[int], float] = float
     reports: Callable[[int], int] = lambda duration: duration
+    prolongs: bool = True
+    refuses_renewals: bool = False
+    switches_off: bool = False
     asked: Counter[str] = field(default_factory=Counter)
     log: list[tuple[float, str, object]] = field(default_factory=list)
     on_hint: Callable[[Hint], None] | None = None
@@ -122,7 +126,10 @@ class ModelRouter:
     def put(self, request: MappingRequest, client: str) -> PortMapping:
         granted = self.grants(request.terms.duration)
         expires = _now() + self.really_lasts(granted) if self.really_lasts(granted) else None
-        self.table[request.key] = Row(client, request.internal_port, expires, granted)
+        held = self.live(request.key)
+        if not self.prolongs and held is not None and held.client == client:
+            expires = held.expires
+        self.table[request.key] = Row(client, request.internal_port, expires, granted, not self.switches_off)
         return PortMapping(
             request.key.external_port, request.internal_port, client, request.key.proto, request.terms.desc, granted
         )
@@ -171,6 +178,9 @@ class ModelBackend(Backend):
         if held is not None and (held.client, held.internal_port) != (client, request.internal_port) and not overwrite:
             op.rejected()
             raise refused("it is taken", 718)
+        if held is not None and router.refuses_renewals:
+            op.rejected()
+            raise refused("it is there", 501)
         mapping = router.put(request, client)
         op.settled(undo)
         return mapping
@@ -199,7 +209,14 @@ class ModelBackend(Backend):
             return None
         remaining = 0 if row.expires is None else int(row.expires - _now())
         return PortMapping(
-            key.external_port, row.internal_port, row.client, key.proto, "", router.reports(remaining), key.remote_host
+            key.external_port,
+            row.internal_port,
+            row.client,
+            key.proto,
+            "",
+            router.reports(remaining),
+            key.remote_host,
+            row.enabled,
         )
 
     async def delete(self, op: Operation, key: MappingKey) -> None:
