@@ -372,6 +372,11 @@ def state_of(lease: Lease) -> LeaseState:
     return lease.state
 
 
+def failure_of(lease: Lease) -> IGDError | None:
+    """The error of a lease now, for the same reason."""
+    return lease.error
+
+
 def _endpoint(pinhole: Pinhole) -> tuple[str, int, str]:
     return pinhole.internal_client, pinhole.internal_port, pinhole.proto
 

@@ -25,7 +25,7 @@ from aioigd.leases.lease import LeaseRecord, PendingLease
 from aioigd.leases.leased_mapping import LeasedMapping
 from aioigd.leases.request import LeaseRequest
 
-from .model import US, ModelManager, ModelRouter, lease_request
+from .model import US, ModelManager, ModelRouter, failure_of, lease_request
 from .virtual import run
 
 HTTP = PortMapping(80, 80, US, "TCP")
@@ -162,7 +162,7 @@ async def test_each_port_says_how_it_stands_and_why(caplog: pytest.LogCaptureFix
         (HTTP, LeaseState.ACTIVE, None),
         (HTTPS, LeaseState.ACTIVE, None),
     ]
-    assert told.lease.error is None
+    assert failure_of(told.lease) is None
     assert told.lease.ports[0].last_confirmed is not None
     gone = NotFoundError("it is gone")
     told.mappings[1].error = gone

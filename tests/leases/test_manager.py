@@ -24,7 +24,7 @@ from aioigd.core.backend import Hint
 from aioigd.errors import is_unreachable
 from aioigd.leases.manager import RELEASE_STALL
 
-from .model import THEM, US, ModelManager, ModelRouter, lease_request, state_of
+from .model import THEM, US, ModelManager, ModelRouter, failure_of, lease_request, state_of
 from .virtual import VirtualLoop, run
 
 HOUR = 3600.0
@@ -488,7 +488,7 @@ def test_a_lease_that_is_not_required_begins_as_lost_and_is_had_when_the_router_
             router.is_away = False
             await lease.wait_active(POLL + 5)
             assert state_of(lease) is LeaseState.ACTIVE
-            assert lease.error is None
+            assert failure_of(lease) is None
             assert (len(lease.mappings), lease.external_port) == (100, 1000)
             assert await record.kinds() == [ChangeKind.NEW_ADDRESS, ChangeKind.BACK]
 
@@ -502,8 +502,7 @@ def test_a_mapper_that_is_closed_begins_no_lease_even_if_it_is_not_required(requ
         manager = ModelManager(router)
         manager.queue.is_closed = True
         with pytest.raises(UsageError, match="closed"):
-            lease = await manager.hold(lease_request(required=required))
-            await lease.wait_active(1.0)
+            await (await manager.hold(lease_request(required=required))).wait_active(1.0)
         assert not len(manager)
         await manager.close()
         with pytest.raises(UsageError, match="closed"):
@@ -685,7 +684,7 @@ def test_a_listener_that_cannot_begin_does_not_end_the_keeping(
         router.restart()
         await asyncio.sleep(2 * POLL)
         assert router.owner(8080) == US
-        assert lease.error is None
+        assert failure_of(lease) is None
         await manager.close()
 
     run(main())
@@ -697,7 +696,7 @@ def test_the_task_does_not_end_unnoticed(caplog: pytest.LogCaptureFixture) -> No
         router = ModelRouter()
         manager = ModelManager(router)
         lease = await manager.hold(lease_request())
-        assert lease.error is None
+        assert failure_of(lease) is None
         assert manager._task is not None
         await asyncio.sleep(1.0)
         manager._task.cancel()
@@ -705,7 +704,7 @@ def test_the_task_does_not_end_unnoticed(caplog: pytest.LogCaptureFixture) -> No
         assert isinstance(lease.error, UnexpectedError)
         other = await manager.hold(lease_request(9000))
         await asyncio.sleep(HOUR)
-        assert (lease.error, other.error) == (None, None)
+        assert (failure_of(lease), failure_of(other)) == (None, None)
         await manager.close()
 
     run(main())
@@ -730,7 +729,7 @@ def test_a_mapping_whose_work_failed_unexpectedly_is_tried_again(
             assert {type(one.error) for one in lease.ports} == {UnexpectedError}
         await asyncio.sleep(POLL)
         assert state_of(lease) is LeaseState.ACTIVE
-        assert lease.error is None
+        assert failure_of(lease) is None
         await manager.close()
         assert router.table == {}
 
