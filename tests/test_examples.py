@@ -80,7 +80,10 @@ async def test_a_fastapi_application_is_mapped_answers_and_leaves_nothing(gatewa
     port = free_port(gateway.address)
     async with running("fastapi_app.py", "--source-address", gateway.address, "--port", str(port)) as program:
         await until(lambda: len(gateway.mappings) == 1)
-        assert await get(gateway.address, port) == f'{{"state":"active","address":"11.22.33.44","port":{port}}}'
+        active = f'{{"state":"active","address":"11.22.33.44","port":{port}}}'
+        async with asyncio.timeout(PATIENCE):
+            while await get(gateway.address, port) != active:  # noqa: ASYNC110 - it begins in the background
+                await asyncio.sleep(0.02)
         await ended(program, signal.SIGTERM)
     assert gateway.mappings == []
 
