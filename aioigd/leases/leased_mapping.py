@@ -178,7 +178,8 @@ class LeasedMapping:
     def port(self) -> LeasedPort:
         """What its lease shows of it."""
         mapping = self.granted_mapping or self.record.request.wanted_mapping(self.request)
-        return LeasedPort(mapping, self.shows, self.error, self.last_confirmed)
+        error = None if self.shows is LeaseState.ACTIVE else self.error
+        return LeasedPort(mapping, self.shows, error, self.last_confirmed)
 
     @property
     def is_held(self) -> bool:
@@ -242,6 +243,8 @@ class LeasedMapping:
         """Return what a check shows of the gateway's renewals, None where it shows nothing of them."""
         if not self.is_held or self.mapping is None:
             return None
+        if held is not None and not (self.is_same(held) and held.enabled):
+            return None  # that somebody else has the port, or it was switched off, has other reasons
         if self.old_end is None or self.expires_at is None:
             is_early = self.keeps_end and held is None and self.expires_at is not None and now < self.expires_at
             return Prolongation.UNKNOWN if is_early else None
@@ -271,6 +274,8 @@ class LeasedMapping:
             self.observed_lifetime = held_for
         is_renewal = (
             self.state is MappingState.RENEWING
+            and self.mapping is not None
+            and mapping.key == self.mapping.key
             and self.is_same(mapping)
             and mapping.duration > 0
             and self.expires_at is not None

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from aioigd import LeaseState, PortMapping
+from aioigd import DeadlineError, LeaseState, PortMapping
 from aioigd.leases import schedule
 from aioigd.leases.lease import LeaseRecord
 from aioigd.leases.leased_mapping import LeasedMapping, MappingState, Trust
@@ -331,6 +331,9 @@ def rest(seconds: int) -> PortMapping:
         (rest(3600), 1802.0, Prolongation.BLIND),
         (None, 1802.0, None),
         (rest(3600), 1801.0, None),
+        (PortMapping(8080, 80, THEM, "TCP", "", 3598), 1802.0, None),
+        (PortMapping(8080, 80, THEM, "TCP", "", 3598), 3602.0, None),
+        (PortMapping(8080, 80, US, "TCP", "", 3598, enabled=False), 3602.0, None),
         (rest(0), 3602.0, Prolongation.PROLONGS),
         (None, 3602.0, Prolongation.KEEPS_END),
     ],
@@ -347,6 +350,20 @@ def test_a_gateway_that_keeps_longer_than_it_was_asked_to_is_judged_by_what_it_s
     leased.follow(Prolongation.UNKNOWN, 1800.0)
     assert leased.judge(rest(86_398), 1802.0) is Prolongation.PROLONGS
     assert leased.judge(rest(84_598), 1802.0) is Prolongation.KEEPS_END
+
+
+def test_one_that_is_added_on_another_port_is_not_renewed() -> None:
+    leased = renewing()
+    leased.granted(PortMapping(8081, 80, US, "TCP", "", HOUR), 1800.0)
+    assert leased.old_end is None
+
+
+def test_why_it_failed_is_shown_while_it_is_not_active() -> None:
+    leased = renewing()
+    leased.error = DeadlineError("no answer")
+    assert leased.port.error is leased.error
+    leased.confirmed(GRANTED, 10.0)
+    assert leased.port.error is None
 
 
 def test_without_a_renewal_a_check_shows_nothing_of_renewals() -> None:
