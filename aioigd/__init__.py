@@ -28,7 +28,7 @@ from .errors import (
 )
 from .functions import add_port_mapping, delete_port_mapping, discover, query_external_address
 from .gateway import Gateway
-from .leases import Change, ChangeKind, Lease, LeaseState, PendingLease
+from .leases import Change, ChangeKind, Lease, LeasedPort, LeaseState, PendingLease
 from .models import (
     ConnectionStatus,
     ConnectionType,
@@ -63,6 +63,7 @@ __all__ = [
     "InvalidResponseError",
     "Lease",
     "LeaseState",
+    "LeasedPort",
     "LinkProperties",
     "NatStatus",
     "NoRouteError",

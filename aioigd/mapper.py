@@ -211,9 +211,9 @@ class PortMapper:
         what the router's pages show for it, at most 1024 characters, no control characters. ``proto``: ``"TCP"``
         or ``"UDP"``, in any case. ``duration``: the lease in seconds, 0 (no limit) to 4294967295.
         ``internal_client``: the IPv4 address to forward to, if not this machine's. ``remote_host``: the only IPv4
-        address on the internet whose packets are forwarded, "" for all. ``verify``: read the mapping back.
-        ``overwrite``: replace a mapping that exists for this port and protocol; if false, do as
-        :meth:`Gateway.add_port_mapping` does.
+        address on the internet whose packets are forwarded, "" for all. ``verify``: read the mapping back;
+        it has to be there, and switched on. ``overwrite``: replace a mapping that exists for this port and protocol;
+        if false, do as :meth:`Gateway.add_port_mapping` does.
 
         Where the gateway refuses a lease or a
         description the call tries again without, and returns what was granted. Identical calls that are made while
@@ -265,12 +265,13 @@ class PortMapper:
         ``"UDP"``, or both in a list. ``internal_port``, ``desc`` and ``duration`` (seconds, 0 for no limit) are those
         of :meth:`add_port_mapping`. ``on_conflict``: what to do where the port belongs to another mapping: ``"fail"``,
         ``"take_over"`` it, or take an ``"other_port"``. ``required``: raise if the port cannot be had at first; if
-        false, the lease begins as lost, and is tried again. ``poll_interval``: seconds between two looks at the
-        gateway, more than 0 and at most 3600. ``ipv6``: let packets to the internal ports of this machine in over
-        IPv6, too, through pinholes of the gateway's firewall (:attr:`Lease.pinholes`); where there is no IPv6 the
-        lease does without (:attr:`Lease.pinhole_error`).
+        false, the lease is there at once, LOST, and is had in the background (:meth:`Lease.wait_active`).
+        ``poll_interval``: seconds between two looks at the gateway, more than 0 and at most 3600. ``ipv6``: let
+        packets to the internal ports of this machine in over IPv6, too, through pinholes of the gateway's firewall
+        (:attr:`Lease.pinholes`); where there is no IPv6 the lease does without (:attr:`Lease.pinhole_error`).
 
-        Mappings are renewed at half their granted time, made again when the gateway has restarted, moved or lost
+        Mappings are renewed at half their granted time (where that prolongs nothing, deleted and added just before
+        they end), made again when the gateway has restarted, moved or lost
         them, and deleted in the end, also on errors and cancellation; a gateway that has let go of nothing for five
         seconds is given up. Raises IGDError as :meth:`add_port_mapping` does, CONFLICT_WITH_OTHER_MAPPING where the
         port is taken.

@@ -6,6 +6,7 @@ It works without click and rich, so its entry among the subcommands is in app.py
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import socket
 import sys
@@ -28,6 +29,9 @@ _RESTART_TIMEOUT: Final = 15.0
 
 def demo() -> int:
     """Run the demo, print each step, and return the exit code."""
+    log = logging.getLogger("aioigd")
+    if not log.handlers:
+        log.addHandler(logging.NullHandler())  # or Python writes among the steps that a lease is lost for a moment
     try:
         asyncio.run(_demo())
     except KeyboardInterrupt:

@@ -98,10 +98,12 @@ async def result_or_none(call: Awaitable[T]) -> T | None:
 
 def show_logs(verbosity: int) -> None:
     """Write the library's log to standard error: what it does from 1 on, every message on the wire from 2 on."""
+    logger = logging.getLogger("aioigd")
+    if not logger.handlers:
+        logger.addHandler(logging.NullHandler())  # or Python writes warnings of what the screen shows across it
     if verbosity:
         handler = _StandardErrorHandler()
         handler.setFormatter(logging.Formatter("%(asctime)s %(name)s: %(message)s", "%H:%M:%S"))
-        logger = logging.getLogger("aioigd")
         logger.handlers = [handler]
         logger.setLevel(logging.INFO if verbosity == 1 else logging.DEBUG)
 

@@ -3,6 +3,6 @@
 Reaches the gateway through ``core``, whatever the protocol; knows nothing of the mapper.
 """
 
-from .lease import Change, ChangeKind, Lease, LeaseState, PendingLease
+from .lease import Change, ChangeKind, Lease, LeasedPort, LeaseState, PendingLease
 
-__all__ = ["Change", "ChangeKind", "Lease", "LeaseState", "PendingLease"]
+__all__ = ["Change", "ChangeKind", "Lease", "LeaseState", "LeasedPort", "PendingLease"]

@@ -28,10 +28,18 @@ from .leased_mapping import LeasedMapping
 from .owner_lock import Ownership
 from .schedule import RefCounter
 
-__all__ = ["MAX_CONCURRENT", "Acquisition"]
+__all__ = ["MAX_CONCURRENT", "Acquisition", "not_held"]
 
 MAX_CONCURRENT: Final = 8
 """Mappings of one manager that are worked on at the same time; the gateway gets fewer requests than that anyway."""
+
+
+def not_held(key: MappingKey, held: PortMapping | None) -> NotFoundError:
+    """Return the error for a mapping that the gateway said yes to, and does not hold, or holds switched off."""
+    what_it_does = "does not hold it" if held is None else "has switched it off"
+    return NotFoundError(
+        f"the gateway says that it mapped {key}, and {what_it_does}", UPnPResult.PORT_MAPPING_NOT_FOUND
+    )
 
 
 class Acquisition:
@@ -177,10 +185,9 @@ class Acquisition:
             held = await self._dispatcher.find(added.key)
         except IGDError:
             held = added  # it cannot tell; the check before half its time will try again
-        if held is None:
-            raise NotFoundError(
-                f"the gateway says that it mapped {added.key}, and does not hold it", UPnPResult.PORT_MAPPING_NOT_FOUND
-            )
+        if held is None or (mapping.is_same(held) and not held.enabled):
+            mapping.is_to_be_read_back = True
+            raise not_held(added.key, held)
         if held is not added:
             mapping.described(held)
             self._claims.mark(added.key, held.desc)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import AsyncIterator, Coroutine, Generator, Sequence
 from dataclasses import dataclass
@@ -10,15 +11,27 @@ from datetime import UTC, datetime
 from enum import Enum
 from ipaddress import IPv4Address, IPv6Address
 from types import TracebackType
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, Protocol
 from weakref import WeakSet
 
+from ..arguments import check_seconds
 from ..core.background import join, may_await_at_exit
-from ..errors import IGDError, UsageError
+from ..errors import DeadlineError, IGDError, UsageError
 from ..models import Pinhole, PortMapping
 from .request import LeaseRequest
 
-__all__ = ["Change", "ChangeKind", "Lease", "LeaseRecord", "LeaseState", "PendingLease", "RecordedMapping"]
+__all__ = [
+    "Change",
+    "ChangeKind",
+    "Lease",
+    "LeaseRecord",
+    "LeaseState",
+    "LeasedPort",
+    "PendingLease",
+    "RecordedMapping",
+]
+
+log = logging.getLogger("aioigd.lease")
 
 _MOST_UNREAD: Final = 256
 """Changes kept for a reader that does not read; the oldest are dropped."""
@@ -61,6 +74,21 @@ class Change:
     mapping: PortMapping | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class LeasedPort:
+    """One port of a lease for one protocol, as it stood when it was asked for.
+
+    ``mapping`` is what was granted last; before that, what is wanted: external port 0 for any, internal port 0 for the
+    same, internal client "" for this machine. ``error`` is why it is not ACTIVE, None where nothing is wrong.
+    ``last_confirmed`` is when the gateway last said that it holds it (UTC), None if it never did.
+    """
+
+    mapping: PortMapping
+    state: LeaseState
+    error: IGDError | None = None
+    last_confirmed: datetime | None = None
+
+
 class Lease:
     """One or more ports that are kept open, a read-only view. Handed out by :meth:`PortMapper.lease`."""
 
@@ -89,6 +117,20 @@ class Lease:
     def mappings(self) -> tuple[PortMapping, ...]:
         """What was granted last, one mapping for each port and protocol, in the order of the request."""
         return tuple(one.granted_mapping for one in self._record.mappings if one.granted_mapping is not None)
+
+    @property
+    def ports(self) -> tuple[LeasedPort, ...]:
+        """How it stands with each port and protocol, in the order of the request."""
+        return self._record.ports
+
+    @property
+    def error(self) -> IGDError | None:
+        """Why it is LOST, or still RENEWING; None where nothing is wrong, or nothing is known yet.
+
+        Also what keeps the library from looking after its leases, whatever the state: an
+        :exc:`~aioigd.UnexpectedError` for a defect.
+        """
+        return self._record.error
 
     @property
     def pinholes(self) -> tuple[Pinhole, ...]:
@@ -121,6 +163,14 @@ class Lease:
     def changes(self) -> AsyncIterator[Change]:
         """Return an iterator over what happens from now on, until the lease ends. Each iterator gets everything."""
         return self._record.changes()
+
+    async def wait_active(self, timeout: float) -> None:
+        """Wait until the lease is ACTIVE, for so many seconds at most.
+
+        Raises what :attr:`error` says when the time is over, DeadlineError if that is nothing, and UsageError where
+        the lease has ended.
+        """
+        await self._record.wait_active(check_seconds(timeout, "timeout"))
 
     async def release(self, keep: bool = False) -> None:
         """End the lease and delete its mappings, as leaving its block does; once is enough.
@@ -193,12 +243,21 @@ class RecordedMapping(Protocol):
     def granted_mapping(self) -> PortMapping | None:
         """What was granted last, None if nothing ever was."""
 
+    @property
+    def port(self) -> LeasedPort:
+        """What the lease shows of it."""
 
-class _Snapshot(NamedTuple):
+    last_confirmed: datetime | None
+
+
+@dataclass(slots=True)
+class _Snapshot:
     """A mapping of a lease that has ended."""
 
     shows: LeaseState
     granted_mapping: PortMapping | None
+    port: LeasedPort
+    last_confirmed: datetime | None
 
 
 class LeaseRecord:
@@ -211,7 +270,10 @@ class LeaseRecord:
     __slots__ = (
         "_in_outage",
         "_readers",
+        "_told_address",
+        "_waiters",
         "external_address",
+        "failure",
         "is_ended",
         "last_confirmed",
         "mappings",
@@ -228,7 +290,11 @@ class LeaseRecord:
         self.external_address: IPv4Address | IPv6Address | None = None
         self.last_confirmed: datetime | None = None
         self.is_ended = False
+        self.failure: IGDError | None = None
+        """What keeps the manager from beginning it, or from looking after it."""
+        self._told_address: IPv4Address | IPv6Address | None = None
         self._readers: WeakSet[_Reader] | None = None
+        self._waiters: list[asyncio.Future[None]] = []
         self._in_outage = True
         """Whether it was LOST since it was ACTIVE: the first of many mappings to come back does not end the outage."""
 
@@ -242,6 +308,41 @@ class LeaseRecord:
         """The external port of the first mapping that was ever granted, 0 for none."""
         return next((one.granted_mapping.external_port for one in self.mappings if one.granted_mapping is not None), 0)
 
+    @property
+    def ports(self) -> tuple[LeasedPort, ...]:
+        """How it stands with each port and protocol."""
+        if not self.mappings:
+            return tuple(LeasedPort(one, LeaseState.LOST, self.failure) for one in self.request.wanted_mappings())
+        return tuple(one.port for one in self.mappings)
+
+    @property
+    def error(self) -> IGDError | None:
+        """Why it cannot be looked after, or is not ACTIVE."""
+        state = self.state
+        if self.failure is not None or state is LeaseState.ACTIVE:
+            return self.failure
+        errors = (one.port.error for one in self.mappings if one.shows is state)
+        return next((error for error in errors if error is not None), None)
+
+    async def wait_active(self, seconds: float) -> None:
+        """Wait until it is ACTIVE; raises why it is not, in the end."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + seconds
+        while not self.is_ended and self.state is not LeaseState.ACTIVE:
+            waiter: asyncio.Future[None] = loop.create_future()
+            self._waiters.append(waiter)
+            try:
+                await asyncio.wait([waiter], timeout=until - loop.time())
+            finally:
+                if waiter in self._waiters:
+                    self._waiters.remove(waiter)
+            if not waiter.done():
+                if self.error is not None:
+                    raise self.error.copy()
+                raise DeadlineError(f"the lease is still {self.state.value} after {seconds:g} s")
+        if self.is_ended:
+            raise UsageError("this lease has ended")
+
     def changes(self) -> AsyncIterator[Change]:
         """Return an iterator over what happens from now on."""
         reader = _Reader(ended=self.is_ended)
@@ -253,8 +354,9 @@ class LeaseRecord:
 
     def confirmed(self, mapping: RecordedMapping, *, before: PortMapping | None) -> None:
         """Note that the gateway holds a mapping; ``before``: what of it was granted before, if anything was."""
-        self.last_confirmed = datetime.now(UTC)
+        self.last_confirmed = mapping.last_confirmed = datetime.now(UTC)
         granted = mapping.granted_mapping
+        self._tell_address()
         if before is not None and granted is not None and before.external_port != granted.external_port:
             self._report(ChangeKind.NEW_PORT, granted)
         self.mapping_changed(mapping)
@@ -264,17 +366,21 @@ class LeaseRecord:
         shows = mapping.shows
         if shows is LeaseState.LOST and not self._in_outage:
             self._in_outage = True
+            port = mapping.port
+            log.warning("%s is lost: %s", port.mapping.key, port.error or "the gateway does not hold it")
             self._report(ChangeKind.LOST, mapping.granted_mapping)
         elif self._in_outage and shows is LeaseState.ACTIVE and self._is_active():
             self._in_outage = False
             self._report(ChangeKind.BACK, mapping.granted_mapping)
+        if self._waiters and shows is LeaseState.ACTIVE and self._is_active():
+            self._wake_waiters()
 
     def set_external_address(self, address: IPv4Address | IPv6Address | None, *, silently: bool = False) -> None:
-        """Note the external address."""
-        if address != self.external_address:
-            self.external_address = address
-            if not silently:
-                self._report(ChangeKind.NEW_ADDRESS)
+        """Note the external address. It is told once a port is known, too, and only if it is not the one told last."""
+        self.external_address = address
+        if silently:
+            self._told_address = address
+        self._tell_address()
 
     def set_pinholes(self, pinholes: tuple[Pinhole, ...], error: IGDError | None) -> None:
         """Note which pinholes are open, and why not all of them are."""
@@ -287,7 +393,10 @@ class LeaseRecord:
     def end(self) -> None:
         """Note that the lease is over: its readers read to the end, and stop. What it shows stays as it is."""
         self.is_ended = True
-        self.mappings = [_Snapshot(one.shows, one.granted_mapping) for one in self.mappings]
+        self.mappings = [
+            _Snapshot(one.shows, one.granted_mapping, one.port, one.last_confirmed) for one in self.mappings
+        ]
+        self._wake_waiters()
         readers, self._readers = self._readers, None
         for reader in readers or ():
             reader.end()
@@ -295,6 +404,18 @@ class LeaseRecord:
     def _is_active(self) -> bool:
         # From the end, because they come back one after another in their order: for a thousand that is linear in all.
         return all(one.shows is LeaseState.ACTIVE for one in reversed(self.mappings))
+
+    def _tell_address(self) -> None:
+        address = self.external_address
+        if address is not None and address != self._told_address and self.external_port:
+            self._told_address = address
+            self._report(ChangeKind.NEW_ADDRESS)
+
+    def _wake_waiters(self) -> None:
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
 
     def _report(self, kind: ChangeKind, mapping: PortMapping | None = None) -> None:
         if self._readers:

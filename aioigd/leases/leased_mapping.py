@@ -5,14 +5,15 @@ state               what is due                       becomes                   
 ==================  ================================  ========================================  ========
 WANTED: is not      add, with backoff; check first    granted → HELD; taken → TAKEN             LOST
 there               what has expired unseen
-HELD: NEW, CHECKED  NEW: check at a quarter; half:    missing → WANTED; suspected → SUSPECT;    ACTIVE
-or PROVEN           check unless PROVEN, then renew   renewing → RENEWING; expired → WANTED
+HELD: NEW, CHECKED  NEW: check at a quarter; half:    missing or disabled → WANTED; suspected   ACTIVE
+or PROVEN           check unless PROVEN, then renew   → SUSPECT; renewing → RENEWING; expired →
+                                                      WANTED
 SUSPECT: may be     check when the gateway is there;  confirmed → HELD; missing → WANTED;       RENEWING
 gone                no answer: again in 5 s           cannot tell: renewing → RENEWING;
                                                       expired → WANTED
-RENEWING: add is    add, with backoff                 granted → HELD; taken → TAKEN;            RENEWING
-out, or has failed                                    refused or expired, its time over →
-                                                      WANTED
+RENEWING: add is    add, with backoff, but not        granted → HELD; taken → TAKEN; removed    RENEWING
+out, or has failed  beyond its end                    → RENEWING, its time over; refused or
+                                                      expired, its time over → WANTED
 TAKEN: belongs to   add, with backoff                 granted → HELD; refused for any other     LOST
 another                                               reason → WANTED
 ENDED               nothing                           nothing                                   LOST
@@ -24,6 +25,12 @@ Everything else leaves the state as it is; any state becomes ENDED with the leas
   checked at a quarter of its time; if it is missing there, or at half, for the second time, the time that it was seen
   to last (``observed_lifetime``) counts from then on. A mapping that was once there at half its time is PROVEN, and
   from then on renewed without a check. Granted again it stays PROVEN, unless it was missing too early since.
+- Where a renewal does not prolong (:mod:`~aioigd.leases.prolongation`), a mapping ends at its ``old_end``. Just before
+  that it is checked, removed and added again, so the gap is one round trip. If the add then fails, it is LOST.
+- Some gateways refuse to add again what they hold. So the last of the tries comes when the old mapping has just
+  expired, however long the pause would be.
+- A mapping that the gateway holds switched off (``disabled``) lets nothing through: it is missing. The next add is read
+  back, as is the one after a first add that the gateway said yes to without effect.
 - Only a HELD mapping that is missing counts against the gateway: one that was SUSPECT was lost in a restart.
 - SUSPECT is what nobody has looked at since something may have happened: a restart, a suspension of this machine, or a
   time in which the gateway did not answer. What was HELD is checked then; what had failed anyway is tried at once.
@@ -38,17 +45,23 @@ Permanent mappings are HELD, too: never renewed, but checked, at half and then e
 
 from __future__ import annotations
 
+from datetime import datetime
 from enum import Enum, auto
 from typing import Final
 
+from ..errors import IGDError
 from ..models import MappingKey, MappingRequest, PortMapping
-from . import schedule
-from .lease import LeaseRecord, LeaseState
+from . import prolongation, schedule
+from .lease import LeasedPort, LeaseRecord, LeaseState
+from .prolongation import Prolongation
 
 __all__ = ["LeasedMapping", "MappingState", "Trust"]
 
 _CUT_SHORT: Final = 0.9
 """Part of the granted time: a gateway that reports less than that right after it granted it keeps it shorter."""
+
+_ROUNDING: Final = 1.0
+"""Seconds by which the rest that a gateway reports may be less than what is left."""
 
 
 class MappingState(Enum):
@@ -88,18 +101,32 @@ class LeasedMapping:
     before its time. ``observed_lifetime`` is how long the gateway was seen to keep it, None as long as it keeps its
     word. ``shown_desc`` is the description that the gateway showed for it, None unless that is the one it was given.
     ``due`` is for the :class:`~aioigd.leases.schedule.DueQueue`.
+
+    ``error`` is why it is not held, ``last_confirmed`` when the gateway last said that it holds it.
+    ``is_to_be_read_back``: a yes of the gateway is not enough any more. ``old_end`` is when it ends if renewals do not
+    prolong it, None where that is not in question; ``look_at`` when to find out, ``reported_end`` when it ends by what
+    the gateway said before the renewal. ``keeps_end``: it is known that it cannot be prolonged.
     """
 
     __slots__ = (
+        "__weakref__",
         "due",
         "early_losses",
+        "error",
         "expires_at",
         "failures",
         "granted_at",
+        "is_to_be_read_back",
+        "keeps_end",
+        "last_confirmed",
+        "last_reading",
+        "look_at",
         "mapping",
         "observed_lifetime",
+        "old_end",
         "record",
         "renew_at",
+        "reported_end",
         "request",
         "shown_desc",
         "state",
@@ -120,6 +147,14 @@ class LeasedMapping:
         self.early_losses = 0
         self.observed_lifetime: int | None = None
         self.shown_desc: str | None = None
+        self.error: IGDError | None = None
+        self.last_confirmed: datetime | None = None
+        self.is_to_be_read_back = False
+        self.keeps_end = False
+        self.old_end: float | None = None
+        self.look_at: float | None = None
+        self.last_reading = 0
+        self.reported_end: float | None = None
 
     def __repr__(self) -> str:
         trust = f" {self.trust.name}" if self.state is MappingState.HELD else ""
@@ -143,6 +178,13 @@ class LeasedMapping:
         return None if self.granted_at is None else self.mapping
 
     @property
+    def port(self) -> LeasedPort:
+        """What its lease shows of it."""
+        mapping = self.granted_mapping or self.record.request.wanted_mapping(self.request)
+        error = None if self.shows is LeaseState.ACTIVE else self.error
+        return LeasedPort(mapping, self.shows, error, self.last_confirmed)
+
+    @property
     def is_held(self) -> bool:
         """Whether the gateway holds it, as far as is known."""
         return self.state is MappingState.HELD
@@ -164,7 +206,7 @@ class LeasedMapping:
             case MappingState.SUSPECT:
                 return True
             case MappingState.HELD:
-                return self.is_permanent or self.trust is not Trust.PROVEN
+                return self.is_permanent or self.trust is not Trust.PROVEN or self.keeps_end or self.look_at is not None
             case MappingState.WANTED:
                 return self.mapping is not None and not self.failures
         return False
@@ -177,9 +219,23 @@ class LeasedMapping:
     @property
     def next_due(self) -> float:
         """When to check or to renew it, if it is HELD."""
+        due = self.renew_at
         if self.trust is Trust.NEW and self.granted_at is not None:
-            return self.granted_at + (self.renew_at - self.granted_at) / 2
-        return self.renew_at
+            due = self.granted_at + (self.renew_at - self.granted_at) / 2
+        if self.look_at is None or self.old_end is None:
+            return due
+        return self.look_at if due >= self.old_end else min(due, self.look_at)
+
+    @property
+    def lifetime(self) -> int:
+        """How long it lasts when it is added anew, in seconds; 0 for no limit."""
+        granted = 0 if self.mapping is None else self.mapping.duration
+        return schedule.effective_duration(granted, self.observed_lifetime)
+
+    def is_to_be_removed(self, now: float) -> bool:
+        """Whether to delete it before it is added, because an add would not prolong it."""
+        is_there = self.state is MappingState.RENEWING and self.expires_at is not None and now < self.expires_at
+        return is_there and self.keeps_end
 
     def is_same(self, held: PortMapping) -> bool:
         """Whether what a gateway holds is this mapping."""
@@ -190,6 +246,27 @@ class LeasedMapping:
         """Whether what a gateway holds shows another description than ours, on a gateway that has shown ours."""
         ours = self.mapping
         return ours is not None and self.shown_desc == ours.desc != held.desc
+
+    def judge(self, held: PortMapping | None, now: float) -> Prolongation | None:
+        """Return what a check shows of the gateway's renewals, None where it shows nothing of them."""
+        if not self.is_held or self.mapping is None:
+            return None
+        if held is not None and not (self.is_same(held) and held.enabled):
+            return None  # that somebody else has the port, or it was switched off, has other reasons
+        if self.old_end is None or self.expires_at is None:
+            is_early = self.keeps_end and held is None and self.expires_at is not None and now < self.expires_at
+            return Prolongation.UNKNOWN if is_early else None
+        if now >= self.old_end:
+            return Prolongation.KEEPS_END if held is None else Prolongation.PROLONGS
+        if held is None or self.look_at is None or now < self.look_at:
+            return None
+        return prolongation.judge_reading(
+            held.duration,
+            (self.mapping.duration, self.last_reading),
+            now + held.duration,
+            self.old_end if self.reported_end is None else self.reported_end,
+            self.expires_at - self.old_end,
+        )
 
     # Transitions
 
@@ -208,8 +285,27 @@ class LeasedMapping:
             return
         if held_for and (not mapping.duration or held_for < _CUT_SHORT * mapping.duration):
             self.observed_lifetime = held_for
+        is_renewal = (
+            self.state is MappingState.RENEWING
+            and self.mapping is not None
+            and mapping.key == self.mapping.key
+            and self.is_same(mapping)
+            and mapping.duration > 0
+            and self.expires_at is not None
+            and now < self.expires_at
+        )
+        if not is_renewal:
+            self.old_end = self.look_at = self.reported_end = None
+            self._read(held_for or 0, now)
+        elif self.old_end is None:
+            self.old_end = self.expires_at
+            if self.reported_end is None and self.granted_at is not None and self.mapping is not None:
+                # Nothing but the time that it was granted for says when it ends; it may have been seen to last less.
+                self.old_end = self.granted_at + self.mapping.duration
         duration = schedule.effective_duration(mapping.duration, self.observed_lifetime)
         self.state = MappingState.HELD
+        self.error = None
+        self.is_to_be_read_back = False
         if self.trust is Trust.CHECKED:
             self.trust = Trust.NEW
         self.mapping = mapping
@@ -223,14 +319,17 @@ class LeasedMapping:
         if self.has_ended:
             return
         self.state = MappingState.HELD
+        self.error = None
         self.failures = 0
+        if self.old_end is None:
+            self._read(held.duration, now)
         if self.trust is Trust.NEW:
             self.trust = Trust.CHECKED
         if self.expires_at is None:
             self.renew_at = now + schedule.PERMANENT_CHECK_INTERVAL
         elif now >= self.renew_at:
             self.trust = Trust.PROVEN
-        elif held.duration:
+        elif held.duration and now + held.duration < self.expires_at - _ROUNDING:
             self.expires_at = min(self.expires_at, now + held.duration)
             self.renew_at = min(self.renew_at, now + schedule.renew_after(held.duration))
 
@@ -238,11 +337,19 @@ class LeasedMapping:
         """A check has shown that the gateway does not hold it."""
         if self.has_ended:
             return
-        if self.state is MappingState.HELD and self.granted_at is not None:
+        has_had_its_time = any(end is not None and end <= now for end in (self.old_end, self.expires_at))
+        if self.state is MappingState.HELD and self.granted_at is not None and not has_had_its_time:
             self.early_losses += 1
             if self.early_losses > 1:
                 self.observed_lifetime = max(2, int(now - self.granted_at))
                 self.trust = Trust.NEW
+        self.state = MappingState.WANTED
+
+    def disabled(self) -> None:
+        """A check has shown that the gateway holds it switched off."""
+        if self.has_ended:
+            return
+        self.is_to_be_read_back = True
         self.state = MappingState.WANTED
 
     def suspected(self) -> None:
@@ -254,6 +361,11 @@ class LeasedMapping:
         """An add goes out."""
         if self.state in (MappingState.HELD, MappingState.SUSPECT):
             self.state = MappingState.RENEWING
+
+    def removed(self, now: float) -> None:
+        """It has been deleted, so that it can be added again."""
+        self.expires_at = now
+        self.old_end = self.look_at = None
 
     def refused(self, now: float) -> None:
         """An add has failed, for whatever reason but that the port is another's."""
@@ -276,6 +388,31 @@ class LeasedMapping:
         if self.shows is not LeaseState.LOST and self.expires_at is not None and self.expires_at <= now:
             self.state = MappingState.WANTED
 
+    def follow(self, known: Prolongation, now: float) -> None:
+        """Plan what is due by what is known of the gateway's renewals."""
+        if self.expires_at is None:
+            self.old_end = self.look_at = None
+            self.keeps_end = False
+            return
+        if known is Prolongation.KEEPS_END:
+            if self.old_end is not None:
+                self.expires_at = min(self.expires_at, self.old_end)
+            if not self.keeps_end:
+                self.observed_lifetime = None  # what looked like a short lease may have been the rest of an older one
+            lasts = self.expires_at - (self.granted_at or 0.0)
+            self.renew_at = prolongation.remake_at(self.expires_at, max(lasts, 0.0))
+        self.keeps_end = known is Prolongation.KEEPS_END
+        if known in (Prolongation.KEEPS_END, Prolongation.PROLONGS):
+            self.old_end = None
+        if self.old_end is None:
+            self.look_at = None
+            return
+        look = prolongation.look_after_end(self.old_end, self.lifetime)
+        if self.look_at is None:
+            self.look_at = look if known is Prolongation.BLIND else min(now + prolongation.READING_DELAY, look)
+        elif known is Prolongation.BLIND and self.look_at < self.old_end:
+            self.look_at = look
+
     def moved_to(self, request: MappingRequest) -> None:
         """Another port was granted instead."""
         self.request = request
@@ -292,3 +429,15 @@ class LeasedMapping:
         self.renew_at -= seconds
         if self.expires_at is not None:
             self.expires_at -= seconds
+        if self.old_end is not None:
+            self.old_end -= seconds
+        if self.look_at is not None:
+            self.look_at -= seconds
+        if self.reported_end is not None:
+            self.reported_end -= seconds
+
+    def _read(self, rest: int, now: float) -> None:
+        """Note how long the gateway said that it lasts, 0 where it does not tell."""
+        if rest:
+            self.last_reading = rest
+            self.reported_end = now + rest

@@ -18,12 +18,13 @@ from functools import partial
 from typing import Final
 
 from ..core import background
+from ..core.backend import Listener
 from ..core.background import carry_through
 from ..core.dispatcher import Dispatcher
 from ..core.gateway_cache import GatewayCache
-from ..errors import IGDError, UsageError
+from ..errors import IGDError, UnexpectedError, UsageError
 from .acquisition import MAX_CONCURRENT, Acquisition
-from .lease import Lease, LeaseRecord
+from .lease import Lease, LeaseRecord, LeaseState
 from .leased_mapping import LeasedMapping
 from .monitor import Contents, Finding, GatewayMonitor
 from .owner_lock import Ownership
@@ -31,7 +32,7 @@ from .pinholes import PinholeManager
 from .release import RELEASE_LIMIT, Progress, Release
 from .renewal import Renewal
 from .request import LeaseRequest
-from .schedule import DueQueue
+from .schedule import NEVER, DueQueue, backoff
 
 __all__ = ["LeaseManager"]
 
@@ -66,7 +67,9 @@ class LeaseManager:
         self._task: asyncio.Task[None] | None = None
         self._beginning: set[asyncio.Task[None]] = set()
         self._releases: dict[LeaseRecord, tuple[Release, asyncio.Task[None]]] = {}
+        self._in_background: dict[LeaseRecord, asyncio.Task[None]] = {}
         self._stopping: set[asyncio.Task[None]] = set()
+        self._has_failed = False
         self._alarm: asyncio.Future[None] | None = None
         self._alarm_at = 0.0
         self._progress = Progress(MAX_CONCURRENT)
@@ -78,11 +81,16 @@ class LeaseManager:
     async def hold(self, request: LeaseRequest) -> Lease:
         """Make the mappings that are asked for, and keep them from now on.
 
-        Raises the IGDError of what could not be made, unless it is not required: then the lease begins as lost, and
-        is tried again and again.
+        Raises the IGDError of what could not be made, unless it is not required: then this returns at once, and the
+        lease is LOST until it could be made in the background.
         """
         self._check_open()
         record = LeaseRecord(request)
+        if not request.required:
+            beginning = asyncio.get_running_loop().create_task(self._begin_in_background(record))
+            self._in_background[record] = beginning
+            beginning.add_done_callback(lambda _: self._in_background.pop(record, None))
+            return Lease(record, self.release)
         task = asyncio.get_running_loop().create_task(self._begin(record))
         self._beginning.add(task)
         task.add_done_callback(self._beginning.discard)
@@ -101,6 +109,11 @@ class LeaseManager:
 
         The task takes no notice of cancellation, and its time is limited.
         """
+        beginning = self._in_background.get(record)
+        if beginning is not None:
+            record.end()
+            beginning.cancel()  # it deletes what it has made, and ends
+            return background.start(partial(_ended, beginning), RELEASE_LIMIT)
         mappings = self._leases.pop(record, None)
         if mappings is None and record in self._releases:
             return self._releases[record][1]
@@ -118,10 +131,10 @@ class LeaseManager:
             task.cancel()
         if self._beginning:
             await asyncio.wait(tuple(self._beginning))
-        for record in tuple(self._leases):
+        for record in (*self._leases, *self._in_background):
             self.release(record)
-        while self._releases:
-            await asyncio.wait([task for _, task in self._releases.values()])
+        while ending := [*self._in_background.values(), *(task for _, task in self._releases.values())]:
+            await asyncio.wait(ending)
         if self._stopping:
             await asyncio.wait(tuple(self._stopping))
         self._claims.close()
@@ -131,6 +144,23 @@ class LeaseManager:
         self._claims.close()
 
     # Beginning
+
+    async def _begin_in_background(self, record: LeaseRecord) -> None:
+        """Begin a lease that is not required; what is not the gateway's doing is shown by it, and it is tried again."""
+        failures = 0
+        while True:
+            try:
+                await self._begin(record)
+            except Exception as error:
+                log.warning("a lease could not begin", exc_info=error)
+                record.failure = _failure(error)
+                if isinstance(error, UsageError):
+                    return
+                failures += 1
+                await asyncio.sleep(backoff(failures))
+            else:
+                self._in_background.pop(record)
+                return
 
     async def _begin(self, record: LeaseRecord) -> None:
         request = record.request
@@ -143,6 +173,7 @@ class LeaseManager:
         except BaseException:
             await carry_through(partial(_ended, self._start_release(record, mappings)), RELEASE_LIMIT)
             raise
+        record.failure = None
         record.mappings = mappings
         self._leases[record] = mappings
         for mapping, outcome in zip(mappings, outcomes, strict=True):
@@ -154,6 +185,7 @@ class LeaseManager:
         self._monitor.start(min(self._poll_intervals))
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._run())
+            self._task.add_done_callback(self._task_ended)
         self._wake()
 
     async def _acquire(self, record: LeaseRecord, mappings: list[LeasedMapping]) -> Sequence[IGDError | None]:
@@ -179,27 +211,59 @@ class LeaseManager:
                 self._announce_address()
         except IGDError as error:
             log.info("the external address is not known yet: %s", error)
-        record.set_external_address(self._monitor.external_address, silently=True)
+        record.set_external_address(self._monitor.external_address)
 
     # Keeping
 
     async def _run(self) -> None:
+        """Look after the leases until this is cancelled. A defect does not end it, and is shown by the leases."""
         lead = self._clock_lead()
-        listener = await self._monitor.listen()
+        listener: Listener | None = None
+        try:
+            listener = await self._monitor.listen()
+        except Exception as error:
+            self._show_failure(error)  # and go on: polls notice all that a listener would have heard
         try:
             while True:
-                await self._sleep()
-                lead = self._check_suspension(lead)
                 try:
+                    await self._sleep()
+                    lead = self._check_suspension(lead)
                     await self._do_what_is_due()
-                except Exception:
-                    log.exception("leases could not be looked after")
+                except Exception as error:
+                    self._show_failure(error)
                     await asyncio.sleep(_DEFECT_PAUSE)
+                else:
+                    self._failure_is_over()
         except GeneratorExit:
             raise  # its event loop is closed, and nothing can be awaited any more
         except BaseException:
-            await listener.close()
+            if listener is not None:
+                await listener.close()
             raise
+
+    def _task_ended(self, task: asyncio.Task[None]) -> None:
+        """Show that the task has ended, if nobody here has stopped it; the next lease begins another one."""
+        error = None if task.cancelled() else task.exception()
+        if task is self._task:
+            self._task = None
+            if self._leases:
+                self._show_failure(error or UnexpectedError("the task that looks after leases was cancelled"))
+        elif error is not None:
+            log.warning("the task that looks after leases did not end well", exc_info=error)
+
+    def _show_failure(self, error: BaseException) -> None:
+        """Let all leases show why they are not looked after."""
+        log.warning("leases could not be looked after", exc_info=error)
+        self._has_failed = True
+        failure = _failure(error)
+        for record in self._leases:
+            record.failure = failure
+
+    def _failure_is_over(self) -> None:
+        if self._has_failed:
+            self._has_failed = False
+            for record in self._leases:
+                record.failure = None
 
     async def _do_what_is_due(self) -> None:
         now = self._now()
@@ -209,10 +273,23 @@ class LeaseManager:
             await self._apply(await self._monitor.poll())
             self._pinholes.follow_address(now)
         elif self._monitor.is_away:
-            await self._postpone(self._queue.take(now, MAX_CONCURRENT))
+            mappings = self._queue.take(now, MAX_CONCURRENT)
+            try:
+                await self._postpone(mappings)
+            finally:
+                self._put_back(mappings)
         else:
             mappings = self._queue.take(now, MAX_CONCURRENT)
-            await _all([*map(self._renewal.look_after, mappings), *self._pinholes.take_due(now)])
+            try:
+                await _all([*map(self._renewal.look_after, mappings), *self._pinholes.take_due(now)])
+            finally:
+                self._put_back(mappings)
+
+    def _put_back(self, mappings: Iterable[LeasedMapping]) -> None:
+        """Make those due soon whose work has ended without a next time."""
+        for mapping in mappings:
+            if mapping.due == NEVER and not mapping.has_ended:
+                self._queue.set(mapping, self._now() + _DEFECT_PAUSE)
 
     async def _apply(self, finding: Finding) -> None:
         """Do what follows for leases from what was found out about the gateway."""
@@ -261,7 +338,10 @@ class LeaseManager:
         later = max(self._monitor.poll_due, now) + _POLL_MARGIN
         self._pinholes.postpone(now, later)
         for mapping in due:
+            was_held = mapping.shows is not LeaseState.LOST
             mapping.expired(now)
+            if was_held and mapping.shows is LeaseState.LOST:
+                mapping.error = self._monitor.error
             mapping.record.mapping_changed(mapping)
             self._queue.set(mapping, later)
         await asyncio.sleep(0)  # there may be thousands of them
@@ -363,6 +443,15 @@ def _gateway_address(cache: GatewayCache) -> str:
         backend = cache.cached()
         return "" if backend is None else backend.address
     return ""
+
+
+def _failure(error: BaseException) -> IGDError:
+    """Return what leases show of an exception."""
+    if isinstance(error, IGDError):
+        return error
+    failure = UnexpectedError(f"leases could not be looked after: {error!r}")
+    failure.__cause__ = error
+    return failure
 
 
 def _is_cancelled() -> bool:

@@ -119,6 +119,8 @@ class GatewayMonitor:
         self._listener: Listener | None = None
         self.reachability = REACHABLE
         self.external_address: IPv4Address | IPv6Address | None = None
+        self.error: IGDError | None = None
+        """Why the gateway is away."""
         self.interval = _DEFAULT_INTERVAL
         self.poll_due = NEVER
         self.rediscovery_due = NEVER
@@ -171,6 +173,7 @@ class GatewayMonitor:
         """Note that a request of a lease has failed; if that is because there is no gateway, poll soon."""
         if is_unreachable(error) and not self.is_away:
             self.reachability = self.reachability.next_failure()
+            self.error = error
             self.poll_due = min(self.poll_due, _now() + schedule.backoff(1))
             self._wake()
 
@@ -191,6 +194,7 @@ class GatewayMonitor:
             has_new_address = await self._query_address()
         except IGDError as error:
             self.reachability = self.reachability.next_failure()
+            self.error = error
             pause = min(self.interval, schedule.backoff(self.reachability.failures))
             log.info("the gateway does not answer, asking again in %.1f s: %s", pause, error)
             self.poll_due = _now() + pause

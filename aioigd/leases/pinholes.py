@@ -14,7 +14,7 @@ from typing import Final
 
 from ..core.dispatcher import Dispatcher
 from ..core.gateway_cache import GatewayCache
-from ..errors import IGDError, NoRouteError, is_unreachable
+from ..errors import IGDError, NoRouteError, UnexpectedError, is_unreachable
 from ..models import Pinhole, PinholeRequest
 from ..results import UPnPResult
 from . import schedule
@@ -178,7 +178,13 @@ class PinholeManager:
                 self.renew_all(now)
 
     async def _renew(self, pinholes: LeasePinholes) -> None:
-        self._finished(pinholes, await self._request(pinholes))
+        try:
+            error = await self._request(pinholes)
+        except Exception as defect:
+            log.warning("the pinholes of a lease could not be looked after", exc_info=True)
+            error = UnexpectedError(f"the pinholes could not be looked after: {defect!r}")
+            error.__cause__ = defect
+        self._finished(pinholes, error)
 
     async def _request(self, pinholes: LeasePinholes) -> IGDError | None:
         """Open or prolong the pinholes of a lease; returns what went wrong, if anything did."""

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Hashable
 from contextlib import suppress
 from typing import Final
+from weakref import WeakSet
 
 from ..core.dispatcher import Dispatcher
 from ..core.gateway_cache import GatewayCache
-from ..errors import ConflictError, IGDError, InvalidResponseError, RefusedError
+from ..errors import ConflictError, IGDError, InvalidResponseError, NotFoundError, RefusedError, UnexpectedError
 from ..models import PortMapping
 from . import schedule
-from .acquisition import Acquisition
+from .acquisition import Acquisition, not_held
 from .leased_mapping import LeasedMapping
 from .monitor import GatewayMonitor
+from .prolongation import Prolongation
 from .schedule import DueQueue
 
 __all__ = ["Renewal"]
@@ -23,6 +26,8 @@ log = logging.getLogger("aioigd.lease")
 
 _NO_ANSWER_PAUSE: Final = 5.0
 """Seconds until a check that got no answer is made again."""
+_END_MARGIN: Final = 0.1
+"""Seconds after the known end of a mapping at which it is added again where the gateway refused to before."""
 
 
 class Renewal:
@@ -41,9 +46,25 @@ class Renewal:
         self._acquisition = acquisition
         self._queue = queue
         self._monitor = monitor
+        self._known: dict[Hashable, Prolongation] = {}
+        self._undecided: WeakSet[LeasedMapping] = WeakSet()
 
     async def look_after(self, mapping: LeasedMapping) -> None:
-        """Do for a mapping what is due."""
+        """Do for a mapping what is due. Whatever happens, it is in the queue again afterwards."""
+        try:
+            await self._look_after(mapping)
+        except Exception as defect:
+            log.warning("%s could not be looked after", mapping.key, exc_info=True)
+            error = UnexpectedError(f"{mapping.key} could not be looked after: {defect!r}")
+            error.__cause__ = defect
+            self.failed(mapping, error)
+
+    async def _look_after(self, mapping: LeasedMapping) -> None:
+        if mapping.is_held:
+            self._follow(mapping)
+            if _now() < mapping.next_due:  # what is known of the gateway by now has put it off
+                self._queue.set(mapping, mapping.next_due)
+                return
         if mapping.is_to_be_checked:
             is_there = await self._check(mapping)
             if not is_there or mapping.is_permanent or _now() < mapping.renew_at:
@@ -54,6 +75,11 @@ class Renewal:
         """Ask whether the gateway still holds a mapping; where it does not say, it does."""
         with suppress(IGDError):
             held = await self._dispatcher.find(mapping.key)
+            if mapping.judge(held, _now()) is Prolongation.KEEPS_END:
+                # That it has not outlived its old end says nothing of the others. It is found out by a check.
+                mapping.look_at = _now()
+                self._queue.set(mapping, _now())
+                return True
             if held is None or not self._is_right(mapping, held):
                 return mapping.has_ended
             if not mapping.has_ended:
@@ -64,6 +90,7 @@ class Renewal:
         """Record that the gateway holds a mapping, and plan the next check; ``before``: what was granted before."""
         if not mapping.has_ended:
             mapping.record.confirmed(mapping, before=before)
+            self._follow(mapping)
             self._queue.set(mapping, mapping.next_due)
 
     def failed(self, mapping: LeasedMapping, error: IGDError) -> None:
@@ -71,12 +98,18 @@ class Renewal:
         if mapping.has_ended:
             return
         now = _now()
+        end = mapping.expires_at
+        mapping.error = error
         if isinstance(error, ConflictError):
             mapping.taken()
         else:
             mapping.refused(now)
         mapping.record.mapping_changed(mapping)
         pause = schedule.backoff(mapping.failures)
+        if end is not None and now < end and now + pause > end + _END_MARGIN:
+            # It may be refused because of what is there, so until that has expired. From then on pauses begin anew.
+            pause = end + _END_MARGIN - now
+            mapping.failures = 0
         log.info("%s could not be had, trying again in %.1f s: %s", mapping.key, pause, error)
         self._queue.set(mapping, now + pause)
         self._monitor.request_failed(error)
@@ -90,21 +123,36 @@ class Renewal:
                 await self._renew(mapping)  # the gateway cannot tell; adding it again does no harm
                 return False
             held = mapping.mapping
+            if mapping.look_at is not None and mapping.old_end is not None:
+                # What a renewal has done cannot be read now; if not even later, it is taken to have been prolonged.
+                self._learn(Prolongation.BLIND if _now() < mapping.old_end else Prolongation.PROLONGS)
         except IGDError as error:
             self._monitor.request_failed(error)
+            mapping.error = error
             if not mapping.has_ended:
                 self._queue.set(mapping, _now() + _NO_ANSWER_PAUSE)
             return False
         if mapping.has_ended:
             return False
+        shown = mapping.judge(held, _now())
         if held is not None and self._is_right(mapping, held):
             mapping.described(held)
             mapping.confirmed(held, _now())
+            if shown is not None:
+                self._learn(shown)
             self.kept(mapping, before=mapping.granted_mapping)
             return True
-        if held is None or not mapping.is_same(held):
+        if held is None or not mapping.is_same(held) or not held.enabled:
             log.info("the gateway has lost %s", mapping.key)
-            mapping.missing(_now())
+            if held is not None and mapping.is_same(held):
+                mapping.error = NotFoundError(f"the gateway has switched {mapping.key} off")
+                mapping.disabled()
+            else:
+                whose = "holds it no longer" if held is None else f"has it for {held.internal_client}"
+                mapping.error = NotFoundError(f"{mapping.key} was mapped, and the gateway {whose}")
+                mapping.missing(_now())
+            if shown is not None:
+                self._learn(shown)
             mapping.record.mapping_changed(mapping)
         await self._renew(mapping)
         return False
@@ -112,7 +160,13 @@ class Renewal:
     async def _renew(self, mapping: LeasedMapping) -> None:
         mapping.renewing()
         try:
+            if mapping.is_to_be_removed(_now()):
+                await self._remove(mapping)
+                if mapping.has_ended:
+                    return
             added = await self._acquisition.add(mapping)
+            if mapping.is_to_be_read_back:
+                await self._read_back(added)
         except IGDError as error:
             self.failed(mapping, error)
             return
@@ -124,10 +178,56 @@ class Renewal:
         mapping.granted(added, _now())
         self.kept(mapping, before=before)
 
+    async def _remove(self, mapping: LeasedMapping) -> None:
+        """Delete a mapping that an add would not prolong. Raises IGDError where nobody answers."""
+        try:
+            await self._dispatcher.delete(mapping.key)
+        except NotFoundError:
+            pass
+        except (RefusedError, InvalidResponseError) as error:
+            log.info("%s could not be deleted to be added again: %s", mapping.key, error)
+            return
+        mapping.removed(_now())
+
+    async def _read_back(self, added: PortMapping) -> None:
+        """Raise NotFoundError where the gateway does not hold what it said yes to."""
+        try:
+            held = await self._dispatcher.find(added.key)
+        except IGDError:
+            return  # it cannot tell; the next check will try again
+        if held is None or not held.enabled:
+            raise not_held(added.key, held)
+
+    def _follow(self, mapping: LeasedMapping) -> None:
+        """Plan a mapping by what is known of the gateway's renewals."""
+        mapping.follow(self._known.get(self._gateway_id(), Prolongation.UNKNOWN), _now())
+        if mapping.old_end is not None:
+            self._undecided.add(mapping)
+
+    def _learn(self, shown: Prolongation) -> None:
+        """Note what a reading has shown of the gateway's renewals, and plan what was renewed anew."""
+        known = self._known.get(self._gateway_id(), Prolongation.UNKNOWN)
+        if shown is known or (shown is Prolongation.BLIND and known is not Prolongation.UNKNOWN):
+            return
+        log.info("the gateway's renewals are known better: %s", shown.name)
+        self._known[self._gateway_id()] = shown
+        undecided, self._undecided = self._undecided, WeakSet()
+        for mapping in undecided:
+            if not mapping.has_ended:
+                self._follow(mapping)
+                if mapping.is_held and mapping.due != schedule.NEVER:
+                    self._queue.set(mapping, mapping.next_due)
+
+    def _gateway_id(self) -> Hashable:
+        with suppress(IGDError):
+            backend = self._cache.cached()
+            return None if backend is None else backend.gateway_id
+        return None
+
     def _is_right(self, mapping: LeasedMapping, held: PortMapping) -> bool:
         """Whether what the gateway holds is what this lease made, and still leads to this machine."""
         client = mapping.request.internal_client or self._internal_client() or held.internal_client
-        return mapping.is_same(held) and held.leads_to(client, held.internal_port)
+        return held.enabled and mapping.is_same(held) and held.leads_to(client, held.internal_port)
 
     def _internal_client(self) -> str:
         """Return the address of this machine to which its mappings lead, "" where that is not known."""

@@ -13,7 +13,7 @@ from typing import Final, Literal, NamedTuple
 
 from ..arguments import check_address, check_desc, check_duration, check_port, check_proto
 from ..errors import UsageError
-from ..models import MAX_PINHOLE_DURATION, MappingKey, MappingRequest, PinholeRequest, Proto, Terms
+from ..models import MAX_PINHOLE_DURATION, MappingKey, MappingRequest, PinholeRequest, PortMapping, Proto, Terms
 from ..results import UPnPResult
 
 __all__ = ["LeaseRequest", "OnConflict", "PortLike", "check_lease_request"]
@@ -58,6 +58,22 @@ class LeaseRequest(NamedTuple):
     def mapping_request(self, key: MappingKey) -> MappingRequest:
         """Return the mapping that is wanted on one external port."""
         return MappingRequest(key, self.internal_port or key.external_port, self.internal_client, self.terms)
+
+    def wanted_mapping(self, wanted: MappingRequest) -> PortMapping:
+        """Return what is wanted as a mapping that was not granted yet.
+
+        Its external port is 0 where any of several will do, its internal port 0 where it is to be the same, its
+        internal client "" for this machine.
+        """
+        key, terms = wanted.key, wanted.terms
+        external, internal = (0, self.internal_port) if self.choices else (key.external_port, wanted.internal_port)
+        return PortMapping(
+            external, internal, wanted.internal_client, key.proto, terms.desc, terms.duration, key.remote_host
+        )
+
+    def wanted_mappings(self) -> tuple[PortMapping, ...]:
+        """Return all that is wanted, before anything was tried."""
+        return tuple(self.wanted_mapping(one) for port in self.ports or (0,) for one in self.mapping_requests(port))
 
     def pinhole_requests(self, mappings: Iterable[MappingRequest]) -> tuple[PinholeRequest, ...]:
         """Return the pinholes that go with mappings: over IPv6 packets come straight to the internal port."""

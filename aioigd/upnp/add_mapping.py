@@ -120,7 +120,7 @@ class AddMapping(_Addition):
 
     With ``overwrite`` a mapping in the way is deleted, once; without it the gateway is asked first, and anything but
     the same mapping is left alone (ConflictError). With ``verify`` the result is what the gateway says it holds, and a
-    mapping that it does not hold is PORT_MAPPING_NOT_FOUND.
+    mapping that it does not hold, or holds switched off (NewEnabled 0), is PORT_MAPPING_NOT_FOUND.
     """
 
     def __init__(
@@ -198,13 +198,21 @@ class AddMapping(_Addition):
             return self._mapping(self._request.key.external_port)
         held = await self._read_back(doubtful=doubtful)
         self._op.checkpoint()
+        what_it_does = "does not hold it"
         if held is not None and self._is_ours(held):
-            return held if self._verify else self._mapping(self._request.key.external_port)
+            if not self._verify:
+                return self._mapping(self._request.key.external_port)
+            if held.enabled:
+                return held
+            what_it_does = "has switched it off"
+            if not self._had_before:
+                with suppress(RefusedError, InvalidResponseError):
+                    await delete_mapping(self._client, self._request.key, self._op)  # it lets nothing through
         self._op.rejected()
         if isinstance(reply, soap.InvalidReply):
             return self._refusal(status, reply)
         return NotFoundError(
-            f"the gateway says that it mapped {self._request.key}, and does not hold it",
+            f"the gateway says that it mapped {self._request.key}, and {what_it_does}",
             UPnPResult.PORT_MAPPING_NOT_FOUND,
         )
 
@@ -305,7 +313,7 @@ class AddMapping(_Addition):
                 held = await find_mapping(self._client, self._request.key, self._op)
                 if held is None:
                     return False
-                if self._is_ours(held) and not held.duration:
+                if self._is_ours(held) and held.enabled and not held.duration:
                     # Some refuse to make what is there. It is as it was asked for, and has no end to be put off.
                     self._unchanged = held
                     self._had_before = True

@@ -127,6 +127,8 @@ async def test_an_operator_can_forbid_all_searches_while_a_program_runs(
             await refused
         assert caught.value.result is UPnPResult.NO_GATEWAY
     async with mapper.lease(8080, required=False) as lease:
+        with pytest.raises(DiscoveryError):
+            await lease.wait_active(0.3)
         assert lease.state is LeaseState.LOST
         assert gateway.requests == []
     monkeypatch.delenv("AIOIGD_DISABLE")

@@ -231,7 +231,7 @@ class TestExternalAddress:
                 lab.set_external_address(NEW_EXTERNAL_ADDRESS)
                 await until(lambda: str(lease.external_address) == NEW_EXTERNAL_ADDRESS)
                 addresses = [change.external_address for change in notes.changes]
-                assert addresses == [None, ip_address(NEW_EXTERNAL_ADDRESS)]
+                assert addresses == [ip_address(NEW_EXTERNAL_ADDRESS)]
                 assert set(notes.kinds) == {ChangeKind.NEW_ADDRESS}
             with lab.listen("lan", "TCP", 8080):
                 assert lab.send_tcp("wan", NEW_EXTERNAL_ADDRESS, 8080, b"hello") == b"lan: hello"
@@ -249,7 +249,7 @@ class TestExternalAddress:
                     await until(lambda: str(lease.external_address) == NEW_EXTERNAL_ADDRESS)
                     await until(lambda: lease.state is LeaseState.ACTIVE)
                     addresses = [change.external_address for change in notes.changes]
-                    assert addresses == [None, ip_address(NEW_EXTERNAL_ADDRESS)]
+                    assert addresses == [ip_address(NEW_EXTERNAL_ADDRESS)]
                     assert set(notes.kinds) == {ChangeKind.NEW_ADDRESS}
                 assert held(router) == before
         assert held(router) == []

@@ -49,6 +49,7 @@ class Row:
     expires: float | None
     duration: int
     desc: str = ""
+    enabled: bool = True
 
 
 @dataclass
@@ -69,6 +70,9 @@ class ModelRouter:
     grants: Callable[[int], int] = lambda duration: duration
     really_lasts: Callable[[int], float] = float
     reports: Callable[[int], int] = lambda duration: duration
+    prolongs: bool = True
+    refuses_renewals: bool = False
+    switches_off: bool = False
     asked: Counter[str] = field(default_factory=Counter)
     log: list[tuple[float, str, object]] = field(default_factory=list)
     on_hint: Callable[[Hint], None] | None = None
@@ -123,7 +127,12 @@ class ModelRouter:
     def put(self, request: MappingRequest, client: str) -> PortMapping:
         granted = self.grants(request.terms.duration)
         expires = _now() + self.really_lasts(granted) if self.really_lasts(granted) else None
-        self.table[request.key] = Row(client, request.internal_port, expires, granted, request.terms.desc)
+        held = self.live(request.key)
+        if not self.prolongs and held is not None and held.client == client:
+            expires = held.expires
+        self.table[request.key] = Row(
+            client, request.internal_port, expires, granted, request.terms.desc, not self.switches_off
+        )
         return PortMapping(
             request.key.external_port, request.internal_port, client, request.key.proto, request.terms.desc, granted
         )
@@ -176,6 +185,9 @@ class ModelBackend(Backend):
         if held is not None and (held.client, held.internal_port) != (client, request.internal_port) and not overwrite:
             op.rejected()
             raise refused("it is taken", 718)
+        if held is not None and router.refuses_renewals:
+            op.rejected()
+            raise refused("it is there", 501)
         mapping = router.put(request, client)
         op.settled(undo)
         return mapping
@@ -211,6 +223,7 @@ class ModelBackend(Backend):
             row.desc,
             router.reports(remaining),
             key.remote_host,
+            row.enabled,
         )
 
     async def delete(self, op: Operation, key: MappingKey) -> None:
@@ -364,6 +377,11 @@ def lease_request(port: object = 8080, **changes: object) -> LeaseRequest:
 def state_of(lease: Lease) -> LeaseState:
     """The state of a lease now; of the attribute itself mypy believes that it stays as it was."""
     return lease.state
+
+
+def failure_of(lease: Lease) -> IGDError | None:
+    """The error of a lease now, for the same reason."""
+    return lease.error
 
 
 def _endpoint(pinhole: Pinhole) -> tuple[str, int, str]:

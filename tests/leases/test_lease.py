@@ -8,12 +8,24 @@ from ipaddress import ip_address
 
 import pytest
 
-from aioigd import Change, ChangeKind, Lease, LeaseState, Pinhole, PortMapping, TransportError, UsageError
+from aioigd import (
+    Change,
+    ChangeKind,
+    DeadlineError,
+    Lease,
+    LeasedPort,
+    LeaseState,
+    NotFoundError,
+    Pinhole,
+    PortMapping,
+    TransportError,
+    UsageError,
+)
 from aioigd.leases.lease import LeaseRecord, PendingLease
 from aioigd.leases.leased_mapping import LeasedMapping
 from aioigd.leases.request import LeaseRequest
 
-from .model import US, ModelManager, ModelRouter, lease_request
+from .model import US, ModelManager, ModelRouter, failure_of, lease_request
 from .virtual import run
 
 HTTP = PortMapping(80, 80, US, "TCP")
@@ -109,9 +121,12 @@ def test_its_state_is_that_of_the_mapping_that_is_worst_off(tell: Callable[[Told
             lambda told: (
                 told.record.set_external_address(ip_address("1.2.3.4")),
                 told.record.set_external_address(None),
+                told.record.set_external_address(ip_address("1.2.3.4")),
+                told.record.set_external_address(ip_address("1.2.3.5")),
             ),
             [K.NEW_ADDRESS, K.NEW_ADDRESS],
         ),
+        (lambda told: told.record.set_external_address(None), []),
     ],
 )
 async def test_changes(tell: Callable[[Told], object], kinds: list[ChangeKind]) -> None:
@@ -125,6 +140,89 @@ async def test_a_change_says_how_it_stood() -> None:
     told.lose(0)
     change = await anext(changes)
     assert change == Change(K.LOST, ip_address("1.2.3.4"), 80, change.at, HTTP)
+
+
+async def test_an_address_is_told_once_a_port_is_known_too() -> None:
+    record = LeaseRecord(lease_request([80]))
+    mapping = LeasedMapping(record, record.request.mapping_request(HTTP.key))
+    record.mappings = [mapping]
+    changes = record.changes()
+    record.set_external_address(ip_address("1.2.3.4"))
+    mapping.granted(HTTP, 0.0)
+    record.confirmed(mapping, before=None)
+    told = [await anext(changes) for _ in range(2)]
+    assert [(one.kind, str(one.external_address), one.external_port) for one in told] == [
+        (K.NEW_ADDRESS, "1.2.3.4", 80),
+        (K.BACK, "1.2.3.4", 80),
+    ]
+
+
+async def test_each_port_says_how_it_stands_and_why(caplog: pytest.LogCaptureFixture) -> None:
+    told = Told(HTTP, HTTPS)
+    assert [(one.mapping, one.state, one.error) for one in told.lease.ports] == [
+        (HTTP, LeaseState.ACTIVE, None),
+        (HTTPS, LeaseState.ACTIVE, None),
+    ]
+    assert failure_of(told.lease) is None
+    assert told.lease.ports[0].last_confirmed is not None
+    gone = NotFoundError("it is gone")
+    told.mappings[1].error = gone
+    told.lose(1)
+    assert told.lease.ports[1] == LeasedPort(HTTPS, LeaseState.LOST, gone, told.lease.ports[1].last_confirmed)
+    assert told.lease.error is gone
+    (record,) = caplog.records
+    assert (record.levelname, record.getMessage()) == (
+        "WARNING",
+        "TCP port 443 is lost: it is gone [NO_SUCH_ENTRY_IN_ARRAY]",
+    )
+    shown = told.lease.ports
+    await told.lease.release()
+    assert told.lease.ports == shown, "what it shows stays when it has ended"
+
+
+@pytest.mark.parametrize(
+    ("asked", "ports"),
+    [
+        ({"port": [80, 443]}, [(80, 80, "TCP"), (443, 443, "TCP")]),
+        ({"port": 0, "proto": ["TCP", "UDP"]}, [(0, 0, "TCP"), (0, 0, "UDP")]),
+        ({"port": range(7000, 7010), "internal_port": 9}, [(0, 9, "TCP")]),
+    ],
+)
+async def test_before_anything_was_granted_a_port_is_what_is_wanted(
+    asked: dict[str, object], ports: list[tuple[int, int, str]]
+) -> None:
+    record = LeaseRecord(lease_request(**asked))
+    lease = Lease(record, Told()._release)
+    assert [(one.mapping.external_port, one.mapping.internal_port, one.mapping.proto) for one in lease.ports] == ports
+    assert {(one.state, one.error, one.last_confirmed) for one in lease.ports} == {(LeaseState.LOST, None, None)}
+    tried = record.request.choices[0] if record.request.choices else 80
+    record.mappings = [LeasedMapping(record, one) for one in record.request.mapping_requests(tried)]
+    assert lease.ports[0].mapping.external_port == ports[0][0]
+
+
+async def test_wait_active() -> None:
+    told = Told(HTTP, HTTPS)
+    await told.lease.wait_active(0.01)
+    told.lose(0)
+    with pytest.raises(DeadlineError, match="still lost"):
+        await told.lease.wait_active(0.01)
+    told.mappings[0].error = NotFoundError("it is gone")
+    with pytest.raises(NotFoundError) as caught:
+        await told.lease.wait_active(0.01)
+    assert caught.value is not told.mappings[0].error, "several may wait, and each gets its own"
+    waiting = [asyncio.ensure_future(told.lease.wait_active(5.0)) for _ in range(3)]
+    await asyncio.sleep(0)
+    waiting.pop().cancel()
+    told.confirm(0, HTTP)
+    await asyncio.gather(*waiting)
+    told.lose(0)
+    late = asyncio.ensure_future(told.lease.wait_active(5.0))
+    await asyncio.sleep(0)
+    await told.lease.release()
+    with pytest.raises(UsageError, match="ended"):
+        await late
+    with pytest.raises(UsageError, match="timeout"):
+        await told.lease.wait_active(-1)
 
 
 async def test_who_does_not_read_keeps_only_the_latest() -> None:
@@ -170,14 +268,17 @@ def test_it_is_only_read() -> None:
     names = [name for name in dir(lease) if not name.startswith("_")]
     assert names == [
         "changes",
+        "error",
         "external_address",
         "external_port",
         "last_confirmed",
         "mappings",
         "pinhole_error",
         "pinholes",
+        "ports",
         "release",
         "state",
+        "wait_active",
     ]
     for name in names:
         with pytest.raises(AttributeError):

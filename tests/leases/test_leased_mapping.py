@@ -6,10 +6,11 @@ from collections.abc import Callable
 
 import pytest
 
-from aioigd import LeaseState, PortMapping
+from aioigd import DeadlineError, LeaseState, PortMapping
 from aioigd.leases import schedule
 from aioigd.leases.lease import LeaseRecord
 from aioigd.leases.leased_mapping import LeasedMapping, MappingState, Trust
+from aioigd.leases.prolongation import Prolongation
 from aioigd.models import MappingKey
 
 from .model import THEM, US, lease_request
@@ -66,18 +67,30 @@ STATES: dict[MappingState, Callable[[], LeasedMapping]] = {
     TAKEN: taken,
     ENDED: ended,
 }
+
+
+def refuse_after_removal(leased: LeasedMapping) -> None:
+    leased.removed(10.0)
+    leased.refused(10.1)
+
+
 EVENTS: dict[str, Callable[[LeasedMapping], object]] = {
     "accepted": lambda leased: leased.accepted(GRANTED),
     "granted": lambda leased: leased.granted(GRANTED, 10.0),
     "confirmed": lambda leased: leased.confirmed(GRANTED, 10.0),
     "missing": lambda leased: leased.missing(10.0),
+    "disabled": lambda leased: leased.disabled(),
     "suspected": lambda leased: leased.suspected(),
     "renewing": lambda leased: leased.renewing(),
+    "removed": lambda leased: leased.removed(10.0),
     "refused": lambda leased: leased.refused(10.0),
+    "refused after it was removed": refuse_after_removal,
     "refused, its time over": lambda leased: leased.refused(HOUR),
     "taken": lambda leased: leased.taken(),
     "not expired": lambda leased: leased.expired(10.0),
     "expired": lambda leased: leased.expired(HOUR),
+    "prolongs": lambda leased: leased.follow(Prolongation.PROLONGS, 10.0),
+    "keeps its end": lambda leased: leased.follow(Prolongation.KEEPS_END, 10.0),
     "moved": lambda leased: leased.moved_to(leased.request),
     "suspended": lambda leased: leased.shift_clock(10.0),
     "ended": lambda leased: leased.ended(),
@@ -88,13 +101,18 @@ TABLE = {
     "granted": (HELD, HELD, HELD, HELD, HELD, ENDED),
     "confirmed": (HELD, HELD, HELD, HELD, HELD, ENDED),
     "missing": (WANTED, WANTED, WANTED, WANTED, WANTED, ENDED),
+    "disabled": (WANTED, WANTED, WANTED, WANTED, WANTED, ENDED),
     "suspected": (WANTED, SUSPECT, SUSPECT, RENEWING, TAKEN, ENDED),
     "renewing": (WANTED, RENEWING, RENEWING, RENEWING, TAKEN, ENDED),
+    "removed": (WANTED, HELD, SUSPECT, RENEWING, TAKEN, ENDED),
+    "refused after it was removed": (WANTED, WANTED, WANTED, WANTED, WANTED, ENDED),
     "refused": (WANTED, RENEWING, RENEWING, RENEWING, WANTED, ENDED),
     "refused, its time over": (WANTED, WANTED, WANTED, WANTED, WANTED, ENDED),
     "taken": (TAKEN, TAKEN, TAKEN, TAKEN, TAKEN, ENDED),
     "not expired": (WANTED, HELD, SUSPECT, RENEWING, TAKEN, ENDED),
     "expired": (WANTED, WANTED, WANTED, WANTED, TAKEN, ENDED),
+    "prolongs": (WANTED, HELD, SUSPECT, RENEWING, TAKEN, ENDED),
+    "keeps its end": (WANTED, HELD, SUSPECT, RENEWING, TAKEN, ENDED),
     "moved": (WANTED, HELD, SUSPECT, RENEWING, TAKEN, ENDED),
     "suspended": (WANTED, HELD, SUSPECT, RENEWING, TAKEN, ENDED),
     "ended": (ENDED, ENDED, ENDED, ENDED, ENDED, ENDED),
@@ -283,6 +301,123 @@ def test_what_was_suspect_or_expired_unseen_is_no_early_loss() -> None:
         leased.missing(10.0)
         leased.granted(GRANTED, 0.0)
     assert (leased.early_losses, leased.observed_lifetime) == (0, None)
+
+
+# Renewals that may not prolong
+
+
+def renewed(*, held_for: int | None = None, checked: int = HOUR // 2) -> LeasedMapping:
+    """A mapping that was granted at 0, checked at half its time, and then renewed."""
+    leased = wanted()
+    leased.granted(GRANTED, 0.0, held_for=held_for)
+    leased.confirmed(PortMapping(8080, 80, US, "TCP", "", checked), 1800.0)
+    leased.renewing()
+    leased.granted(GRANTED, 1800.0)
+    return leased
+
+
+def rest(seconds: int) -> PortMapping:
+    return PortMapping(8080, 80, US, "TCP", "", seconds)
+
+
+@pytest.mark.parametrize(
+    ("held", "now", "shown"),
+    [
+        (rest(3598), 1802.0, Prolongation.PROLONGS),
+        (rest(3597), 1802.0, Prolongation.PROLONGS),
+        (rest(1798), 1802.0, Prolongation.KEEPS_END),
+        (rest(1799), 1802.0, Prolongation.KEEPS_END),
+        (rest(0), 1802.0, Prolongation.BLIND),
+        (rest(3600), 1802.0, Prolongation.BLIND),
+        (None, 1802.0, None),
+        (rest(3600), 1801.0, None),
+        (PortMapping(8080, 80, THEM, "TCP", "", 3598), 1802.0, None),
+        (PortMapping(8080, 80, THEM, "TCP", "", 3598), 3602.0, None),
+        (PortMapping(8080, 80, US, "TCP", "", 3598, enabled=False), 3602.0, None),
+        (rest(0), 3602.0, Prolongation.PROLONGS),
+        (None, 3602.0, Prolongation.KEEPS_END),
+    ],
+)
+def test_what_a_check_after_a_renewal_shows(held: PortMapping | None, now: float, shown: Prolongation | None) -> None:
+    leased = renewed()
+    leased.follow(Prolongation.UNKNOWN, 1800.0)
+    assert (leased.old_end, leased.next_due, leased.is_to_be_checked) == (3600.0, 1802.0, True)
+    assert leased.judge(held, now) is shown
+
+
+def test_a_gateway_that_keeps_longer_than_it_was_asked_to_is_judged_by_what_it_says() -> None:
+    leased = renewed(held_for=86_400, checked=84_600)
+    leased.follow(Prolongation.UNKNOWN, 1800.0)
+    assert leased.judge(rest(86_398), 1802.0) is Prolongation.PROLONGS
+    assert leased.judge(rest(84_598), 1802.0) is Prolongation.KEEPS_END
+
+
+def test_one_that_is_added_on_another_port_is_not_renewed() -> None:
+    leased = renewing()
+    leased.granted(PortMapping(8081, 80, US, "TCP", "", HOUR), 1800.0)
+    assert leased.old_end is None
+
+
+def test_why_it_failed_is_shown_while_it_is_not_active() -> None:
+    leased = renewing()
+    leased.error = DeadlineError("no answer")
+    assert leased.port.error is leased.error
+    leased.confirmed(GRANTED, 10.0)
+    assert leased.port.error is None
+
+
+def test_without_a_renewal_a_check_shows_nothing_of_renewals() -> None:
+    leased = held()
+    leased.follow(Prolongation.UNKNOWN, 0.0)
+    assert (leased.judge(rest(1800), 1800.0), leased.look_at) == (None, None)
+    assert (suspect().judge(rest(1800), 1800.0), wanted().judge(None, 0.0)) == (None, None)
+
+
+def test_what_is_known_of_renewals_says_what_is_due() -> None:
+    leased = renewed()
+    leased.follow(Prolongation.UNKNOWN, 1800.0)
+    leased.follow(Prolongation.UNKNOWN, 1801.0)
+    assert leased.next_due == 1802.0
+    leased.follow(Prolongation.BLIND, 1802.0)
+    assert (leased.next_due, leased.expires_at) == (3602.0, 5400.0)
+    leased.follow(Prolongation.PROLONGS, 3602.0)
+    assert (leased.next_due, leased.old_end, leased.look_at) == (3600.0, None, None)
+    leased = renewed()
+    leased.follow(Prolongation.KEEPS_END, 1802.0)
+    assert (leased.next_due, leased.expires_at, leased.is_to_be_checked) == (3595.0, 3600.0, True)
+    leased.renewing()
+    assert leased.is_to_be_removed(3595.0)
+    leased.removed(3595.0)
+    assert not leased.is_to_be_removed(3595.0)
+    leased.granted(GRANTED, 3596.0)
+    assert (leased.old_end, leased.expires_at) == (None, 7196.0)
+    leased.follow(Prolongation.KEEPS_END, 3596.0)
+    assert leased.next_due == 7191.0
+    assert leased.judge(None, 4000.0) is Prolongation.UNKNOWN, "missing before its time"
+
+
+def test_what_a_renewal_found_missing_at_its_end_is_no_early_loss() -> None:
+    leased = renewed()
+    leased.missing(3600.0)
+    assert leased.early_losses == 0
+
+
+def test_one_without_an_end_needs_no_renewal() -> None:
+    leased = held(NEW, PERMANENT)
+    leased.renewing()
+    leased.granted(PERMANENT, 1800.0)
+    leased.follow(Prolongation.KEEPS_END, 1800.0)
+    assert (leased.old_end, leased.keeps_end, leased.is_to_be_removed(1800.0)) == (None, False, False)
+
+
+def test_one_that_was_switched_off_is_read_back_until_it_is_on() -> None:
+    leased = held()
+    leased.disabled()
+    assert (leased.is_to_be_read_back, leased.early_losses) == (True, 0)
+    leased.refused(1.0)
+    assert leased.is_to_be_read_back
+    leased.granted(GRANTED, 2.0)
+    assert not leased.is_to_be_read_back
 
 
 def test_failures_are_counted_until_it_is_there() -> None:

@@ -4,16 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 
 import pytest
 
-from aioigd import Change, ChangeKind, IGDError, Lease, LeaseState, UPnPResult, UsageError
+from aioigd import (
+    Change,
+    ChangeKind,
+    ConflictError,
+    IGDError,
+    Lease,
+    LeaseState,
+    UnexpectedError,
+    UPnPResult,
+    UsageError,
+)
 from aioigd.core.backend import Hint
+from aioigd.errors import is_unreachable
 from aioigd.leases.release import RELEASE_STALL
 
-from .model import THEM, US, ModelManager, ModelRouter, lease_request, state_of
+from .model import THEM, US, ModelManager, ModelRouter, failure_of, lease_request, state_of
 from .virtual import VirtualLoop, run
 
 HOUR = 3600.0
@@ -266,9 +277,7 @@ def test_another_gateway_and_another_external_address_are_told() -> None:
                 ChangeKind.GATEWAY_REPLACED,
                 ChangeKind.LOST,
                 ChangeKind.BACK,
-                ChangeKind.NEW_ADDRESS,
-                ChangeKind.NEW_ADDRESS,
-            ]
+            ], "that the line was down for a while is no new address"
 
     run(main())
 
@@ -467,13 +476,19 @@ def test_a_lease_that_is_not_required_begins_as_lost_and_is_had_when_the_router_
     async def main() -> None:
         router = ModelRouter(is_away=True)
         async with leased(router, list(range(1000, 1100)), required=False) as lease:
-            assert sum(router.asked.values()) < 20
+            assert asyncio.get_running_loop().time() == 0.0, "it is there at once"
             record = Recorded(lease)
+            with pytest.raises(IGDError, match="nobody there") as caught:
+                await lease.wait_active(5.0)
+            assert is_unreachable(caught.value)
+            assert sum(router.asked.values()) < 20
+            assert len(lease.ports) == 100
             assert (lease.state, lease.external_port, lease.last_confirmed) == (LeaseState.LOST, 0, None)
             await asyncio.sleep(HOUR)
             router.is_away = False
-            await asyncio.sleep(POLL + 5)
+            await lease.wait_active(POLL + 5)
             assert state_of(lease) is LeaseState.ACTIVE
+            assert failure_of(lease) is None
             assert (len(lease.mappings), lease.external_port) == (100, 1000)
             assert await record.kinds() == [ChangeKind.NEW_ADDRESS, ChangeKind.BACK]
 
@@ -481,13 +496,13 @@ def test_a_lease_that_is_not_required_begins_as_lost_and_is_had_when_the_router_
 
 
 @pytest.mark.parametrize("required", [True, False])
-def test_a_mistake_of_the_caller_is_an_error_even_if_the_lease_is_not_required(required: bool) -> None:
+def test_a_mapper_that_is_closed_begins_no_lease_even_if_it_is_not_required(required: bool) -> None:
     async def main() -> None:
         router = ModelRouter()
         manager = ModelManager(router)
         manager.queue.is_closed = True
         with pytest.raises(UsageError, match="closed"):
-            await manager.hold(lease_request(required=required))
+            await (await manager.hold(lease_request(required=required))).wait_active(1.0)
         assert not len(manager)
         await manager.close()
         with pytest.raises(UsageError, match="closed"):
@@ -629,9 +644,12 @@ def test_what_the_manager_handles_by_itself_is_nothing_to_worry_about(caplog: py
             await asyncio.sleep(HOUR)
 
     run(main())
-    assert caplog.records
     assert {record.name for record in caplog.records} - {"aioigd.discovery"} == {"aioigd.lease"}
-    assert max(record.levelno for record in caplog.records) <= logging.INFO
+    losses = [record.getMessage() for record in caplog.records if record.levelno > logging.INFO]
+    assert len(losses) == 3, "each outage is a warning, once, and nothing else is"
+    assert losses[0].startswith("TCP port 8080 is lost: TCP port 8080 was mapped, and the gateway holds it no longer")
+    assert losses[1].startswith("TCP port 8080 is lost: nobody there")
+    assert losses[2].startswith("TCP port 8080 is lost: TCP port 8080 was mapped, and the gateway has it for")
 
 
 def test_a_defect_in_the_house_does_not_end_the_keeping(caplog: pytest.LogCaptureFixture) -> None:
@@ -647,3 +665,285 @@ def test_a_defect_in_the_house_does_not_end_the_keeping(caplog: pytest.LogCaptur
 
     run(main())
     assert "ZeroDivisionError" in caplog.text
+
+
+def test_a_listener_that_cannot_begin_does_not_end_the_keeping(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fails(*_: object) -> None:
+        raise ValueError("no URL")
+
+    async def main() -> None:
+        router = ModelRouter()
+        manager = ModelManager(router)
+        monkeypatch.setattr(manager.cache, "listen", fails)
+        lease = await manager.hold(lease_request())
+        await asyncio.sleep(0.1)
+        assert isinstance(lease.error, UnexpectedError)
+        assert isinstance(lease.error.__cause__, ValueError)
+        router.restart()
+        await asyncio.sleep(2 * POLL)
+        assert router.owner(8080) == US
+        assert failure_of(lease) is None
+        await manager.close()
+
+    run(main())
+    assert [one.levelname for one in caplog.records if "looked after" in one.getMessage()] == ["WARNING"]
+
+
+def test_the_task_does_not_end_unnoticed(caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        router = ModelRouter()
+        manager = ModelManager(router)
+        lease = await manager.hold(lease_request())
+        assert failure_of(lease) is None
+        assert manager._task is not None
+        await asyncio.sleep(1.0)
+        manager._task.cancel()
+        await asyncio.sleep(1.0)
+        assert isinstance(lease.error, UnexpectedError)
+        other = await manager.hold(lease_request(9000))
+        await asyncio.sleep(HOUR)
+        assert (failure_of(lease), failure_of(other)) == (None, None)
+        await manager.close()
+
+    run(main())
+    assert "was cancelled" in caplog.text
+
+
+@pytest.mark.parametrize("where", ["find", "add"])
+def test_a_mapping_whose_work_failed_unexpectedly_is_tried_again(
+    where: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise ZeroDivisionError
+
+    async def main() -> None:
+        router = ModelRouter()
+        manager = ModelManager(router)
+        lease = await manager.hold(lease_request([8080, 8081]))
+        with monkeypatch.context() as patched:
+            patched.setattr(manager._acquisition if where == "add" else manager.dispatcher, where, fails)
+            await asyncio.sleep(HOUR / 2 + 5.0)
+            assert state_of(lease) is LeaseState.RENEWING
+            assert {type(one.error) for one in lease.ports} == {UnexpectedError}
+        await asyncio.sleep(POLL)
+        assert state_of(lease) is LeaseState.ACTIVE
+        assert failure_of(lease) is None
+        await manager.close()
+        assert router.table == {}
+
+    run(main())
+    assert {one.levelname for one in caplog.records if one.exc_info} == {"WARNING"}
+
+
+def test_a_beginning_in_the_background_that_fails_unexpectedly_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise ZeroDivisionError
+
+    async def main() -> None:
+        router = ModelRouter()
+        manager = ModelManager(router)
+        with monkeypatch.context() as patched:
+            patched.setattr(manager._acquisition, "acquire_each", fails)
+            lease = await manager.hold(lease_request(required=False))
+            await asyncio.sleep(0.3)
+            assert isinstance(lease.error, UnexpectedError)
+            assert [one.error for one in lease.ports] == [lease.error]
+        await lease.wait_active(1.0)
+        await manager.close()
+        assert router.table == {}
+
+    run(main())
+
+
+@pytest.mark.parametrize("after", range(12))
+@pytest.mark.parametrize("closes", [True, False])
+def test_a_lease_that_ends_while_it_begins_in_the_background_leaves_nothing(after: int, closes: bool) -> None:
+    async def main() -> None:
+        router = ModelRouter()
+        manager = ModelManager(router)
+        lease = await manager.hold(lease_request([8080, 8081], required=False))
+        reader = asyncio.ensure_future(changed(lease))
+        await asyncio.sleep(after * 0.0005)
+        if not closes:
+            await lease.release()
+        await manager.close()
+        await lease.release()
+        await reader
+        assert router.table == {}
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    run(main())
+
+
+# Mappings that are switched off
+
+
+def test_a_mapping_that_was_switched_off_is_added_again() -> None:
+    async def main() -> None:
+        router = ModelRouter()
+        async with leased(router) as lease:
+            record = Recorded(lease)
+            for row in router.table.values():
+                row.enabled = False
+            await asyncio.sleep(POLL + 1)
+            assert [row.enabled for row in router.table.values()] == [True]
+            assert await record.kinds() == [ChangeKind.LOST, ChangeKind.BACK]
+
+    run(main())
+
+
+def test_one_that_stays_switched_off_is_lost_until_it_is_on() -> None:
+    async def main() -> None:
+        router = ModelRouter()
+        async with leased(router) as lease:
+            router.switches_off = True
+            for row in router.table.values():
+                row.enabled = False
+            await asyncio.sleep(HOUR)
+            assert state_of(lease) is LeaseState.LOST
+            assert lease.error is not None
+            assert lease.error.result is UPnPResult.PORT_MAPPING_NOT_FOUND
+            router.switches_off = False
+            await lease.wait_active(2 * POLL)
+        assert router.table == {}
+
+    run(main())
+
+
+def test_one_that_is_switched_off_from_the_beginning_is_an_error() -> None:
+    async def main() -> None:
+        router = ModelRouter(switches_off=True)
+        with pytest.raises(IGDError, match="switched it off") as caught:
+            async with leased(router):
+                pass
+        assert caught.value.result is UPnPResult.PORT_MAPPING_NOT_FOUND
+        assert router.table == {}
+        async with leased(router, required=False) as lease:
+            await asyncio.sleep(HOUR)
+            assert state_of(lease) is LeaseState.LOST
+            router.switches_off = False
+            await lease.wait_active(2 * POLL)
+
+    run(main())
+
+
+# Renewals that do not prolong, or are refused
+
+
+class Dark:
+    """Looks every 10 ms whether the port is open, from a time on, and notes what the lease said while it was not."""
+
+    def __init__(self, router: ModelRouter, lease: Lease) -> None:
+        self.seconds = 0.0
+        self.said: set[LeaseState] = set()
+        self._router = router
+        self._lease = lease
+
+    async def watch(self, seconds: float, step: float = 0.01) -> None:
+        loop = asyncio.get_running_loop()
+        until = loop.time() + seconds
+        while loop.time() < until:
+            await asyncio.sleep(step)
+            if self._router.owner(8080) is None:
+                self.seconds += step
+                self.said.add(self._lease.state)
+
+
+@pytest.mark.parametrize(
+    ("reports", "at_first"),
+    [(lambda rest: rest, 0.0), (lambda _: 0, 3.0), (lambda _: 120, 3.0)],
+    ids=["the rest", "0", "what was granted"],
+)
+def test_where_a_renewal_does_not_prolong_it_is_deleted_and_added_just_before_its_end(
+    reports: Callable[[int], int], at_first: float
+) -> None:
+    async def main() -> None:
+        router = ModelRouter(prolongs=False, reports=reports)
+        async with leased(router, duration=120) as lease:
+            dark = Dark(router, lease)
+            await dark.watch(130.0)
+            assert dark.seconds <= at_first + 0.02, "until it is known"
+            known = Dark(router, lease)
+            before = router.asked.copy()
+            await known.watch(20 * 120.0)
+            assert known.seconds <= 20 * 0.02
+            assert known.said <= {LeaseState.RENEWING}
+            made = {what: router.asked[what] - before[what] for what in ("add", "delete")}
+            assert 20 <= made["add"] == made["delete"] <= 22
+            assert (router.owner(8080), state_of(lease)) == (US, LeaseState.ACTIVE)
+        assert router.table == {}
+
+    run(main(), debug=False)
+
+
+@pytest.mark.parametrize("reports", [lambda rest: rest, lambda _: 0, lambda _: 600])
+def test_one_reading_for_each_mapping_is_enough_where_renewals_prolong(reports: Callable[[int], int]) -> None:
+    async def main() -> int:
+        router = ModelRouter(reports=reports)
+        async with leased(router, list(range(1000, 1100)), duration=600):
+            await asyncio.sleep(10 * 600.0 - 10.0)
+            assert router.asked["add"] == 100 * 20
+            return router.asked["find"]
+
+    # One at the beginning, at a quarter and at half, and samples.
+    assert run(main(), debug=False) <= 100 * 4 + 6000 / POLL
+
+
+def test_what_is_known_of_a_gateway_holds_for_all_its_mappings_and_not_for_the_next_gateway() -> None:
+    async def main() -> None:
+        router = ModelRouter(prolongs=False, reports=lambda _: 0)
+        manager = ModelManager(router)
+        leases = [await manager.hold(lease_request(port, duration=600)) for port in (8080, 8081)]
+        await asyncio.sleep(100.0)
+        leases += [await manager.hold(lease_request(port, duration=600)) for port in (8082, 8083)]
+        await asyncio.sleep(610.0)
+        late = Dark(router, leases[2])
+        assert {router.owner(port) for port in (8080, 8081, 8082, 8083)} == {US}
+        await late.watch(1200.0, 1.0)
+        assert router.asked["delete"] >= 4
+        router.name, router.prolongs = "another", True
+        router.restart()
+        await asyncio.sleep(2 * 600.0)
+        before = router.asked["delete"]
+        await asyncio.sleep(10 * 600.0)
+        assert router.asked["delete"] == before
+        assert all(state_of(lease) is LeaseState.ACTIVE for lease in leases)
+        await manager.close()
+
+    run(main(), debug=False)
+
+
+@pytest.mark.parametrize("duration", [30, 120, 3600])
+def test_a_renewal_that_is_refused_until_the_end_is_made_right_after_it(duration: int) -> None:
+    async def main() -> None:
+        router = ModelRouter(refuses_renewals=True)
+        async with leased(router, duration=duration) as lease:
+            dark = Dark(router, lease)
+            await dark.watch(5.0 * duration, 0.05)
+            assert dark.seconds <= 5 * 0.25
+            assert dark.said <= {LeaseState.RENEWING}
+            assert state_of(lease) is not LeaseState.LOST
+
+    run(main(), debug=False)
+
+
+def test_if_it_cannot_be_added_after_it_was_deleted_it_is_lost() -> None:
+    async def main() -> None:
+        router = ModelRouter(prolongs=False)
+        async with leased(router, duration=600) as lease:
+            await asyncio.sleep(590.0)
+            assert state_of(lease) is LeaseState.ACTIVE
+
+            async def steal(what: str) -> None:
+                if what == "add":
+                    router.hold(8080)
+
+            router.before_answer = steal
+            await asyncio.sleep(20.0)
+            assert state_of(lease) is LeaseState.LOST
+            assert isinstance(lease.error, ConflictError)
+        assert router.owner(8080) == THEM
+
+    run(main(), debug=False)

@@ -15,13 +15,15 @@ from .virtual import run
 
 PORTS = (8080, 8081, 8082)
 EVENTS = ("restart", "restart elsewhere", "lose one", "lose all", "steal", "give back", "go away", "come back")
+RENEWALS = ("renewals keep the end", "renewals are refused", "renewals prolong", "switch off", "tell no rest")
 MOVES = ("our address", "external address", "hint", "change hint")
 
 
 @settings(max_examples=60, deadline=None)
 @given(
     events=st.lists(
-        st.tuples(st.sampled_from(EVENTS + MOVES), st.sampled_from([0.0, 0.3, 7.0, 100.0, 4000.0])), max_size=12
+        st.tuples(st.sampled_from(EVENTS + MOVES + RENEWALS), st.sampled_from([0.0, 0.3, 7.0, 100.0, 4000.0])),
+        max_size=12,
     ),
     duration=st.sampled_from([0, 120, 3600]),
 )
@@ -36,11 +38,15 @@ def test_what_can_be_had_is_there_and_what_is_others_is_untouched(
             happen(router, event, number)
             await asyncio.sleep(pause)
         router.is_away = False
+        if router.refuses_renewals:
+            happen(router, "renewals prolong", 0)  # or what is right in the end depends on the moment
         await asyncio.sleep(300.0 if duration != 3600 else 2000.0)
         for lease, port in zip(leases, PORTS, strict=True):
             wanted = THEM if router.owner(port) == THEM else router.us
             assert router.owner(port) == wanted
             assert state_of(lease) is (LeaseState.LOST if wanted == THEM else LeaseState.ACTIVE)
+            assert (lease.error is None) is (wanted != THEM)
+        assert all(row.enabled for row in router.table.values())
         theirs = {key for key, row in router.table.items() if row.client == THEM}
         assert len(router.table) == len(PORTS)
         await manager.close()
@@ -70,6 +76,17 @@ def happen(router: ModelRouter, event: str, number: int) -> None:
             router.is_away = True
         case "come back":
             router.is_away = False
+        case "renewals keep the end":
+            router.prolongs = False
+        case "renewals are refused":
+            router.refuses_renewals = True
+        case "renewals prolong":
+            router.prolongs, router.refuses_renewals = True, False
+        case "switch off":
+            for row in router.table.values():
+                row.enabled = row.client == THEM
+        case "tell no rest":
+            router.reports = lambda _: 0
         case "our address":
             router.us = f"192.168.1.{number + 10}" if number % 2 else US
         case "external address":

@@ -6,10 +6,15 @@ from benchmarks.leases import month
 
 from .virtual import run
 
+WITHOUT_READINGS = 18_119
+"""Checks of five hundred leases in these days, before any renewal was read back."""
+
 
 def test_five_hundred_leases_of_a_week_are_held_for_a_week_and_a_half() -> None:
     figures = run(month(500, 10.5), debug=False)
     assert (figures.lost, figures.late, figures.left) == (0, 0, 0)
     assert figures.most_timers < 20
     assert figures.requests["AddPortMapping"] <= 500 * 4
-    assert figures.requests["GetSpecificPortMappingEntry"] <= 500 * 10 + 10.5 * 24 * 60
+    # At most one reading for each mapping, of whether renewals prolong: it is known of the gateway, so only what was
+    # renewed at the same moment is read at all.
+    assert figures.requests["GetSpecificPortMappingEntry"] <= WITHOUT_READINGS + 8

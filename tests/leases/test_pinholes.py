@@ -163,6 +163,7 @@ def test_a_refusal_is_the_callers_error_unless_the_lease_is_not_required(error: 
         assert caught.value.result is error.result
         assert router.table == {}
         async with leased(router, ipv6=True, required=False) as lease:
+            await lease.wait_active(1.0)
             assert state_of(lease) is LeaseState.ACTIVE
             assert lease.pinhole_error is not None
             router.pinhole_refusal = None

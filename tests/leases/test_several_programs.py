@@ -343,6 +343,7 @@ def test_a_pinhole_that_is_refused_is_claimed_only_if_it_was_open(is_open: bool)
         await one.hold(lease_request(ipv6=True))
         if is_open:
             await two.hold(lease_request(ipv6=True, required=False))
+            await asyncio.sleep(1.0)
         router.pinhole_refusal = refused("no", 606)
         if not is_open:
             await two.hold(lease_request(ipv6=True, required=False))

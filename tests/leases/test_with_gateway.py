@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from aioigd import Change, ChangeKind, IGDError, Lease, LeaseState, PortMapper, UPnPResult
+from aioigd import Change, ChangeKind, DiscoveryError, IGDError, Lease, LeaseState, PortMapper, UPnPResult
 from aioigd.testing import EmulatedGateway, Quirk, quirks
 from aioigd.testing import network as emulated_network
 from aioigd.testing.http import Response
@@ -192,6 +192,58 @@ async def test_whatever_the_router_is_like_a_lease_can_be_had_and_is_found_again
         assert gateway.mappings == []
 
 
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("quirk", "at_first"),
+    [
+        ([quirks.renewals_keep_end], 0.0),
+        ([quirks.renewals_keep_end, quirks.lease_reported_as_0], 2.0),
+        ([quirks.refuses_renewals], 0.0),
+    ],
+    ids=repr,
+)
+async def test_a_short_lease_that_cannot_be_renewed_is_hardly_missing(quirk: list[Quirk[...]], at_first: float) -> None:
+    dark: list[tuple[float, LeaseState]] = []
+    async with (
+        EmulatedGateway(*quirk, address=None) as gateway,
+        PortMapper(source_address=gateway.address, discovery_timeout=1.0) as mapper,
+        mapper.lease(8080, duration=10) as lease,
+    ):
+        started = asyncio.get_running_loop().time()
+        while (now := asyncio.get_running_loop().time() - started) < 34.0:
+            if not gateway.mappings:
+                dark.append((now, state_of(lease)))
+            await asyncio.sleep(0.02)
+    assert gateway.mappings == []
+    later = [state for at, state in dark if at > 14.0]
+    assert len(dark) - len(later) <= at_first / 0.02 + 15
+    assert len(later) <= 2 * 15, "one round trip, or the margin behind the end"
+    if quirks.refuses_renewals not in quirk:
+        assert len(later) <= 5
+    assert set(later) <= {LeaseState.RENEWING}
+
+
+async def test_a_mapping_that_is_held_switched_off_is_no_lease() -> None:
+    async with (
+        EmulatedGateway(quirks.entries_disabled, address=None) as gateway,
+        PortMapper(source_address=gateway.address, discovery_timeout=1.0) as mapper,
+    ):
+        with pytest.raises(IGDError) as caught:
+            async with mapper.lease(8080):
+                pass
+        assert caught.value.result is UPnPResult.PORT_MAPPING_NOT_FOUND
+        with pytest.raises(IGDError) as caught:
+            await mapper.add_port_mapping(8080, verify=True)
+        assert caught.value.result is UPnPResult.PORT_MAPPING_NOT_FOUND
+        assert gateway.mappings == []
+
+
+async def test_one_that_was_switched_off_is_switched_on_again(mapper: PortMapper, gateway: EmulatedGateway) -> None:
+    async with mapper.lease(8080, poll_interval=0.2):
+        gateway.add_mapping(8080, internal_client=gateway.address, enabled=False)
+        await until(lambda: [one.enabled for one in gateway.mappings] == [True])
+
+
 # What the network says
 
 
@@ -319,16 +371,22 @@ async def test_one_that_is_not_required_begins_without_a_router(address: str) ->
         with pytest.raises(IGDError):
             async with mapper.lease(8080):
                 pass
+        started = asyncio.get_running_loop().time()
         async with mapper.lease(8080, required=False, poll_interval=0.2) as lease:
+            assert asyncio.get_running_loop().time() - started < 0.1
             assert state_of(lease) is LeaseState.LOST
-            back = asyncio.ensure_future(next_change(lease, ChangeKind.BACK))
+            assert lease.error is None, "nothing is known yet"
+            with pytest.raises(DiscoveryError):
+                await lease.wait_active(1.0)
+            back = asyncio.ensure_future(next_change(lease, ChangeKind.NEW_ADDRESS, ChangeKind.BACK))
             async with gateway:
-                await back
+                await lease.wait_active(PATIENCE)
+                assert all(change.external_port == 8080 for change in await back)
                 assert len(gateway.mappings) == 1
                 assert state_of(lease) is LeaseState.ACTIVE
 
 
-async def test_nothing_above_info_is_logged(
+async def test_nothing_above_info_is_logged_but_a_loss(
     patient: PortMapper, gateway: EmulatedGateway, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG, "aioigd")
@@ -339,7 +397,9 @@ async def test_nothing_above_info_is_logged(
         await changes
     ours = [record for record in caplog.records if record.name.startswith("aioigd")]
     assert "aioigd.lease" in {record.name for record in ours}
-    assert max(record.levelno for record in ours) <= logging.INFO
+    (loss,) = [record for record in ours if record.levelno > logging.INFO]
+    assert (loss.levelno, loss.name) == (logging.WARNING, "aioigd.lease")
+    assert "port 808" in loss.getMessage()
 
 
 async def test_a_refusal_at_the_beginning_is_the_callers_error() -> None:

@@ -114,6 +114,28 @@ async def test_quirk_forgets_early() -> None:
         assert gateway.mappings == []
 
 
+async def test_quirk_renewals_keep_end() -> None:
+    now = [0.0]
+    async with EmulatedGateway(quirks.renewals_keep_end, address=None, clock=lambda: now[0]) as gateway:
+        assert await add(gateway, lease=60) == 0
+        now[0] = 30.0
+        assert await add(gateway, lease=60) == 0
+        assert (await values(gateway, "GetSpecificPortMappingEntry", key()))["newleaseduration"] == "30"
+        now[0] = 60.0
+        assert gateway.mappings == []
+        assert await add(gateway, lease=60) == 0
+        assert [each.duration for each in gateway.mappings] == [60]
+
+
+async def test_quirk_refuses_renewals() -> None:
+    now = [0.0]
+    async with EmulatedGateway(quirks.refuses_renewals, address=None, clock=lambda: now[0]) as gateway:
+        assert await add(gateway, lease=60) == 0
+        assert await add(gateway, lease=60) == 501
+        now[0] = 60.0
+        assert await add(gateway, lease=60) == 0
+
+
 @proof()
 async def descriptions_are_unique(gateway: EmulatedGateway) -> None:
     assert await add(gateway, proto="TCP", desc="x") == 0
@@ -143,6 +165,12 @@ async def table_full_is_invalid_args(gateway: EmulatedGateway) -> None:
 async def table_full_says_nothing(gateway: EmulatedGateway) -> None:
     assert [await add(gateway, port) for port in (1, 2, 3)] == [0, 0, 0]
     assert [each.external_port for each in gateway.mappings] == [1, 2]
+
+
+@proof()
+async def entries_disabled(gateway: EmulatedGateway) -> None:
+    assert await add(gateway) == 0
+    assert (await values(gateway, "GetSpecificPortMappingEntry", key()))["newenabled"] == "0"
 
 
 @proof()

@@ -367,6 +367,23 @@ async def test_verified_is_no_false_success() -> None:
     assert caught.value.result is UPnPResult.PORT_MAPPING_NOT_FOUND
 
 
+async def test_verified_a_mapping_that_is_switched_off_is_none_and_is_removed() -> None:
+    gateway = PaperGateway()
+
+    def switched_off(call: ActionCall) -> Reaction | None:
+        if call.action != ADD:
+            return None
+        assert call.arguments["NewEnabled"] == "1"
+        arguments = {**call.arguments, "NewEnabled": "0"}
+        return gateway.carry_out(ActionCall(call.service_type, ADD, arguments, OURS))
+
+    gateway.respond = switched_off
+    with pytest.raises(IGDError, match="switched it off") as caught:
+        await add(gateway, request("x", 0), verify=True)
+    assert caught.value.result is UPnPResult.PORT_MAPPING_NOT_FOUND
+    assert held(gateway) is None
+
+
 async def test_verified_a_false_success_for_a_lease_is_mended() -> None:
     gateway = PaperGateway(lambda call: answer(ADD) if call.arguments.get("NewLeaseDuration", "0") != "0" else None)
     assert await add(gateway, verify=True) == PortMapping(8080, 8080, OURS, "TCP", "my server", 0)

@@ -24,6 +24,7 @@ __all__ = [
     "descriptions_break_it",
     "empty_answers",
     "empty_answers_for_nothing",
+    "entries_disabled",
     "external_address_empty",
     "external_address_private",
     "external_address_shared",
@@ -56,6 +57,8 @@ __all__ = [
     "refuses_everything",
     "refuses_leases",
     "refuses_leases_and_descriptions",
+    "refuses_renewals",
+    "renewals_keep_end",
     "requires_lease",
     "same_ports_only",
     "short_descriptions_only",
@@ -149,6 +152,31 @@ def forgets_early(seconds: int = 4) -> Hooks:
         if call.action == "GetSpecificPortMappingEntry" and call.key in promised:
             return {**outputs, "NewLeaseDuration": promised[call.key]}
         return outputs
+
+    return Hooks(action=action)
+
+
+@quirk("soap", reason="A renewal may say yes and prolong nothing.", source="several: miniupnp#131, #199")
+def renewals_keep_end() -> Hooks:
+    """Says yes to a mapping that is there already, and leaves the end of its lease as it is."""
+
+    def action(call: ActionCall, proceed: Proceed) -> Outputs:
+        held = _held(call, proceed) if call.action == "AddPortMapping" else None
+        if held is not None and _lease(call) and held["NewInternalClient"] == call.arguments["NewInternalClient"]:
+            return proceed(_with(call, NewLeaseDuration=held["NewLeaseDuration"]))
+        return proceed(call)
+
+    return Hooks(action=action)
+
+
+@quirk("soap", reason="What cannot be renewed is added again when it is gone.", source="several: nicotine-plus#2088")
+def refuses_renewals(code: int = 501) -> Hooks:
+    """Refuses a mapping that is there already until its lease has expired, as 501."""
+
+    def action(call: ActionCall, proceed: Proceed) -> Outputs:
+        if call.action == "AddPortMapping" and _exists(call, proceed):
+            raise UPnPError(code)
+        return proceed(call)
 
     return Hooks(action=action)
 
@@ -275,6 +303,16 @@ def false_success() -> Hooks:
         if call.action == "AddPortMapping":
             return {}
         return proceed(call)
+
+    return Hooks(action=action)
+
+
+@quirk("soap", reason="A mapping that is switched off is none.", source="miniupnp#628, btcd#159", hopeless=True)
+def entries_disabled() -> Hooks:
+    """Holds every mapping switched off: NewEnabled is 0, whatever was asked for."""
+
+    def action(call: ActionCall, proceed: Proceed) -> Outputs:
+        return proceed(_with(call, NewEnabled="0") if call.adds_mapping else call)
 
     return Hooks(action=action)
 
@@ -622,8 +660,12 @@ def _ask(call: ActionCall, proceed: Proceed, name: str, **arguments: str) -> Out
 
 
 def _exists(call: ActionCall, proceed: Proceed) -> bool:
+    return _held(call, proceed) is not None
+
+
+def _held(call: ActionCall, proceed: Proceed) -> Outputs | None:
     key = {name: call.arguments[name] for name in ("NewRemoteHost", "NewExternalPort", "NewProtocol")}
-    return _ask(call, proceed, "GetSpecificPortMappingEntry", **key) is not None
+    return _ask(call, proceed, "GetSpecificPortMappingEntry", **key)
 
 
 def _index_exists(call: ActionCall, proceed: Proceed, index: int) -> bool:
