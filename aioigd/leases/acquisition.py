@@ -7,6 +7,7 @@ keeps a mapping deletes it (``owner_lock``). A port that is another's is not cla
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final
@@ -29,6 +30,8 @@ from .owner_lock import Ownership
 from .schedule import RefCounter
 
 __all__ = ["MAX_CONCURRENT", "Acquisition", "not_held"]
+
+log = logging.getLogger("aioigd.lease")
 
 MAX_CONCURRENT: Final = 8
 """Mappings of one manager that are worked on at the same time; the gateway gets fewer requests than that anyway."""
@@ -156,6 +159,8 @@ class Acquisition:
             with self._claims.take_if_last(mapping.key) as is_last:
                 if is_last:
                     await self._delete(mapping)
+                else:
+                    log.info("%s stays, as another program of this host keeps it", mapping.key)
             return True
         return False
 
@@ -188,12 +193,12 @@ class Acquisition:
         if held is None or (mapping.is_same(held) and not held.enabled):
             mapping.is_to_be_read_back = True
             raise not_held(added.key, held)
-        if held is not added:
-            mapping.described(held)
-            self._claims.mark(added.key, held.desc)
         if not mapping.is_same(held):
             self._give_up(mapping)
             raise ConflictError(f"the gateway says that it mapped {added.key}, and has it for {held.internal_client}")
+        if held is not added:
+            mapping.described(held)
+            self._claims.mark(added.key, held.desc)
         mapping.granted(added, asyncio.get_running_loop().time(), held_for=held.duration)
 
     async def _acquire_any(self, mapping: LeasedMapping) -> bool:

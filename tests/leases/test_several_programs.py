@@ -86,6 +86,42 @@ def test_the_port_stays_while_there_is_another_mapper_and_goes_with_the_last() -
     run(main())
 
 
+def test_what_a_program_keeps_when_it_ends_goes_with_a_later_last_one() -> None:
+    async def main() -> None:
+        router = ModelRouter()
+        old, new = ModelManager(router), ModelManager(router)
+        await (await old.hold(lease_request(ipv6=True))).release(keep=True)
+        assert not is_claimed()
+        await old.close()
+        assert router.owner(8080) == US
+        assert len(router.open_ports()) == 1
+        await new.hold(lease_request(ipv6=True))
+        await new.close()
+        assert router.table == {}
+        assert router.pinholes == {}
+
+    run(main())
+
+
+def test_a_router_that_has_it_for_another_after_all_is_not_claimed() -> None:
+    async def main() -> None:
+        router = ModelRouter()
+
+        async def steal(what: str) -> None:
+            if what == "find" and router.asked["add"] == 1:
+                router.hold(8080, THEM)
+
+        router.before_answer = steal
+        manager = ModelManager(router)
+        lease = await manager.hold(lease_request(required=False))
+        assert state_of(lease) is LeaseState.LOST
+        assert not is_claimed()
+        await manager.close()
+        assert router.owner(8080) == THEM
+
+    run(main())
+
+
 def test_two_that_end_at_once_leave_nothing() -> None:
     async def main() -> None:
         router = ModelRouter()
