@@ -31,6 +31,8 @@ Why so:
   has announced just that, and is dropped.
 - An answer without an address is an answer: the line is down, the gateway is there.
 - A gateway that may be empty may have forgotten our subscription, too: the listener subscribes again.
+- The address may have changed between the first poll and the subscription. So the listener knows the address, and what
+  contradicts it is a hint, from the first event on.
 """
 
 from __future__ import annotations
@@ -154,6 +156,7 @@ class GatewayMonitor:
         """Begin to listen to what the gateway announces; the caller closes what this returns."""
         self._gateway_id, self._location = self._identity()
         listener = await self._cache.listen(self.on_hint)
+        listener.note_address(self.external_address)
         listener.follow(self._backend(), resubscribe=False)
         self._listener = listener
         return listener
@@ -243,6 +246,8 @@ class GatewayMonitor:
         self._knows_address = True
         is_another = address != self.external_address
         self.external_address = address
+        if self._listener is not None:
+            self._listener.note_address(address)
         return is_another
 
     def _compare_identity(self) -> tuple[bool, bool]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from contextlib import suppress
+from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
 from ..core.backend import Backend, Hint, Listener, SearchScope
@@ -89,6 +90,10 @@ class UpnpListener(Listener):
         """Listen to this gateway from now on."""
         self._device = None if backend is None else backend.device
         self._events.follow(self._device, resubscribe=resubscribe)
+
+    def note_address(self, address: IPv4Address | IPv6Address | None) -> None:
+        """Note the external address: an event that says otherwise is a hint."""
+        self._events.note_address(address)
 
     async def close(self) -> None:
         """Leave the groups, and end the subscription."""

@@ -10,7 +10,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 from types import TracebackType
 
 from aioigd import (
@@ -74,6 +74,7 @@ class ModelRouter:
     before_answer: Callable[[str], Awaitable[None]] | None = None
     defect: Exception | None = None
     resubscribed: list[bool] = field(default_factory=list)
+    noted_addresses: list[str | None] = field(default_factory=list)
     listeners: int = 0
 
     # What tests do
@@ -303,6 +304,9 @@ class ModelListener(Listener):
 
     def follow(self, backend: Backend | None, *, resubscribe: bool) -> None:
         self._router.resubscribed.append(resubscribe)
+
+    def note_address(self, address: IPv4Address | IPv6Address | None) -> None:
+        self._router.noted_addresses.append(None if address is None else str(address))
 
     async def close(self) -> None:
         self._router.listeners -= 1

@@ -120,6 +120,17 @@ def test_where_it_may_be_empty_it_may_have_forgotten_the_subscription(may_be_emp
     monitored(test)
 
 
+def test_the_listener_knows_the_address_so_that_it_can_tell_what_contradicts_it() -> None:
+    async def test(it: Monitored) -> None:
+        assert it.router.noted_addresses == [None, "11.22.33.44"], "before anybody has asked there is none"
+        for address in ("5.6.7.8", None):
+            it.router.address = address
+            await it.monitor.poll()
+            assert it.router.noted_addresses[-1] == address
+
+    monitored(test)
+
+
 # A poll that is not answered
 
 
