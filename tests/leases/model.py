@@ -62,6 +62,9 @@ class ModelRouter:
     us: str = US
     name: str = "router"
     place: int = 1
+    query: str = ""
+    search_takes: float = 0.01
+    is_mute: bool = False
     is_away: bool = False
     can_tell: bool = True
     can_choose: bool = False
@@ -103,7 +106,8 @@ class ModelRouter:
     def device(self) -> Device:
         """What a search finds now."""
         return Device(
-            description_url=f"http://router/{self.place}",
+            description_url=f"http://router/{self.place}{self.query}",
+            igd_control_url=f"http://router/{self.place}/control",
             igd_our_addr=self.us,
             igd_status=IGDStatus.OK,
             udn=self.name,
@@ -154,7 +158,7 @@ class ModelBackend(Backend):
 
     @property
     def location(self) -> tuple[str, str]:
-        return self.device.description_url, self.device.igd_our_addr
+        return self.device.igd_control_url, self.device.igd_our_addr
 
     def local_address_changed(self) -> bool:
         if self._router.defect is not None:
@@ -248,7 +252,7 @@ class ModelBackend(Backend):
         await asyncio.sleep(0.001)
         if router.is_away:
             router.note(what, subject)
-        elif self.device.description_url == router.device().description_url:
+        elif self.device.igd_control_url == router.device().igd_control_url:
             router.note(what, subject)
             if router.before_answer is not None:
                 await router.before_answer(what)
@@ -277,8 +281,8 @@ class ModelSearch(Search):
     async def __aenter__(self) -> ModelSearch:
         router = self._driver.router
         router.note("look")
-        await asyncio.sleep(0.01)
-        found = None if router.is_away else Candidate(router.device(), Rank.CERTAIN)
+        await asyncio.sleep(router.search_takes)
+        found = None if router.is_away or router.is_mute else Candidate(router.device(), Rank.CERTAIN)
         self._report(found)
         return self
 

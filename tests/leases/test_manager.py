@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
@@ -309,6 +310,49 @@ def test_hints_that_prove_false_are_followed_ever_more_rarely() -> None:
             router.restart()
             await asyncio.sleep(POLL + 1)
             assert router.owner(1000) == US
+
+    run(main(), debug=False)
+
+
+async def forge(router: ModelRouter, seconds: float) -> None:
+    """Send hints of any kind without end, each with another LOCATION that leads to the same gateway."""
+    for number in range(int(100 * seconds)):
+        assert router.on_hint is not None
+        router.query = f"?{number}"
+        router.on_hint((Hint.RESTARTED, Hint.CHANGED)[number % 2])
+        await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("is_mute", [False, True], ids=["is found", "is not found by a search"])
+def test_forged_hints_starve_no_renewal_and_cost_little(is_mute: bool) -> None:
+    """200 leases of 60 s, hints for 90 s: three times as long as it took to lose 192 of them."""
+
+    async def asked(*, forged: bool) -> tuple[Counter[str], int]:
+        router = ModelRouter(search_takes=5.0 if is_mute else 0.05)
+        expired = 0
+
+        async def answer_slowly(_: str) -> None:
+            await asyncio.sleep(0.05)
+
+        router.before_answer = answer_slowly
+        async with leased(router, list(range(1000, 1200)), duration=60, poll_interval=3600.0):
+            router.is_mute = is_mute
+            router.asked.clear()
+            forger = asyncio.ensure_future(forge(router, 90.0) if forged else asyncio.sleep(90.0))
+            while not forger.done():
+                expired += sum(router.owner(port) != US for port in range(1000, 1200))
+                await asyncio.sleep(0.5)
+            await forger
+        return router.asked, expired
+
+    async def main() -> None:
+        quiet, _ = await asked(forged=False)
+        busy, expired = await asked(forged=True)
+        assert expired == 0
+        assert busy["look"] < 25
+        # In 90 s seven hints of each kind are followed; each poll has a sample.
+        assert sum(busy.values()) - busy["look"] - sum(quiet.values()) < 30
+        assert busy["add"] <= quiet["add"] + 8
 
     run(main(), debug=False)
 
