@@ -100,6 +100,10 @@ class _Listeners(Listener):
         for listener in self._listeners:
             listener.note_address(address)
 
+    def refresh(self) -> None:
+        for listener in self._listeners:
+            listener.refresh()
+
     async def close(self) -> None:
         for listener in self._listeners:
             await listener.close()

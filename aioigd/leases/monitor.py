@@ -36,6 +36,7 @@ Why so:
   has announced just that, and is dropped.
 - An answer without an address is an answer: the line is down, the gateway is there.
 - A gateway that may be empty may have forgotten our subscription, too: the listener subscribes again.
+- Interfaces come and go: the listener looks at them with each poll and search.
 - The address may have changed between the first poll and the subscription. So the listener knows the address, and what
   contradicts it is a hint, from the first event on.
 """
@@ -203,6 +204,7 @@ class GatewayMonitor:
 
     async def poll(self) -> Finding:
         """Ask the gateway for its external address."""
+        self._refresh_listener()
         self._is_change_hinted, self._change_hint_due = self._change_hint_due != NEVER, NEVER
         try:
             backend = self._backend()
@@ -224,6 +226,7 @@ class GatewayMonitor:
 
     async def rediscover(self) -> Finding:
         """Find the gateway anew after a hint that it has restarted, and poll it."""
+        self._refresh_listener()
         self._next_search = NEVER
         hint_due, self._restart_hint_due = self._restart_hint_due, NEVER
         is_hinted = hint_due <= _now()
@@ -265,6 +268,10 @@ class GatewayMonitor:
         if finding.hint_followed_at is not None:
             self._restart_hints.followed(finding.hint_followed_at, right=is_proved)
             self._restart_hint_due = _throttled(self._restart_hint_due, self._restart_hints)
+
+    def _refresh_listener(self) -> None:
+        if self._listener is not None:
+            self._listener.refresh()
 
     async def _rediscover(self) -> None:
         await self._cache.find(instead_of=self._backend())

@@ -79,6 +79,7 @@ class ModelRouter:
     resubscribed: list[bool] = field(default_factory=list)
     noted_addresses: list[str | None] = field(default_factory=list)
     listeners: int = 0
+    refreshed: int = 0
 
     # What tests do
 
@@ -308,6 +309,9 @@ class ModelListener(Listener):
 
     def follow(self, backend: Backend | None, *, resubscribe: bool) -> None:
         self._router.resubscribed.append(resubscribe)
+
+    def refresh(self) -> None:
+        self._router.refreshed += 1
 
     def note_address(self, address: IPv4Address | IPv6Address | None) -> None:
         self._router.noted_addresses.append(None if address is None else str(address))

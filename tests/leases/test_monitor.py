@@ -121,6 +121,19 @@ def test_where_it_may_be_empty_it_may_have_forgotten_the_subscription(may_be_emp
     monitored(test)
 
 
+def test_the_listener_looks_at_the_interfaces_with_each_poll_and_search() -> None:
+    async def test(it: Monitored) -> None:
+        before = it.router.refreshed
+        await it.monitor.poll()
+        assert it.router.refreshed == before + 1
+        it.router.is_away = True
+        await it.monitor.poll()
+        await it.monitor.rediscover()
+        assert it.router.refreshed == before + 3
+
+    monitored(test)
+
+
 def test_the_listener_knows_the_address_so_that_it_can_tell_what_contradicts_it() -> None:
     async def test(it: Monitored) -> None:
         assert it.router.noted_addresses == [None, "11.22.33.44"], "before anybody has asked there is none"
