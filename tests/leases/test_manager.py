@@ -162,6 +162,41 @@ def test_a_router_that_says_yes_and_does_nothing_is_an_error() -> None:
     run(main())
 
 
+def test_what_only_this_machine_reaches_is_an_error_that_names_the_address() -> None:
+    async def main() -> None:
+        router = ModelRouter()
+        with pytest.raises(IGDError, match=rf"127\.0\.0\.1: let the server listen on {US} or 0\.0\.0\.0") as caught:
+            async with leased(router, internal_client="127.0.0.1"):
+                pass
+        assert caught.value.result is UPnPResult.INVALID_ARGS
+        assert not isinstance(caught.value, UsageError)
+        async with leased(router, internal_client="127.0.0.1", required=False) as lease:
+            await asyncio.sleep(HOUR)
+            assert state_of(lease) is LeaseState.LOST
+        with pytest.raises(IGDError, match="127"):
+            async with leased(router, 0, internal_client="127.0.0.1"):
+                pass
+        assert router.asked["add"] + router.asked["add_any"] == 0
+        router.us = "127.0.0.1"
+        async with leased(router, internal_client="127.0.0.1"):
+            assert router.owner(8080) == "127.0.0.1"
+
+    run(main())
+
+
+def test_another_client_is_kept_and_checked_as_ours_is() -> None:
+    async def main() -> None:
+        router = ModelRouter()
+        async with leased(router, internal_client=THEM) as lease:
+            router.restart()
+            await asyncio.sleep(POLL + 1)
+            assert state_of(lease) is LeaseState.ACTIVE
+            assert router.owner(8080) == THEM
+        assert router.table == {}
+
+    run(main())
+
+
 # Recovery
 
 

@@ -342,6 +342,19 @@ async def test_what_listens_says_what_to_map(mapper: PortMapper, gateway: Emulat
     await server.wait_closed()
 
 
+async def test_a_transport_says_what_to_map(mapper: PortMapper, gateway: EmulatedGateway) -> None:
+    transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(
+        asyncio.DatagramProtocol, local_addr=(gateway.address, 0)
+    )
+    try:
+        async with mapper.lease(transport) as lease:
+            port = transport.get_extra_info("sockname")[1]
+            assert (lease.external_port, lease.mappings[0].proto) == (port, "UDP")
+            assert lease.mappings[0].internal_client == gateway.address
+    finally:
+        transport.close()
+
+
 async def test_one_that_is_not_required_begins_without_a_router(address: str) -> None:
     gateway = EmulatedGateway(address=address)
     async with PortMapper(source_address=address, discovery_timeout=0.2) as mapper:
