@@ -46,8 +46,8 @@ class LeaseRequest(NamedTuple):
     ``ports`` are external ports that are all wanted, ``choices`` those of which one is wanted (one of the two is
     empty); ``internal_port`` 0 means the same as the external one; ``internal_client`` "" means this machine.
     ``poll_interval`` is how often to poll the gateway, in seconds; ``required`` whether the lease has to be had at
-    first, ``ipv6`` whether pinholes belong to it. ``ports_v6`` are the ports of this machine that are reached over IPv6,
-    where they are known apart: empty means the internal ports.
+    first, ``ipv6`` whether pinholes belong to it. ``ports_v6`` are the ports that listen over IPv6, where they are
+    known apart; empty means the internal ports.
     """
 
     ports: tuple[int, ...]
