@@ -93,10 +93,13 @@ class CallbackServer:
             check_destination(self._our_address)
         except NoRouteError as error:
             raise OSError(error.message) from error
-        listener = socket.socket(socket.AF_INET6 if ":" in self._our_address else socket.AF_INET)
+        family, *_, address = socket.getaddrinfo(
+            self._our_address, 0, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST
+        )[0]
+        listener = socket.socket(family)
         try:
             listener.setblocking(False)
-            listener.bind((self._our_address, 0))
+            listener.bind(address)
             listener.listen(_BACKLOG)
             self._listener = listener
             self._start_accepting()

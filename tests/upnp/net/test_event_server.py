@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import socket
 from collections.abc import AsyncIterator, Mapping
 
 import pytest
 
+from aioigd.upnp.net import event_server
 from aioigd.upnp.net.event_server import CallbackServer
 from aioigd.upnp.wire.url import parse_url
 
@@ -141,6 +143,41 @@ async def test_strangers_take_no_slot(server: CallbackServer, heard: list[Mappin
         async with asyncio.timeout(2.0):
             assert b" 200 " in await say(server, event(server))
     assert len(heard) == 1
+
+
+@pytest.mark.one_loop
+async def test_it_listens_on_an_event_loop_without_readers(monkeypatch: pytest.MonkeyPatch) -> None:
+    def add_reader(*_: object) -> None:
+        raise NotImplementedError
+
+    heard: list[Mapping[str, str]] = []
+    server = CallbackServer(GATEWAY, "127.0.0.1", lambda values, _: heard.append(values))
+    with monkeypatch.context() as patch:
+        patch.setattr(asyncio.get_running_loop(), "add_reader", add_reader)
+        await server.open()
+    server.subscribed("uuid:1")
+    assert await say(server, event(server), "127.0.0.9") == b""
+    assert b" 200 " in await say(server, event(server))
+    assert len(heard) == 1
+    await server.close()
+
+
+@pytest.mark.one_loop
+async def test_where_no_connection_can_be_accepted_it_tries_again(
+    server: CallbackServer, heard: list[Mapping[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(event_server, "_ACCEPT_PAUSE", 0.05)
+    accepting = socket.socket.accept
+    failures = [OSError(errno.EMFILE, "too many open files"), ConnectionAbortedError()]
+
+    def accept(listener: socket.socket) -> tuple[socket.socket, object]:
+        if failures:
+            raise failures.pop()
+        return accepting(listener)
+
+    monkeypatch.setattr(socket.socket, "accept", accept)
+    assert b" 200 " in await say(server, event(server))
+    assert (len(heard), failures) == (1, [])
 
 
 async def test_who_is_silent_does_not_keep_it_open(server: CallbackServer) -> None:
