@@ -260,8 +260,8 @@ class PortMapper:
         the port cannot be had at first; if
         false, the lease begins as lost, and is tried again. ``poll_interval``: seconds between two looks at the
         gateway, more than 0 and at most 3600. ``ipv6``: let packets to the internal ports of this machine in over
-        IPv6, too, through pinholes of the gateway's firewall (:attr:`Lease.pinholes`); where there is no IPv6 the
-        lease does without (:attr:`Lease.pinhole_error`).
+        IPv6, too, through pinholes of the gateway's firewall (:attr:`Lease.pinholes`), not with an
+        ``internal_client``; where there is no IPv6 the lease does without (:attr:`Lease.pinhole_error`).
 
         Mappings are renewed at half their granted time, made again when the gateway has restarted, moved or lost
         them, and deleted in the end, also on errors and cancellation; a gateway that has let go of nothing for five

@@ -212,10 +212,11 @@ class LeaseManager:
         if finding.is_replaced:
             for record in self._leases:
                 record.gateway_replaced()
+        may_be_empty = finding.contents is Contents.MAY_BE_GONE
         is_missing = False
-        if finding.contents is Contents.NEEDS_SAMPLE or finding.hint_followed_at is not None:
+        if finding.contents is Contents.NEEDS_SAMPLE or (may_be_empty and finding.hint_followed_at is not None):
             is_missing = not await self._is_sample_there()
-        may_be_empty = is_missing or finding.contents is Contents.MAY_BE_GONE
+            may_be_empty |= is_missing
         if may_be_empty:
             self._suspect_all()
         elif finding.contents is Contents.IN_DOUBT:
