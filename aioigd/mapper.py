@@ -253,6 +253,7 @@ class PortMapper:
         proto: Proto | Sequence[Proto] = "UDP",
         duration: int = 3600,
         *,
+        internal_client: str | IPv4Address | None = None,
         on_conflict: OnConflict = "fail",
         required: bool = True,
         poll_interval: float = 60.0,
@@ -261,20 +262,21 @@ class PortMapper:
         """Keep ports open for as long as the block runs: ``async with mapper.lease(8080, proto="TCP") as lease:``.
 
         ``port``: the external port; 0 for any, a ``range`` for any of it, a list of ports for all of them; or an
-        :class:`asyncio.Server` or socket that listens, which gives port, protocol and address. ``proto``: ``"TCP"``,
-        ``"UDP"``, or both in a list. ``internal_port``, ``desc`` and ``duration`` (seconds, 0 for no limit) are those
-        of :meth:`add_port_mapping`. ``on_conflict``: what to do where the port belongs to another mapping: ``"fail"``,
-        ``"take_over"`` it, or take an ``"other_port"``. ``required``: raise if the port cannot be had at first; if
-        false, the lease is there at once, LOST, and is had in the background (:meth:`Lease.wait_active`).
-        ``poll_interval``: seconds between two looks at the gateway, more than 0 and at most 3600. ``ipv6``: let
-        packets to the internal ports of this machine in over IPv6, too, through pinholes of the gateway's firewall
-        (:attr:`Lease.pinholes`); where there is no IPv6 the lease does without (:attr:`Lease.pinhole_error`).
+        :class:`asyncio.Server`, transport or socket that listens, which gives port, protocol and address. ``proto``:
+        ``"TCP"``, ``"UDP"``, or both in a list. ``internal_port``, ``desc``, ``duration`` (seconds, 0 for no limit)
+        and ``internal_client`` are those of :meth:`add_port_mapping`. ``on_conflict``: what to do where the port
+        belongs to another mapping: ``"fail"``, ``"take_over"`` it, or take an ``"other_port"``. ``required``: raise if
+        the port cannot be had at first; if false, the lease is there at once, LOST, and is had in the background
+        (:meth:`Lease.wait_active`). ``poll_interval``: seconds between two looks at the gateway, more than 0 and at
+        most 3600. ``ipv6``: let packets to the internal ports of this machine in over IPv6, too, through pinholes of
+        the gateway's firewall (:attr:`Lease.pinholes`), not with an ``internal_client``; where there is no IPv6 the
+        lease does without (:attr:`Lease.pinhole_error`).
 
         Mappings are renewed at half their granted time (where that prolongs nothing, deleted and added just before
         they end), made again when the gateway has restarted, moved or lost
         them, and deleted in the end, also on errors and cancellation; a gateway that has let go of nothing for five
         seconds is given up. Raises IGDError as :meth:`add_port_mapping` does, CONFLICT_WITH_OTHER_MAPPING where the
-        port is taken.
+        port is taken, INVALID_ARGS where what listens does so on 127.0.0.1 and the gateway is elsewhere.
         """
         self._queue.check_open()
         poll = check_seconds(poll_interval, "poll_interval")
@@ -285,6 +287,7 @@ class PortMapper:
             proto,
             duration,
             on_conflict,
+            internal_client=internal_client,
             poll_interval=poll,
             required=bool(required),
             ipv6=bool(ipv6),

@@ -78,6 +78,9 @@ def test_a_lease_takes_what_the_design_says() -> None:
     parameters = inspect.signature(PortMapper.lease).parameters
     assert [*parameters][:6] == ["self", "port", "internal_port", "desc", "proto", "duration"]
     assert parameters["duration"].default == 3600
+    assert [*parameters][6:] == ["internal_client", "on_conflict", "required", "poll_interval", "ipv6"]
+    assert parameters["internal_client"].default is None
+    assert parameters["internal_client"].kind is inspect.Parameter.KEYWORD_ONLY
     assert parameters["on_conflict"].default == "fail"
     assert parameters["on_conflict"].kind is inspect.Parameter.KEYWORD_ONLY
 

@@ -64,10 +64,11 @@ class Settings:
 
 
 class Interface(NamedTuple):
-    """A network interface of this machine with one of its addresses."""
+    """A network interface of this machine with one of its addresses; ``prefix`` is the length of its network's."""
 
     name: str
     address: str
+    prefix: int = 0
 
 
 def all_interfaces(*, ipv6: bool = False) -> list[Interface]:
@@ -80,11 +81,14 @@ def all_interfaces(*, ipv6: bool = False) -> list[Interface]:
     for adapter in ifaddr.get_adapters():
         texts = [entry.ip if isinstance(entry.ip, str) else entry.ip[0] for entry in adapter.ips]
         addresses = [ip_address(text.partition("%")[0]) for text in texts]
+        prefixes = dict(zip(addresses, (entry.network_prefix for entry in adapter.ips), strict=True))
         addresses = [each for each in addresses if each.version == (6 if ipv6 else 4)]
         if ipv6:
             addresses = sorted(addresses, key=lambda each: not each.is_link_local)[:1]
         for each in addresses:
-            (loopback if each.is_loopback else found).append(Interface(_name_of(adapter, str(each)), str(each)))
+            (loopback if each.is_loopback else found).append(
+                Interface(_name_of(adapter, str(each)), str(each), prefixes[each])
+            )
     return found + loopback[:1]
 
 

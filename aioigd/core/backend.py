@@ -122,6 +122,12 @@ class Listener(ABC):
     def follow(self, backend: Backend | None, *, resubscribe: bool) -> None:
         """Listen to this gateway from now on; ``resubscribe`` where it may have lost its subscriptions."""
 
+    def note_address(self, address: IPv4Address | IPv6Address | None) -> None:  # noqa: B027 - not all protocols need it
+        """Note the external address that the gateway told, None for none: who announces another one gives a hint."""
+
+    def refresh(self) -> None:  # noqa: B027 - not all protocols need it
+        """Look at the interfaces of this machine: some may have come or gone since the last time."""
+
     @abstractmethod
     async def close(self) -> None:
         """Stop, within a second or two."""

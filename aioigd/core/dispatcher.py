@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from functools import partial
 from ipaddress import IPv4Address, IPv6Address
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from async_timeout import timeout_at
 
-from ..errors import DeadlineError, IGDError, is_gone
+from ..errors import DeadlineError, IGDError, RefusedError, is_gone
 from ..models import MappingKey, MappingRequest, Pinhole, PinholeRequest, PortMapping
+from ..results import UPnPResult
 from .backend import Backend
 from .calls import CallQueue, Operation
 from .gateway_cache import GatewayCache
@@ -18,6 +19,9 @@ from .gateway_cache import GatewayCache
 __all__ = ["Dispatcher"]
 
 T = TypeVar("T")
+
+_LOOPBACK: Final = "127."
+"""How IPv4 addresses begin that lead no further than to this machine (RFC 1122 section 3.2.1.3)."""
 
 
 class Dispatcher:
@@ -42,13 +46,18 @@ class Dispatcher:
         return self._queue.submit(
             request.key[:2],
             (self, request, overwrite, verify),
-            partial(self._run, lambda backend, op: backend.add(op, request, overwrite=overwrite, verify=verify)),
+            partial(
+                self._run,
+                lambda backend, op: backend.add(op, _reachable(request, backend), overwrite=overwrite, verify=verify),
+            ),
             self._timeout,
         ).wait()
 
     def add_any(self, request: MappingRequest) -> Awaitable[PortMapping]:
         """Make a mapping on the port that was asked for, or on any other."""
-        return self.do(lambda backend, op: backend.add_any(op, request), (self, "any port", request))
+        return self.do(
+            lambda backend, op: backend.add_any(op, _reachable(request, backend)), (self, "any port", request)
+        )
 
     def delete(self, key: MappingKey) -> Awaitable[None]:
         """Delete a mapping."""
@@ -108,6 +117,22 @@ class Dispatcher:
             except (IGDError, TimeoutError):
                 raise error from error.__cause__  # nobody there at all: what happened first says more
         return await operation(backend, op)
+
+
+def _reachable(request: MappingRequest, backend: Backend) -> MappingRequest:
+    """Return a request, or raise RefusedError (INVALID_ARGS) where it leads to loopback, and the gateway is elsewhere.
+
+    Nothing is sent then: the gateway would say yes, and forward to itself.
+    """
+    client = request.internal_client
+    if client.startswith(_LOOPBACK):
+        ours = backend.internal_client
+        if not ours.startswith(_LOOPBACK):
+            raise RefusedError(
+                f"nobody outside this machine reaches {client}: let the server listen on {ours} or 0.0.0.0",
+                UPnPResult.INVALID_ARGS,
+            )
+    return request
 
 
 def _order_of(pinhole: Pinhole | PinholeRequest) -> Hashable:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from ipaddress import IPv4Address, IPv6Address
 
 from ..errors import UnsupportedError
 from ..models import Device
@@ -94,6 +95,14 @@ class _Listeners(Listener):
     def follow(self, backend: Backend | None, *, resubscribe: bool) -> None:
         for listener in self._listeners:
             listener.follow(backend, resubscribe=resubscribe)
+
+    def note_address(self, address: IPv4Address | IPv6Address | None) -> None:
+        for listener in self._listeners:
+            listener.note_address(address)
+
+    def refresh(self) -> None:
+        for listener in self._listeners:
+            listener.refresh()
 
     async def close(self) -> None:
         for listener in self._listeners:

@@ -1,8 +1,9 @@
 """What is due? One task keeps all leases of a mapper alive; here leases also begin and end.
 
 The task sleeps until the next thing is due: a mapping to check or to renew, pinholes to prolong, a poll of the gateway,
-or a rediscovery because of a hint. While the gateway is away only the poll is done. Nothing here sends a request but
-through the dispatcher.
+or a rediscovery because of a hint. After a rediscovery or a poll the mappings that are due have as much time as that
+took, before the next one: hints without number starve nothing. While the gateway is away only the poll is done. Nothing
+here sends a request but through the dispatcher.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from ..core.gateway_cache import GatewayCache
 from ..errors import IGDError, UnexpectedError, UsageError
 from .acquisition import MAX_CONCURRENT, Acquisition
 from .lease import Lease, LeaseRecord, LeaseState
-from .leased_mapping import LeasedMapping
+from .leased_mapping import LeasedMapping, MappingState
 from .monitor import Contents, Finding, GatewayMonitor
 from .owner_lock import Ownership
 from .pinholes import PinholeManager
@@ -73,6 +74,7 @@ class LeaseManager:
         self._alarm: asyncio.Future[None] | None = None
         self._alarm_at = 0.0
         self._progress = Progress(MAX_CONCURRENT)
+        self._renew_first_until = float("-inf")
         self._closed = False
 
     def __len__(self) -> int:
@@ -267,11 +269,14 @@ class LeaseManager:
 
     async def _do_what_is_due(self) -> None:
         now = self._now()
-        if self._monitor.rediscovery_due <= now:
-            await self._apply(await self._monitor.rediscover())
-        elif self._monitor.poll_due <= now:
-            await self._apply(await self._monitor.poll())
-            self._pinholes.follow_address(now)
+        is_turn_of_monitor = self._monitor.is_away or now > self._renew_first_until or not self._is_work_due(now)
+        if is_turn_of_monitor and self._monitor.next_due <= now:
+            if self._monitor.rediscovery_due <= now:
+                await self._apply(await self._monitor.rediscover())
+            else:
+                await self._apply(await self._monitor.poll())
+                self._pinholes.follow_address(now)
+            self._renew_first_until = 2 * self._now() - now
         elif self._monitor.is_away:
             mappings = self._queue.take(now, MAX_CONCURRENT)
             try:
@@ -291,6 +296,9 @@ class LeaseManager:
             if mapping.due == NEVER and not mapping.has_ended:
                 self._queue.set(mapping, self._now() + _DEFECT_PAUSE)
 
+    def _is_work_due(self, now: float) -> bool:
+        return min(self._queue.next, self._pinholes.next_due) <= now
+
     async def _apply(self, finding: Finding) -> None:
         """Do what follows for leases from what was found out about the gateway."""
         if finding.has_new_address:
@@ -299,15 +307,17 @@ class LeaseManager:
             for record in self._leases:
                 record.gateway_replaced()
         may_be_empty = finding.contents is Contents.MAY_BE_GONE
-        if finding.contents is Contents.NEEDS_SAMPLE:
-            may_be_empty = not await self._is_sample_there()
+        is_missing = False
+        if finding.contents is Contents.NEEDS_SAMPLE or (may_be_empty and finding.hint_followed_at is not None):
+            is_missing = not await self._is_sample_there()
+            may_be_empty |= is_missing
         if may_be_empty:
             self._suspect_all()
         elif finding.contents is Contents.IN_DOUBT:
             for mappings in self._leases.values():
                 for mapping in mappings:
                     mapping.suspected()
-        self._monitor.concluded(finding, may_be_empty=may_be_empty)
+        self._monitor.concluded(finding, may_be_empty=may_be_empty, is_missing=is_missing)
 
     def _announce_address(self) -> None:
         for record in self._leases:
@@ -327,7 +337,7 @@ class LeaseManager:
         for _ in range(2):
             while self._sample_from:
                 for mapping in self._leases.get(self._sample_from.pop(), ()):
-                    if mapping.is_held:
+                    if mapping.is_held or mapping.state is MappingState.SUSPECT:
                         return await self._renewal.is_there(mapping)
             self._sample_from = list(self._leases)
         return True

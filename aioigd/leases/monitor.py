@@ -12,11 +12,12 @@ poll is not answered       AWAY(1), in doubt                           AWAY(n + 
                                                                        backoff, at most the interval
 hint CHANGED               poll, throttled                             same
 hint RESTARTED, throttled  rediscover, then as a poll; not found:      same
-                           again with backoff, 6 times in all
+                           again with backoff, 6 times in all; counts
+                           as wrong
 a lease's request met      AWAY(1), poll in 0.5 s                      -
 nobody
 concluded: a hint was      throttle off, or the next one waits 1 s,    same
-right, or was wrong        doubled up to 60 s
+proved, or was not         doubled up to 60 s
 =========================  ==========================================  =========================================
 
 Why so:
@@ -25,12 +26,19 @@ Why so:
   checked as a sample: then all mappings are suspected at once, instead of each being found missing at half its time.
 - While it is away no mapping is asked for: a thousand of them would each wait for a timeout. The poll looks for it.
 - A hint can be a lie, as anybody in the LAN can send one. So a hint only makes the poll, or a search, come sooner; the
-  answer decides. A hint that was wrong makes the next one wait longer (:class:`~aioigd.leases.schedule.HintThrottle`),
-  and one that leads to nobody is followed by 6 searches; from then on it is for the poll to find the gateway.
+  answer decides. It costs one search, one poll and one sample, whatever it says and however often.
+- A hint is proved by what nobody but the gateway can bring about: a mapping that was held is missing, another gateway
+  (UDN) has taken its place, or, for CHANGED, its external address is another one. A move proves nothing. One that was
+  not proved makes the next one wait longer (:class:`~aioigd.leases.schedule.HintThrottle`).
+- One that leads to nobody is followed by 6 searches; from then on it is for the poll to find the gateway. Those that
+  come meanwhile wait for their turn by the throttle before the 6 begin anew.
 - A gateway that restarts announces it several times. What comes during the search that then finds it at another address
   has announced just that, and is dropped.
 - An answer without an address is an answer: the line is down, the gateway is there.
 - A gateway that may be empty may have forgotten our subscription, too: the listener subscribes again.
+- Interfaces come and go: the listener looks at them with each poll and search.
+- The address may have changed between the first poll and the subscription. So the listener knows the address, and what
+  contradicts it is a hint, from the first event on.
 """
 
 from __future__ import annotations
@@ -111,6 +119,9 @@ class GatewayMonitor:
         self._cache = cache
         self._wake = wake
         self._searches = 0
+        self._restart_hint_due = NEVER
+        self._change_hint_due = NEVER
+        self._is_change_hinted = False
         self._restart_hints = schedule.HintThrottle()
         self._change_hints = schedule.HintThrottle()
         self._gateway_id: Hashable = None
@@ -122,13 +133,23 @@ class GatewayMonitor:
         self.error: IGDError | None = None
         """Why the gateway is away."""
         self.interval = _DEFAULT_INTERVAL
-        self.poll_due = NEVER
-        self.rediscovery_due = NEVER
+        self._next_poll = NEVER
+        self._next_search = NEVER
 
     @property
     def is_away(self) -> bool:
         """Whether the gateway did not answer when it was last asked."""
         return self.reachability.is_away
+
+    @property
+    def poll_due(self) -> float:
+        """When the next poll is due, also because of a hint."""
+        return min(self._next_poll, self._change_hint_due)
+
+    @property
+    def rediscovery_due(self) -> float:
+        """When the gateway is to be looked for because of a hint, or once more."""
+        return min(self._next_search, self._restart_hint_due)
 
     @property
     def next_due(self) -> float:
@@ -138,11 +159,11 @@ class GatewayMonitor:
     def start(self, interval: float) -> None:
         """Poll at this interval from now on."""
         self.interval = interval
-        self.poll_due = min(self.poll_due, _now() + interval)
+        self._next_poll = min(self._next_poll, _now() + interval)
 
     def stop(self) -> None:
         """Do nothing any more, and forget what will not be true for long."""
-        self.poll_due = self.rediscovery_due = NEVER
+        self._next_poll = self._next_search = self._restart_hint_due = self._change_hint_due = NEVER
         self.reachability = REACHABLE
         self._searches = 0
         self._knows_address = False
@@ -150,12 +171,13 @@ class GatewayMonitor:
 
     def poll_now(self) -> None:
         """Make the poll due."""
-        self.poll_due = _now()
+        self._next_poll = _now()
 
     async def listen(self) -> Listener:
         """Begin to listen to what the gateway announces; the caller closes what this returns."""
         self._gateway_id, self._location = self._identity()
         listener = await self._cache.listen(self.on_hint)
+        listener.note_address(self.external_address)
         listener.follow(self._backend(), resubscribe=False)
         self._listener = listener
         return listener
@@ -163,10 +185,9 @@ class GatewayMonitor:
     def on_hint(self, hint: Hint) -> None:
         """Follow what the gateway, or somebody in its name, announces."""
         if hint is Hint.RESTARTED:
-            self._searches = 0
-            self.rediscovery_due = min(self.rediscovery_due, self._restart_hints.due(_now()))
+            self._restart_hint_due = min(self._restart_hint_due, self._restart_hints.due(_now()))
         else:
-            self.poll_due = min(self.poll_due, self._change_hints.due(_now()))
+            self._change_hint_due = min(self._change_hint_due, self._change_hints.due(_now()))
         self._wake()
 
     def request_failed(self, error: IGDError) -> None:
@@ -174,7 +195,7 @@ class GatewayMonitor:
         if is_unreachable(error) and not self.is_away:
             self.reachability = self.reachability.next_failure()
             self.error = error
-            self.poll_due = min(self.poll_due, _now() + schedule.backoff(1))
+            self._next_poll = min(self._next_poll, _now() + schedule.backoff(1))
             self._wake()
 
     async def learn_address(self) -> bool:
@@ -186,6 +207,8 @@ class GatewayMonitor:
 
     async def poll(self) -> Finding:
         """Ask the gateway for its external address."""
+        self._refresh_listener()
+        self._is_change_hinted, self._change_hint_due = self._change_hint_due != NEVER, NEVER
         try:
             backend = self._backend()
             if backend is not None and backend.local_address_changed():
@@ -197,40 +220,62 @@ class GatewayMonitor:
             self.error = error
             pause = min(self.interval, schedule.backoff(self.reachability.failures))
             log.info("the gateway does not answer, asking again in %.1f s: %s", pause, error)
-            self.poll_due = _now() + pause
+            self._next_poll = _now() + pause
             return Finding(Contents.IN_DOUBT)
         was_away, self.reachability = self.is_away, REACHABLE
-        self.poll_due = _now() + self.interval
+        self._next_poll = _now() + self.interval
         is_replaced, has_moved = self._compare_identity()
         contents = Contents.MAY_BE_GONE if was_away or has_moved else Contents.NEEDS_SAMPLE
         return Finding(contents, has_new_address, is_replaced)
 
     async def rediscover(self) -> Finding:
         """Find the gateway anew after a hint that it has restarted, and poll it."""
-        self.rediscovery_due = NEVER
+        self._refresh_listener()
+        self._next_search = NEVER
+        hint_due, self._restart_hint_due = self._restart_hint_due, NEVER
+        is_hinted = hint_due <= _now()
+        if is_hinted:
+            self._searches = 0
         try:
             await self._rediscover()
         except IGDError as error:
+            if is_hinted:
+                self._restart_hints.followed(_now(), right=False)
+                self._restart_hint_due = _throttled(self._restart_hint_due, self._restart_hints)
+            else:
+                self._restart_hint_due = min(self._restart_hint_due, hint_due)
             self._searches += 1
             pause = schedule.backoff(self._searches)
             log.info("the gateway is not back yet, looking again in %.1f s: %s", pause, error)
             if self._searches < _MAX_SEARCHES:
-                self.rediscovery_due = min(self.rediscovery_due, _now() + pause)
+                self._next_search = _now() + pause
             return Finding()
         self._searches = 0
         if self._identity()[1] != self._location:
-            self.rediscovery_due = NEVER  # what was heard meanwhile announced this very move
+            self._restart_hint_due = NEVER  # what was heard meanwhile announced this very move
         found_at = _now()
         return (await self.poll())._replace(hint_followed_at=found_at)
 
-    def concluded(self, finding: Finding, *, may_be_empty: bool) -> None:
-        """Note what came of a finding: whether the gateway may have lost all mappings, so whether a hint was right."""
-        if finding.contents in (Contents.NEEDS_SAMPLE, Contents.MAY_BE_GONE):
-            if self._listener is not None:
-                self._listener.follow(self._backend(), resubscribe=may_be_empty)
-            self._change_hints.followed(_now(), right=may_be_empty or finding.has_new_address)
+    def concluded(self, finding: Finding, *, may_be_empty: bool, is_missing: bool) -> None:
+        """Note what came of a finding.
+
+        ``may_be_empty``: the gateway may have lost all mappings. ``is_missing``: one that it held was asked for, and is
+        not there.
+        """
+        is_proved = is_missing or finding.is_replaced
+        if finding.contents in (Contents.NEEDS_SAMPLE, Contents.MAY_BE_GONE) and self._listener is not None:
+            self._listener.follow(self._backend(), resubscribe=may_be_empty)
+        if self._is_change_hinted:
+            self._is_change_hinted = False
+            self._change_hints.followed(_now(), right=is_proved or finding.has_new_address)
+            self._change_hint_due = _throttled(self._change_hint_due, self._change_hints)
         if finding.hint_followed_at is not None:
-            self._restart_hints.followed(finding.hint_followed_at, right=may_be_empty)
+            self._restart_hints.followed(finding.hint_followed_at, right=is_proved)
+            self._restart_hint_due = _throttled(self._restart_hint_due, self._restart_hints)
+
+    def _refresh_listener(self) -> None:
+        if self._listener is not None:
+            self._listener.refresh()
 
     async def _rediscover(self) -> None:
         await self._cache.find(instead_of=self._backend())
@@ -247,6 +292,8 @@ class GatewayMonitor:
         self._knows_address = True
         is_another = address != self.external_address
         self.external_address = address
+        if self._listener is not None:
+            self._listener.note_address(address)
         return is_another
 
     def _compare_identity(self) -> tuple[bool, bool]:
@@ -267,6 +314,11 @@ class GatewayMonitor:
         with suppress(UnsupportedError):  # the program has put a device into the list that cannot be asked
             return self._cache.cached()
         return None
+
+
+def _throttled(hint_due: float, throttle: schedule.HintThrottle) -> float:
+    """Return when a hint that came while another was followed is due, by what is known of the throttle now."""
+    return hint_due if hint_due == NEVER else max(hint_due, throttle.due(_now()))
 
 
 def _now() -> float:

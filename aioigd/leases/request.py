@@ -9,7 +9,7 @@ from asyncio.trsock import TransportSocket
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from math import gcd
-from typing import Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 from ..arguments import check_address, check_desc, check_duration, check_port, check_proto
 from ..errors import UsageError
@@ -19,7 +19,16 @@ from ..results import UPnPResult
 __all__ = ["LeaseRequest", "OnConflict", "PortLike", "check_lease_request"]
 
 OnConflict = Literal["fail", "take_over", "other_port"]
-PortLike = int | range | Sequence[int] | asyncio.AbstractServer | socket.socket | TransportSocket
+PortLike = (
+    int
+    | range
+    | Sequence[int]
+    | asyncio.AbstractServer
+    | asyncio.BaseTransport
+    | asyncio.StreamWriter
+    | socket.socket
+    | TransportSocket
+)
 
 _HIGH_PORTS: Final = range(49152, 65536)
 """The dynamic ports (RFC 6335 section 6): where a port that may be any is looked for."""
@@ -37,7 +46,8 @@ class LeaseRequest(NamedTuple):
     ``ports`` are external ports that are all wanted, ``choices`` those of which one is wanted (one of the two is
     empty); ``internal_port`` 0 means the same as the external one; ``internal_client`` "" means this machine.
     ``poll_interval`` is how often to poll the gateway, in seconds; ``required`` whether the lease has to be had at
-    first, ``ipv6`` whether pinholes belong to it.
+    first, ``ipv6`` whether pinholes belong to it. ``ports_v6`` are the ports that listen over IPv6, where they are
+    known apart; empty means the internal ports.
     """
 
     ports: tuple[int, ...]
@@ -50,6 +60,7 @@ class LeaseRequest(NamedTuple):
     poll_interval: float
     required: bool
     ipv6: bool = False
+    ports_v6: tuple[int, ...] = ()
 
     def mapping_requests(self, port: int) -> tuple[MappingRequest, ...]:
         """Return the mappings that are wanted for one external port."""
@@ -76,11 +87,13 @@ class LeaseRequest(NamedTuple):
         return tuple(self.wanted_mapping(one) for port in self.ports or (0,) for one in self.mapping_requests(port))
 
     def pinhole_requests(self, mappings: Iterable[MappingRequest]) -> tuple[PinholeRequest, ...]:
-        """Return the pinholes that go with mappings: over IPv6 packets come straight to the internal port."""
+        """Return the pinholes that go with mappings: over IPv6 packets come straight to the port that listens."""
         if not self.ipv6:
             return ()
         seconds = min(self.terms.duration or MAX_PINHOLE_DURATION, MAX_PINHOLE_DURATION)
-        endpoints = dict.fromkeys((one.internal_port, one.key.proto) for one in mappings)
+        endpoints = dict.fromkeys(
+            (port, one.key.proto) for one in mappings for port in self.ports_v6 or (one.internal_port,)
+        )
         return tuple(PinholeRequest("", port, proto, "", 0, seconds) for port, proto in endpoints)
 
     def alternatives(self, taken: MappingRequest) -> Iterator[MappingRequest]:
@@ -102,6 +115,7 @@ def check_lease_request(
     duration: object,
     on_conflict: object,
     *,
+    internal_client: object = None,
     poll_interval: float = 60.0,
     required: bool = True,
     ipv6: bool = False,
@@ -111,12 +125,17 @@ def check_lease_request(
         raise UsageError(f'on_conflict must be "fail", "take_over" or "other_port", not {on_conflict!r}')
     terms = Terms(check_desc(desc), check_duration(duration))
     inner = check_port(internal_port, "internal_port", lowest=0)
-    client = ""
+    client = check_address(internal_client, "internal_client")
+    if client and ipv6:
+        raise UsageError("ipv6 opens ports of this machine only, and internal_client may be another")
     protos = _protos(proto)
     ports: tuple[int, ...] = ()
     choices: Sequence[int] = ()
-    if hasattr(port, "sockets") or hasattr(port, "getsockname"):
-        listening, client, protos = _listening(port)
+    ports_v6: tuple[int, ...] = ()
+    if any(hasattr(port, name) for name in ("sockets", "getsockname", "get_extra_info")):
+        sockets = _sockets_of(port)
+        listening, address, protos = _listening(port, sockets)
+        client, ports_v6 = client or address, _ports_v6(sockets)
         if inner not in (0, listening):
             raise UsageError(f"internal_port is {inner}, and what is given listens on {listening}")
         ports, inner = (listening,), listening
@@ -132,7 +151,9 @@ def check_lease_request(
             ports = (number,)
         else:
             choices = _stable_choice(_HIGH_PORTS, terms.desc, inner)
-    return LeaseRequest(ports, tuple(choices), inner, client, protos, terms, on_conflict, poll_interval, required, ipv6)
+    return LeaseRequest(
+        ports, tuple(choices), inner, client, protos, terms, on_conflict, poll_interval, required, ipv6, ports_v6
+    )
 
 
 def _checked_range(ports: range) -> range:
@@ -169,9 +190,20 @@ def _stable_choice(ports: Sequence[int], desc: str, salt: int, most: int = _MOST
     return [ports[(start + number * step) % len(ports)] for number in range(min(most, len(ports)))]
 
 
-def _listening(given: object) -> tuple[int, str, tuple[Proto, ...]]:
+def _sockets_of(given: Any) -> Sequence[socket.socket | TransportSocket]:
+    """Return the sockets of a server, a transport, anything else with ``get_extra_info``, or a socket."""
+    if hasattr(given, "sockets"):
+        return tuple(given.sockets)
+    if hasattr(given, "getsockname"):
+        return (given,)
+    sock = given.get_extra_info("socket")
+    if sock is None:
+        raise UsageError(f"{given!r} has no socket")
+    return (sock,)
+
+
+def _listening(given: object, sockets: Iterable[Any]) -> tuple[int, str, tuple[Proto, ...]]:
     """Return port, internal client and protocol of something that listens over IPv4."""
-    sockets = getattr(given, "sockets", (given,))
     for sock in sorted(sockets, key=lambda one: one.family != socket.AF_INET):
         if sock.family == socket.AF_INET6 and not sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY):
             address, port = sock.getsockname()[:2]
@@ -184,3 +216,14 @@ def _listening(given: object) -> tuple[int, str, tuple[Proto, ...]]:
             client = "" if address == "0.0.0.0" else check_address(address, "the address it listens on")  # noqa: S104
             return port, client, ("UDP" if sock.type == socket.SOCK_DGRAM else "TCP",)
     raise UsageError(f"{given!r} does not listen on any IPv4 port")
+
+
+def _ports_v6(sockets: Iterable[Any]) -> tuple[int, ...]:
+    """Return the ports on which something listens over IPv6: a server on port 0 may have another than over IPv4."""
+    bound = [sock.getsockname() for sock in sockets if sock.family == socket.AF_INET6]
+    return tuple(dict.fromkeys(port for host, port, *_ in bound if port and not _is_ours_alone(host)))
+
+
+def _is_ours_alone(host: str) -> bool:
+    """Return whether an IPv6 socket bound to an address is not reached over IPv6 from outside."""
+    return host == "::1" or host.startswith("::ffff:")

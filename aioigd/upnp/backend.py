@@ -79,8 +79,11 @@ class UpnpBackend(Backend):
 
     @property
     def location(self) -> Hashable:
-        """The URLs by which the gateway is reached, and from where."""
-        return self.device.description_url, self.device.igd_control_url, self.device.igd_our_addr
+        """The URL by which the gateway is controlled, and from where.
+
+        Not that of its description: anybody can announce it with something added.
+        """
+        return self.device.igd_control_url, self.device.igd_our_addr
 
     def local_address_changed(self) -> bool:
         """Return whether the way to the gateway leads over another address of this machine now."""

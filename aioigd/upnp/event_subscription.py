@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final
 
 from async_timeout import timeout
@@ -30,20 +31,25 @@ _UNSUBSCRIBE_TIMEOUT: Final = 1.0
 """Seconds; somebody may wait for the end."""
 _RESUBSCRIBE_PAUSE: Final = 300.0
 """Seconds until a gateway that once had events is asked again for a subscription."""
-_WATCHED: Final = ("externalipaddress", "connectionstatus")
-"""The state variables that matter; others change with every mapping, our own among them."""
+_ADDRESS: Final = "externalipaddress"
+"""The state variable with the external address."""
+_STATUS: Final = "connectionstatus"
+"""The state variable with the state of the connection. Others change with every mapping, our own among them."""
 
 
 class EventSubscription:
     """Keeps one subscription, at the device that :meth:`follow` was last given.
 
-    ``on_change`` is called where an event says that the external address or the state of the connection is not what the
-    last one said. What it is now is for others to ask: anybody in the LAN could have sent the message.
+    ``on_change`` is called where an event says that the external address is neither the one that is known nor what the
+    last event said, that the connection is in another state, or that events were missed. How things are is for others
+    to ask: the message is a hint.
     """
 
     def __init__(self, http: HttpClient, on_change: Callable[[], None]) -> None:
         self._http = http
         self._on_change = on_change
+        self._address = ""
+        self._filter: ChangeFilter | None = None
         self._followed: tuple[tuple[str, ...], str] | None = None
         self._task: asyncio.Task[None] | None = None
         self._ending: set[asyncio.Task[None]] = set()
@@ -60,6 +66,12 @@ class EventSubscription:
             self._ending.add(self._task)
             self._task.add_done_callback(self._ending.discard)
 
+    def note_address(self, address: IPv4Address | IPv6Address | None) -> None:
+        """Note the external address, None where there is none: an event that says otherwise is a hint."""
+        self._address = _usual(str(address or ""))
+        if self._filter is not None:
+            self._filter.note_address(self._address)
+
     async def close(self) -> None:
         """End the subscription."""
         self._stop()
@@ -73,31 +85,39 @@ class EventSubscription:
 
     async def _run(self, device: Device) -> None:
         url = parse_url(device.event_urls[0])
-        server = CallbackServer(url.host, device.igd_our_addr, ChangeFilter(self._on_change))
+        events = self._filter = ChangeFilter(self._on_change, self._address)
+        server = CallbackServer(url.host, device.igd_our_addr, events)
         try:
             await server.open()
-            await self._keep(url, device.igd_our_addr, server)
+            await self._keep(url, device.igd_our_addr, server, events)
         except OSError as error:
             log.info("no events of the gateway can be received: %s", error)
-        finally:
-            try:
-                if server.sid:
-                    await self._unsubscribe(url, device.igd_our_addr, server.sid)
-            finally:
-                await server.close()
+        except GeneratorExit:
+            raise  # its event loop is closed, and nothing can be awaited any more
+        except BaseException:
+            await self._end(url, device.igd_our_addr, server)
+            raise
+        await self._end(url, device.igd_our_addr, server)
 
-    async def _keep(self, url: HttpUrl, source: str, server: CallbackServer) -> None:
+    async def _end(self, url: HttpUrl, source: str, server: CallbackServer) -> None:
+        try:
+            if server.sid:
+                await self._unsubscribe(url, source, server.sid)
+        finally:
+            await server.close()
+
+    async def _keep(self, url: HttpUrl, source: str, server: CallbackServer, events: ChangeFilter) -> None:
         """Subscribe and renew; returns where the gateway has no events."""
         had_one = False
         while True:
             try:
                 headers = gena.renewal(server.sid) if server.sid else gena.subscription(server.url)
-                server.sid, seconds = gena.read_grant(
-                    await self._ask("SUBSCRIBE", url, source, headers, _SUBSCRIBE_TIMEOUT)
-                )
+                reply = await self._ask("SUBSCRIBE", url, source, headers, _SUBSCRIBE_TIMEOUT)
+                sid, seconds = gena.read_grant(reply)
             except IGDError as error:
                 log.debug("no subscription at %s: %s", url, error)
-                was_renewal, server.sid = bool(server.sid), ""
+                was_renewal = bool(server.sid)
+                server.subscribed("")
                 if was_renewal:
                     continue  # it may have forgotten us
                 if not had_one:
@@ -105,6 +125,9 @@ class EventSubscription:
                 await asyncio.sleep(_RESUBSCRIBE_PAUSE)
             else:
                 had_one = True
+                if sid != server.sid:
+                    events.subscribed()
+                    server.subscribed(sid)
                 await asyncio.sleep(seconds / 2)
 
     async def _unsubscribe(self, url: HttpUrl, source: str, sid: str) -> None:
@@ -125,15 +148,56 @@ class EventSubscription:
 
 
 class ChangeFilter:
-    """Passes on what is different from the event before; the first one only says how things are."""
+    """Passes on what is news in the events of a subscription, and of those that replace it. Pure: no I/O, no clock.
 
-    def __init__(self, on_change: Callable[[], None]) -> None:
+    ==================================================================  ==========
+    an event says                                                       news
+    ==================================================================  ==========
+    another external address than is known: the first event, too        yes
+    the same again, and no other has become known meanwhile             no
+    another state of the connection than the event before               yes
+    a state of the connection, and is the first to say one              with a SEQ over 0
+    a SEQ that is not the next one (UDA 1.1 section 4.3.2)              yes: events were missed
+    SEQ 0, or none, or one that is no number                            for what it says only
+    ==================================================================  ==========
+    """
+
+    def __init__(self, on_change: Callable[[], None], known_address: str) -> None:
         self._on_change = on_change
-        self._known: dict[str, str] = {}
+        self._known_address = known_address
+        self._last: dict[str, str] = {}
+        self._next_seq = 0
 
-    def __call__(self, values: Mapping[str, str], is_first: bool) -> None:
-        changed = {name: values[name] for name in _WATCHED if name in values}
-        is_different = any(self._known.get(name) != value for name, value in changed.items())
-        self._known.update(changed)
-        if is_different and not is_first:
+    def subscribed(self) -> None:
+        """A new subscription begins: its first event has SEQ 0."""
+        self._next_seq = 0
+
+    def note_address(self, address: str) -> None:
+        """Note the external address that the gateway tells when it is asked, "" where it has none."""
+        if address != self._known_address:
+            self._known_address = address
+            self._last.pop(_ADDRESS, None)
+
+    def __call__(self, values: Mapping[str, str], seq: int | None) -> None:
+        is_news = False
+        if seq is not None:
+            is_news = seq not in (0, self._next_seq)
+            self._next_seq = gena.next_seq(seq)
+        if _ADDRESS in values:
+            address = _usual(values[_ADDRESS])
+            is_news |= address not in (self._last.get(_ADDRESS), self._known_address)
+            self._last[_ADDRESS] = address
+        if _STATUS in values:
+            before = self._last.get(_STATUS)
+            is_news |= values[_STATUS] != before and (before is not None or bool(seq))
+            self._last[_STATUS] = values[_STATUS]
+        if is_news:
             self._on_change()
+
+
+def _usual(address: str) -> str:
+    """Return an address in its usual form, "" for what is none."""
+    with suppress(ValueError):
+        parsed = ip_address(address)
+        return "" if parsed.is_unspecified else str(parsed)
+    return ""

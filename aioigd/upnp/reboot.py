@@ -6,9 +6,11 @@ hint, and what follows from a hint is for others to decide.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 from contextlib import suppress
+from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
 from ..core.backend import Backend, Hint, Listener, SearchScope
@@ -26,6 +28,8 @@ __all__ = ["RebootDetector", "UpnpListener"]
 
 log = logging.getLogger("aioigd.lease")
 
+_LOOK_AGAIN: Final = 5.0
+"""Seconds until the interfaces are looked at again, where notices cannot be heard on some of them."""
 _BYEBYE: Final = "ssdp:byebye"
 _GATEWAY: Final = "InternetGatewayDevice"
 
@@ -69,34 +73,85 @@ class RebootDetector:
 
 
 class UpnpListener(Listener):
-    """Listens for NOTIFYs and events of the gateway that it follows, as far as they can be had."""
+    """Listens for NOTIFYs and events of the gateway that it follows, as far as they can be had.
+
+    The multicast groups are joined on the interfaces as they are: with each :meth:`refresh`, and every 5 s as long as
+    one could not be joined. That the network has come back is a hint, too.
+    """
 
     def __init__(self, http: HttpClient, on_hint: Callable[[Hint], None]) -> None:
         self._on_hint = on_hint
         self._device: Device | None = None
+        self._host = ""
+        self._scope: SearchScope | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._said: frozenset[str] = frozenset()
         self._detector = RebootDetector()
         self._notifies = SsdpListener(self._is_gateway, self._on_notify)
         self._events = EventSubscription(http, lambda: on_hint(Hint.CHANGED))
 
     async def open(self, scope: SearchScope) -> None:
         """Join the multicast groups; where that is not possible, restarts are noticed by polling."""
-        try:
-            await self._notifies.open(interfaces(ipv6=scope.ipv6, source_address=scope.source_address))
-        except (OSError, NotImplementedError, IGDError) as error:
-            log.info("no notices of the gateway can be heard, so restarts are noticed by polling: %s", error)
+        self._scope = scope
+        self._join()
+
+    def refresh(self) -> None:
+        """Join the groups where an interface has come, and leave them where one has gone."""
+        before = self._notifies.interfaces
+        self._join()
+        if not before.issuperset(self._notifies.interfaces):
+            self._on_hint(Hint.CHANGED)
 
     def follow(self, backend: Backend | None, *, resubscribe: bool) -> None:
         """Listen to this gateway from now on."""
         self._device = None if backend is None else backend.device
+        self._host = "" if self._device is None else gateway_host(self._device)
         self._events.follow(self._device, resubscribe=resubscribe)
+
+    def note_address(self, address: IPv4Address | IPv6Address | None) -> None:
+        """Note the external address: an event that says otherwise is a hint."""
+        self._events.note_address(address)
 
     async def close(self) -> None:
         """Leave the groups, and end the subscription."""
+        self._scope = None
+        if self._timer is not None:
+            self._timer.cancel()
         self._notifies.close()
         await self._events.close()
 
+    def _join(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._scope is None:
+            return
+        try:
+            failures = self._failures(self._scope)
+        except NotImplementedError:
+            self._scope = None
+            log.info("no notices can be heard on this event loop, so restarts are noticed by polling")
+            return
+        for where in failures.keys() - self._said:
+            log.info("no notices of the gateway can be heard%s: %s", where, failures[where])
+        self._said = frozenset(failures)
+        if failures:
+            self._timer = asyncio.get_running_loop().call_later(_LOOK_AGAIN, self.refresh)
+
+    def _failures(self, scope: SearchScope) -> dict[str, Exception]:
+        """Join what can be joined, and return where that was not possible, and why."""
+        try:
+            present = interfaces(ipv6=scope.ipv6, source_address=scope.source_address)
+        except (OSError, IGDError) as error:
+            self._notifies.follow(())
+            return {"": error}
+        try:
+            return {f" on {where.address}": error for where, error in self._notifies.follow(present).items()}
+        except IGDError as error:
+            return {"": error}
+
     def _is_gateway(self, sender: str) -> bool:
-        return self._device is not None and same_address(sender, gateway_host(self._device))
+        return sender == self._host or same_address(sender, self._host)
 
     def _on_notify(self, announcement: ssdp.Announcement) -> None:
         if self._device is not None:

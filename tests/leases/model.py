@@ -10,7 +10,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 from types import TracebackType
 
 from aioigd import (
@@ -64,6 +64,9 @@ class ModelRouter:
     us: str = US
     name: str = "router"
     place: int = 1
+    query: str = ""
+    search_takes: float = 0.01
+    is_mute: bool = False
     is_away: bool = False
     can_tell: bool = True
     can_choose: bool = False
@@ -79,7 +82,9 @@ class ModelRouter:
     before_answer: Callable[[str], Awaitable[None]] | None = None
     defect: Exception | None = None
     resubscribed: list[bool] = field(default_factory=list)
+    noted_addresses: list[str | None] = field(default_factory=list)
     listeners: int = 0
+    refreshed: int = 0
 
     # What tests do
 
@@ -107,7 +112,8 @@ class ModelRouter:
     def device(self) -> Device:
         """What a search finds now."""
         return Device(
-            description_url=f"http://router/{self.place}",
+            description_url=f"http://router/{self.place}{self.query}",
+            igd_control_url=f"http://router/{self.place}/control",
             igd_our_addr=self.us,
             igd_status=IGDStatus.OK,
             udn=self.name,
@@ -167,7 +173,7 @@ class ModelBackend(Backend):
 
     @property
     def location(self) -> tuple[str, str]:
-        return self.device.description_url, self.device.igd_our_addr
+        return self.device.igd_control_url, self.device.igd_our_addr
 
     def local_address_changed(self) -> bool:
         if self._router.defect is not None:
@@ -271,7 +277,7 @@ class ModelBackend(Backend):
         await asyncio.sleep(0.001)
         if router.is_away:
             router.note(what, subject)
-        elif self.device.description_url == router.device().description_url:
+        elif self.device.igd_control_url == router.device().igd_control_url:
             router.note(what, subject)
             if router.before_answer is not None:
                 await router.before_answer(what)
@@ -300,8 +306,8 @@ class ModelSearch(Search):
     async def __aenter__(self) -> ModelSearch:
         router = self._driver.router
         router.note("look")
-        await asyncio.sleep(0.01)
-        found = None if router.is_away else Candidate(router.device(), Rank.CERTAIN)
+        await asyncio.sleep(router.search_takes)
+        found = None if router.is_away or router.is_mute else Candidate(router.device(), Rank.CERTAIN)
         self._report(found)
         return self
 
@@ -327,6 +333,12 @@ class ModelListener(Listener):
 
     def follow(self, backend: Backend | None, *, resubscribe: bool) -> None:
         self._router.resubscribed.append(resubscribe)
+
+    def refresh(self) -> None:
+        self._router.refreshed += 1
+
+    def note_address(self, address: IPv4Address | IPv6Address | None) -> None:
+        self._router.noted_addresses.append(None if address is None else str(address))
 
     async def close(self) -> None:
         self._router.listeners -= 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 
@@ -172,6 +173,41 @@ def test_a_router_that_says_yes_and_does_nothing_is_an_error() -> None:
     run(main())
 
 
+def test_what_only_this_machine_reaches_is_an_error_that_names_the_address() -> None:
+    async def main() -> None:
+        router = ModelRouter()
+        with pytest.raises(IGDError, match=rf"127\.0\.0\.1: let the server listen on {US} or 0\.0\.0\.0") as caught:
+            async with leased(router, internal_client="127.0.0.1"):
+                pass
+        assert caught.value.result is UPnPResult.INVALID_ARGS
+        assert not isinstance(caught.value, UsageError)
+        async with leased(router, internal_client="127.0.0.1", required=False) as lease:
+            await asyncio.sleep(HOUR)
+            assert state_of(lease) is LeaseState.LOST
+        with pytest.raises(IGDError, match="127"):
+            async with leased(router, 0, internal_client="127.0.0.1"):
+                pass
+        assert router.asked["add"] + router.asked["add_any"] == 0
+        router.us = "127.0.0.1"
+        async with leased(router, internal_client="127.0.0.1"):
+            assert router.owner(8080) == "127.0.0.1"
+
+    run(main())
+
+
+def test_another_client_is_kept_and_checked_as_ours_is() -> None:
+    async def main() -> None:
+        router = ModelRouter()
+        async with leased(router, internal_client=THEM) as lease:
+            router.restart()
+            await asyncio.sleep(POLL + 1)
+            assert state_of(lease) is LeaseState.ACTIVE
+            assert router.owner(8080) == THEM
+        assert router.table == {}
+
+    run(main())
+
+
 # Recovery
 
 
@@ -318,6 +354,49 @@ def test_hints_that_prove_false_are_followed_ever_more_rarely() -> None:
             router.restart()
             await asyncio.sleep(POLL + 1)
             assert router.owner(1000) == US
+
+    run(main(), debug=False)
+
+
+async def forge(router: ModelRouter, seconds: float) -> None:
+    """Send hints of any kind without end, each with another LOCATION that leads to the same gateway."""
+    for number in range(int(100 * seconds)):
+        assert router.on_hint is not None
+        router.query = f"?{number}"
+        router.on_hint((Hint.RESTARTED, Hint.CHANGED)[number % 2])
+        await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("is_mute", [False, True], ids=["is found", "is not found by a search"])
+def test_forged_hints_starve_no_renewal_and_cost_little(is_mute: bool) -> None:
+    """200 leases of 60 s, hints for 90 s: three times as long as it took to lose 192 of them."""
+
+    async def asked(*, forged: bool) -> tuple[Counter[str], int]:
+        router = ModelRouter(search_takes=5.0 if is_mute else 0.05)
+        expired = 0
+
+        async def answer_slowly(_: str) -> None:
+            await asyncio.sleep(0.05)
+
+        router.before_answer = answer_slowly
+        async with leased(router, list(range(1000, 1200)), duration=60, poll_interval=3600.0):
+            router.is_mute = is_mute
+            router.asked.clear()
+            forger = asyncio.ensure_future(forge(router, 90.0) if forged else asyncio.sleep(90.0))
+            while not forger.done():
+                expired += sum(router.owner(port) != US for port in range(1000, 1200))
+                await asyncio.sleep(0.5)
+            await forger
+        return router.asked, expired
+
+    async def main() -> None:
+        quiet, _ = await asked(forged=False)
+        busy, expired = await asked(forged=True)
+        assert expired == 0
+        assert busy["look"] < 25
+        # In 90 s seven hints of each kind are followed; each poll has a sample.
+        assert sum(busy.values()) - busy["look"] - sum(quiet.values()) < 30
+        assert busy["add"] <= quiet["add"] + 8
 
     run(main(), debug=False)
 

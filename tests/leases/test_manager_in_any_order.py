@@ -16,7 +16,7 @@ from .virtual import run
 PORTS = (8080, 8081, 8082)
 EVENTS = ("restart", "restart elsewhere", "lose one", "lose all", "steal", "give back", "go away", "come back")
 RENEWALS = ("renewals keep the end", "renewals are refused", "renewals prolong", "switch off", "tell no rest")
-MOVES = ("our address", "external address", "hint", "change hint")
+MOVES = ("our address", "external address", "hint", "change hint", "another LOCATION", "no answer to searches")
 
 
 @settings(max_examples=60, deadline=None)
@@ -37,7 +37,7 @@ def test_what_can_be_had_is_there_and_what_is_others_is_untouched(
         for number, (event, pause) in enumerate(events):
             happen(router, event, number)
             await asyncio.sleep(pause)
-        router.is_away = False
+        router.is_away = router.is_mute = False
         if router.refuses_renewals:
             happen(router, "renewals prolong", 0)  # or what is right in the end depends on the moment
         await asyncio.sleep(300.0 if duration != 3600 else 2000.0)
@@ -91,6 +91,10 @@ def happen(router: ModelRouter, event: str, number: int) -> None:
             router.us = f"192.168.1.{number + 10}" if number % 2 else US
         case "external address":
             router.address = f"5.6.7.{number + 1}"
+        case "another LOCATION":
+            router.query = f"?{number}"
+        case "no answer to searches":
+            router.is_mute = not router.is_mute
         case "hint" if router.on_hint is not None:
             router.on_hint(Hint.RESTARTED)
         case "change hint" if router.on_hint is not None:

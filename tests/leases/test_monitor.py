@@ -54,8 +54,9 @@ class Monitored:
     def due_in(self) -> float:
         return round(self.monitor.next_due - asyncio.get_running_loop().time(), 3)
 
-    def conclude(self, finding: Finding, *, may_be_empty: bool) -> None:
-        self.monitor.concluded(finding, may_be_empty=may_be_empty)
+    def conclude(self, finding: Finding, *, may_be_empty: bool, is_missing: bool | None = None) -> None:
+        is_missing = may_be_empty if is_missing is None else is_missing
+        self.monitor.concluded(finding, may_be_empty=may_be_empty, is_missing=is_missing)
 
     async def go_away(self, polls: int) -> None:
         self.router.is_away = True
@@ -116,6 +117,30 @@ def test_where_it_may_be_empty_it_may_have_forgotten_the_subscription(may_be_emp
         assert it.router.resubscribed == []
         it.conclude(finding, may_be_empty=may_be_empty)
         assert it.router.resubscribed == [may_be_empty]
+
+    monitored(test)
+
+
+def test_the_listener_looks_at_the_interfaces_with_each_poll_and_search() -> None:
+    async def test(it: Monitored) -> None:
+        before = it.router.refreshed
+        await it.monitor.poll()
+        assert it.router.refreshed == before + 1
+        it.router.is_away = True
+        await it.monitor.poll()
+        await it.monitor.rediscover()
+        assert it.router.refreshed == before + 3
+
+    monitored(test)
+
+
+def test_the_listener_knows_the_address_so_that_it_can_tell_what_contradicts_it() -> None:
+    async def test(it: Monitored) -> None:
+        assert it.router.noted_addresses == [None, "11.22.33.44"], "before anybody has asked there is none"
+        for address in ("5.6.7.8", None):
+            it.router.address = address
+            await it.monitor.poll()
+            assert it.router.noted_addresses[-1] == address
 
     monitored(test)
 
@@ -194,13 +219,16 @@ def test_a_hint_that_was_wrong_makes_the_next_of_its_kind_wait(hint: Hint) -> No
         return await (it.monitor.rediscover() if hint is Hint.RESTARTED else it.monitor.poll())
 
     async def test(it: Monitored) -> None:
-        await asyncio.sleep(601.0)  # so that the poll before is forgiven
-        for gap in (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0):
-            it.conclude(await follow(it), may_be_empty=False)
+        for gap in (0.2, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0):
             it.monitor.on_hint(hint)
-            assert it.due_in == pytest.approx(gap, abs=0.002)  # the gap begins with the search, before the poll
-            it.monitor.rediscovery_due = NEVER
-            await asyncio.sleep(it.due_in)
+            hint_due_in = (
+                min(it.monitor.rediscovery_due, it.monitor._change_hint_due) - asyncio.get_running_loop().time()
+            )
+            assert hint_due_in == pytest.approx(gap, abs=0.002)  # the gap begins with the search, before the poll
+            await asyncio.sleep(hint_due_in)
+            it.conclude(await follow(it), may_be_empty=False)
+        it.monitor.on_hint(hint)
+        await asyncio.sleep(60.0)
         it.conclude(await follow(it), may_be_empty=True)
         it.monitor.on_hint(hint)
         assert it.due_in == 0.2
@@ -208,8 +236,78 @@ def test_a_hint_that_was_wrong_makes_the_next_of_its_kind_wait(hint: Hint) -> No
     monitored(test)
 
 
+def test_polls_without_a_hint_do_not_make_hints_wait() -> None:
+    async def test(it: Monitored) -> None:
+        for _ in range(20):
+            await asyncio.sleep(60.0)
+            it.conclude(await it.monitor.poll(), may_be_empty=False)
+        it.monitor.on_hint(Hint.CHANGED)
+        assert it.due_in == 0.2
+
+    monitored(test)
+
+
+@pytest.mark.parametrize(
+    ("change", "is_missing", "is_proved"),
+    [
+        ({"query": "?k"}, False, False),
+        ({"place": 2}, False, False),
+        ({"us": "192.168.1.3"}, False, False),
+        ({"name": "another"}, False, True),
+        ({}, True, True),
+    ],
+    ids=str,
+)
+def test_what_proves_the_hint_of_a_restart(change: dict[str, object], is_missing: bool, is_proved: bool) -> None:
+    async def test(it: Monitored) -> None:
+        for name, value in change.items():
+            setattr(it.router, name, value)
+        it.monitor.on_hint(Hint.RESTARTED)
+        await asyncio.sleep(0.2)
+        finding = await it.monitor.rediscover()
+        is_moved = finding.contents is Contents.MAY_BE_GONE
+        assert is_moved is ("query" not in change and bool(change) and "name" not in change)
+        it.conclude(finding, may_be_empty=is_moved, is_missing=is_missing)
+        it.monitor.on_hint(Hint.RESTARTED)
+        assert it.due_in == (0.2 if is_proved else pytest.approx(1.0, abs=0.01))
+
+    monitored(test)
+
+
+@pytest.mark.parametrize("hint", Hint)
+def test_hints_that_come_while_one_is_followed_wait_for_their_turn(hint: Hint) -> None:
+    async def test(it: Monitored) -> None:
+        follow = it.monitor.rediscover if hint is Hint.RESTARTED else it.monitor.poll
+        it.monitor.on_hint(hint)
+        await asyncio.sleep(0.2)
+        following = asyncio.ensure_future(follow())
+        await asyncio.sleep(0.0005)
+        it.monitor.on_hint(hint)
+        it.conclude(await following, may_be_empty=False)
+        assert it.due_in == pytest.approx(1.0, abs=0.01)
+
+    monitored(test)
+
+
+def test_hints_without_end_that_lead_to_nobody_cost_ever_fewer_searches() -> None:
+    async def test(it: Monitored) -> None:
+        await it.go_away(1)
+        loop = asyncio.get_running_loop()
+        it.router.asked.clear()
+        until = loop.time() + 600.0
+        while loop.time() < until:
+            it.monitor.on_hint(Hint.RESTARTED)
+            if it.monitor.rediscovery_due <= loop.time():
+                it.conclude(await it.monitor.rediscover(), may_be_empty=False)
+            await asyncio.sleep(0.1)
+        assert it.router.asked["look"] < 90, "six for each that is followed, and those ever more rarely"
+
+    monitored(test)
+
+
 def test_a_new_address_makes_the_hint_of_a_change_right() -> None:
     async def test(it: Monitored) -> None:
+        it.monitor.on_hint(Hint.CHANGED)
         it.router.address = "5.6.7.8"
         it.conclude(await it.monitor.poll(), may_be_empty=False)
         it.monitor.on_hint(Hint.CHANGED)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from contextlib import suppress
 
 import pytest
@@ -50,6 +51,19 @@ def test_one_lease_opens_both_renews_both_at_half_and_closes_both() -> None:
             assert lease.pinholes[0].unique_id == number
         assert router.pinholes == {}
         assert router.table == {}
+
+    run(main())
+
+
+def test_a_server_on_port_0_has_a_port_of_its_own_for_ipv6() -> None:
+    async def main() -> None:
+        router = ModelRouter()
+        server = await asyncio.start_server(lambda *_: None, None, 0)
+        ports = {sock.family: sock.getsockname()[1] for sock in server.sockets}
+        async with server, leased(router, server, ipv6=True) as lease:
+            assert lease.mappings[0].internal_port == ports[socket.AF_INET]
+            assert router.open_ports() == [(US6, ports[socket.AF_INET6], "TCP")]
+        await server.wait_closed()
 
     run(main())
 

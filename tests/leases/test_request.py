@@ -60,6 +60,9 @@ def test_protocols(proto: object, protos: tuple[str, ...]) -> None:
         ({"duration": -1}, UPnPResult.INVALID_DURATION),
         ({"desc": "a\nb"}, UPnPResult.INVALID_ARGS),
         ({"on_conflict": "ask"}, UPnPResult.INVALID_ARGS),
+        ({"internal_client": "192.168.1"}, UPnPResult.INVALID_ARGS),
+        ({"internal_client": "0.0.0.0"}, UPnPResult.INVALID_ARGS),
+        ({"internal_client": "192.168.1.9", "ipv6": True}, UPnPResult.INVALID_ARGS),
     ],
     ids=str,
 )
@@ -134,3 +137,37 @@ class TestListening:
     def test_one_that_does_not_listen_is_refused(self) -> None:
         with closing(socket.socket()) as sock, pytest.raises(UsageError, match="IPv4"):
             lease_request(sock)
+
+    def test_a_transport_and_what_has_its_socket_say_it_too(self, bound: tuple[socket.socket, str, str]) -> None:
+        class Wrapped:
+            def get_extra_info(self, name: str) -> object:
+                return {"socket": bound[0]}.get(name)
+
+        assert lease_request(Wrapped()) == lease_request(bound[0])
+
+    def test_one_without_a_socket_is_refused(self) -> None:
+        class Pipe:
+            def get_extra_info(self, name: str) -> None:
+                return None
+
+        with pytest.raises(UsageError, match="no socket"):
+            lease_request(Pipe())
+
+    def test_where_it_is_forwarded_to_can_be_said(self, bound: tuple[socket.socket, str, str]) -> None:
+        for given in (bound[0], 8080, 0, range(8080, 8090)):
+            assert lease_request(given, internal_client="192.168.1.9").internal_client == "192.168.1.9"
+
+    @pytest.mark.parametrize("address_v6", ["::", "::1"])
+    def test_a_pinhole_goes_to_the_port_that_listens_over_ipv6(self, address_v6: str) -> None:
+        class Server:
+            sockets = (socket.socket(socket.AF_INET6), socket.socket(socket.AF_INET))
+
+        with closing(Server.sockets[0]) as v6, closing(Server.sockets[1]) as v4:
+            v6.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            v6.bind((address_v6, 0))
+            v4.bind(("0.0.0.0", 0))
+            made = lease_request(Server(), ipv6=True)
+            port_v4, port_v6 = v4.getsockname()[1], v6.getsockname()[1]
+        assert made.ports == (port_v4,)
+        (pinhole,) = made.pinhole_requests(made.mapping_requests(port_v4))
+        assert pinhole.internal_port == (port_v6 if address_v6 == "::" else port_v4)

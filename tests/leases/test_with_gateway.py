@@ -13,8 +13,10 @@ import pytest
 from aioigd import Change, ChangeKind, DiscoveryError, IGDError, Lease, LeaseState, PortMapper, UPnPResult
 from aioigd.testing import EmulatedGateway, Quirk, quirks
 from aioigd.testing import network as emulated_network
+from aioigd.testing.hooks import Exchange
 from aioigd.testing.http import Response
 from aioigd.testing.ssdp import Message
+from aioigd.upnp.wire import gena
 
 from ..support import odd, refuses
 from .model import state_of
@@ -260,6 +262,33 @@ async def test_a_new_external_address_is_known_at_once_by_an_event(
     assert gateway.subscriptions == []
 
 
+async def test_and_one_from_before_the_subscription_by_the_first_event() -> None:
+    def change_first(exchange: Exchange) -> None:
+        if exchange.request.method == "SUBSCRIBE":
+            gateway.external_address = "5.6.7.8"
+
+    gateway = EmulatedGateway(odd(intercept=change_first), address=None)
+    async with gateway, PortMapper(source_address=gateway.address) as mapper, mapper.lease(8080) as lease:
+        assert str(lease.external_address) == "11.22.33.44"
+        await until(lambda: str(lease.external_address) == "5.6.7.8")
+        asked = gateway.count("GetExternalIPAddress")
+        assert asked == 2
+        await asyncio.sleep(0.5)
+        assert gateway.count("GetExternalIPAddress") == asked
+
+
+async def test_an_address_that_changed_while_the_subscription_was_lost_is_known_with_the_new_one(
+    mapper: PortMapper, gateway: EmulatedGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gena, "_MIN_DURATION", 0.2)
+    monkeypatch.setattr(gena, "_MAX_DURATION", 0.2)
+    async with mapper.lease(8080) as lease:
+        await until(lambda: len(gateway.subscriptions) == 1)
+        gateway.external_address = "5.6.7.8"
+        gateway.subscriptions[0].expires = 0.0
+        await until(lambda: str(lease.external_address) == "5.6.7.8")
+
+
 async def test_and_without_events_with_the_next_poll(mapper: PortMapper, gateway: EmulatedGateway) -> None:
     async with mapper.lease(8080, poll_interval=0.2) as lease:
         gateway.external_address = "5.6.7.8"
@@ -363,6 +392,19 @@ async def test_what_listens_says_what_to_map(mapper: PortMapper, gateway: Emulat
             assert (udp.external_port, udp.mappings[0].proto) == (bound.getsockname()[1], "UDP")
             assert tcp.mappings[0].internal_client == gateway.address
     await server.wait_closed()
+
+
+async def test_a_transport_says_what_to_map(mapper: PortMapper, gateway: EmulatedGateway) -> None:
+    transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(
+        asyncio.DatagramProtocol, local_addr=(gateway.address, 0)
+    )
+    try:
+        async with mapper.lease(transport) as lease:
+            port = transport.get_extra_info("sockname")[1]
+            assert (lease.external_port, lease.mappings[0].proto) == (port, "UDP")
+            assert lease.mappings[0].internal_client == gateway.address
+    finally:
+        transport.close()
 
 
 async def test_one_that_is_not_required_begins_without_a_router(address: str) -> None:

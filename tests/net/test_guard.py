@@ -125,13 +125,13 @@ async def test_no_notices_are_heard_beyond_loopback() -> None:
     listener = SsdpListener(lambda _: True, lambda _: None)
     before = sockets()
     with trapped(rf"{GROUP} \(from {LAN}\)"):
-        await listener.open([Interface("127.0.0.1", 1), Interface(LAN, 2)])
+        listener.follow([Interface("127.0.0.1", 1), Interface(LAN, 2)])
     assert sockets() == before
 
 
 async def test_no_events_are_received_beyond_loopback() -> None:
     """As where that is impossible: a lease is without events then, and says so in the log."""
-    server = CallbackServer(LAN, LAN, lambda values, is_first: None)
+    server = CallbackServer(LAN, LAN, lambda values, seq: None)
     with pytest.raises(OSError, match=TRAP.format(LAN)):
         await server.open()
 

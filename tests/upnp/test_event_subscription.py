@@ -128,16 +128,76 @@ def test_where_it_cannot_listen_it_asks_for_nothing() -> None:
     run(main())
 
 
+HOME = {"externalipaddress": "1.2.3.4", "connectionstatus": "Connected"}
+
+
 def test_only_what_differs_and_is_of_interest_is_told() -> None:
     told: list[int] = []
-    hear = event_subscription.ChangeFilter(lambda: told.append(1))
-    for values, is_first, number in (
-        ({"externalipaddress": "1.2.3.4", "connectionstatus": "Connected"}, True, 0),
-        ({"externalipaddress": "1.2.3.4"}, False, 0),
-        ({"portmappingnumberofentries": "3"}, False, 0),
-        ({"externalipaddress": "5.6.7.8"}, False, 1),
-        ({"connectionstatus": "Disconnected"}, False, 2),
-        ({"externalipaddress": "9.9.9.9"}, True, 2),
+    hear = event_subscription.ChangeFilter(lambda: told.append(1), "1.2.3.4")
+    for values, seq, number in (
+        (HOME, 0, 0),
+        ({"externalipaddress": "1.2.3.4"}, 1, 0),
+        ({"portmappingnumberofentries": "3"}, 2, 0),
+        ({"externalipaddress": "5.6.7.8"}, 3, 1),
+        ({"connectionstatus": "Disconnected"}, 4, 2),
+        ({"externalipaddress": "5.6.7.8"}, 5, 2),
+        ({"externalipaddress": "9.9.9.9"}, 0, 3),
     ):
-        hear(values, is_first)
+        hear(values, seq)
         assert len(told) == number
+
+
+@pytest.mark.parametrize(
+    ("known", "said", "is_told"),
+    [
+        ("1.2.3.4", "1.2.3.4", False),
+        ("1.2.3.4", "5.6.7.8", True),
+        ("1.2.3.4", "", True),
+        ("", "1.2.3.4", True),
+        ("", "", False),
+        ("", "0.0.0.0", False),
+        ("", "none", False),
+    ],
+)
+def test_the_first_event_is_told_where_it_contradicts_what_is_known(known: str, said: str, is_told: bool) -> None:
+    told: list[int] = []
+    hear = event_subscription.ChangeFilter(lambda: told.append(1), known)
+    hear({"externalipaddress": said, "connectionstatus": "Connected"}, 0)
+    hear({"externalipaddress": said}, 1)
+    assert len(told) == is_told
+    hear.subscribed()
+    hear({"externalipaddress": said}, 0)
+    assert len(told) == is_told, "who contradicts itself all the time is asked once"
+
+
+def test_what_has_become_known_meanwhile_counts_and_not_the_event_before() -> None:
+    told: list[int] = []
+    hear = event_subscription.ChangeFilter(lambda: told.append(1), "1.2.3.4")
+    hear({"externalipaddress": "5.6.7.8"}, 0)
+    hear.note_address("5.6.7.8")
+    hear.note_address("1.2.3.4")
+    hear({"externalipaddress": "1.2.3.4"}, 1)
+    assert len(told) == 1
+    hear({"externalipaddress": "5.6.7.8"}, 2)
+    assert len(told) == 2
+
+
+@pytest.mark.parametrize(
+    ("seqs", "missed"),
+    [
+        ([0, 1, 2, 3], 0),
+        ([1], 1),
+        ([0, 2, 3], 1),
+        ([0, 1, 1], 1),
+        ([0, 2**32 - 1, 1, 2], 1),
+        ([0, 2**32 - 1, 0, 1], 1),
+        ([None, None, 0, 1], 0),
+        ([0, 1, None, 2], 0),
+    ],
+)
+def test_events_that_were_missed_are_a_hint(seqs: list[int | None], missed: int) -> None:
+    told: list[int] = []
+    hear = event_subscription.ChangeFilter(lambda: told.append(1), "1.2.3.4")
+    for seq in seqs:
+        hear(HOME, seq)
+    assert len(told) == missed

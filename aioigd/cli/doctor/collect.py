@@ -96,7 +96,7 @@ def _inspect_machine(settings: Settings) -> Findings:
         link = Link("loopback", source, "loopback")
         return Findings(links=(link,), asked_for=source, default_address=source, next_hops=frozenset({source}))
     links = tuple(
-        Link(each.name, each.address, kind)
+        Link(each.name, each.address, kind, each.prefix)
         for each in all_interfaces(ipv6=version == 6)
         if (kind := kind_of(each.name, each.address)) != "loopback"
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_interface
 from typing import Final, Literal
 
 from ... import Device, IGDStatus, UPnPResult
@@ -33,11 +33,15 @@ class Severity(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A network interface of this machine with one of its addresses."""
+    """A network interface of this machine with one of its addresses.
+
+    ``prefix``: how many bits of the address are those of its network, 0 where that is not known.
+    """
 
     name: str
     address: str
     kind: LinkKind = "lan"
+    prefix: int = 0
 
     def __str__(self) -> str:
         return f"{self.name} ({self.address})"
@@ -324,6 +328,42 @@ def _several_gateways(found: Findings) -> Iterator[Advice]:
     )
 
 
+def _other_network(found: Findings) -> Iterator[Advice]:
+    """The gateway is asked to forward to an address of ours that is not in its network."""
+    gateway = found.gateway
+    link = None if gateway is None else found.link_of(gateway.igd_our_addr)
+    if gateway is None or link is None or not link.prefix or link.kind == "loopback":
+        return
+    host, network = host_of(gateway.description_url), ip_interface(f"{link.address}/{link.prefix}").network
+    try:
+        is_there = ip_address(host).version != network.version or ip_address(host) in network
+    except ValueError:
+        return
+    if is_there:
+        return
+    is_cut_off = found.in_container or link.kind == "virtual"
+    here = "This is a container, in a network of its own" if found.in_container else f"This machine is in {network}"
+    yield Advice(
+        "other-network",
+        Severity.PROBLEM if is_cut_off else Severity.WARNING,
+        "The router cannot reach the address that ports are forwarded to"
+        if is_cut_off
+        else "The router may not reach the address that ports are forwarded to",
+        f"{here}. Ports are forwarded to {link}, and the router is at {host}, outside {network}: it says yes, and what "
+        "arrives from the internet leads nowhere, unless it has a route back.",
+        (
+            "Run the container in the host's network: docker run --network host, or network_mode: host.",
+            "Or publish the port on the host, and forward to the host's address: lease(…, internal_client=…) in a "
+            "program; many routers map ports only to the host that asks.",
+        )
+        if found.in_container
+        else (
+            "Use the router of this network, or have a route to it set up in the router.",
+            "Or forward to a machine in the router's network: internal_client= in a program.",
+        ),
+    )
+
+
 def _not_the_router(found: Findings) -> Iterator[Advice]:
     """The only gateway is not the router of the default route."""
     gateway = found.gateway
@@ -534,6 +574,7 @@ _RULES: Final[tuple[Callable[[Findings], Iterator[Advice]], ...]] = (
     _external_address,
     _multicast,
     _vpn,
+    _other_network,
     _not_the_router,
     _several_gateways,
     _terms,

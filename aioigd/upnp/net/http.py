@@ -157,7 +157,7 @@ class HttpClient:
     ) -> HttpReply | None:
         """Send one request through aiohttp; None where aiohttp cannot read the reply."""
         session = self._session or self._open_session()
-        token = _source.set(source)
+        _source.set(source)  # for _make_socket; each request says it anew, so nothing has to be put back
         try:
             async with session.request(
                 method, _yarl(url), data=body, headers=headers, allow_redirects=False
@@ -176,8 +176,6 @@ class HttpClient:
                 return HttpReply(response.status, body, response.headers)
         except (aiohttp.ClientResponseError, http_exceptions.HttpProcessingError):
             return None
-        finally:
-            _source.reset(token)
 
     def _remember_lenient(self, origin: tuple[str, int]) -> None:
         self._lenient[origin] = None

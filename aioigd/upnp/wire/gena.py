@@ -13,7 +13,17 @@ from typing import Final, NamedTuple
 from ...errors import InvalidResponseError
 from . import xml
 
-__all__ = ["MAX_BODY", "MAX_HEAD", "EventHead", "parse_event", "parse_head", "read_grant", "renewal", "subscription"]
+__all__ = [
+    "MAX_BODY",
+    "MAX_HEAD",
+    "EventHead",
+    "next_seq",
+    "parse_event",
+    "parse_head",
+    "read_grant",
+    "renewal",
+    "subscription",
+]
 
 MAX_HEAD: Final = 4096
 """Bytes of an event message before its body."""
@@ -28,6 +38,9 @@ _MAX_DURATION: Final = 86_400.0
 _DURATION: Final = 1800.0
 """Seconds that are requested, and assumed where a device grants no number (section 4.1.2)."""
 
+_MAX_SEQ: Final = 2**32 - 1
+"""The largest event key (section 4.3.2)."""
+
 _REQUEST: Final = re.compile(rb"([A-Z]{1,16}) (/[\x21-\x7e]{0,200}) HTTP/1\.[01]\r?\n")
 _SID: Final = re.compile(r"[\x21-\x7e]{1,128}")
 _TIMEOUT: Final = re.compile(r"second-(\d{1,9})", re.IGNORECASE)
@@ -36,13 +49,14 @@ _TIMEOUT: Final = re.compile(r"second-(\d{1,9})", re.IGNORECASE)
 class EventHead(NamedTuple):
     """The head of an event message: where it was sent, for which subscription, and how long its body is.
 
-    ``is_first``: it is the initial event of a subscription, which has all state variables.
+    ``seq`` is its event key: 0 for the initial event of a subscription, which has all state variables; None where it
+    is missing or no number.
     """
 
     target: str
     sid: str
     length: int
-    is_first: bool
+    seq: int | None
 
 
 def subscription(callback: str) -> Mapping[str, str]:
@@ -80,7 +94,14 @@ def parse_head(head: bytes) -> EventHead:
         raise InvalidResponseError("a NOTIFY that is no event")
     if not (length.isascii() and length.isdigit() and len(length) < 9 and int(length) <= MAX_BODY):
         raise InvalidResponseError(f"an event message of {length[:20]!r} bytes")
-    return EventHead(request.group(2).decode("ascii"), headers.get("sid", ""), int(length), headers.get("seq") == "0")
+    seq = headers.get("seq", "")
+    number = int(seq) if seq.isascii() and seq.isdigit() and len(seq) < 11 else None
+    return EventHead(request.group(2).decode("ascii"), headers.get("sid", ""), int(length), number)
+
+
+def next_seq(seq: int) -> int:
+    """Return the event key that follows: one more, and 1 after the largest of 32 bits (section 4.3.2)."""
+    return 1 if seq >= _MAX_SEQ else seq + 1
 
 
 def parse_event(body: bytes) -> dict[str, str]:

@@ -135,6 +135,43 @@ class TestFromFindings:
         assert advice.code == "container"
         assert "--network host" in advice.to_do[0]
 
+    def test_a_container_that_asks_the_router_of_the_host_is_out_of_its_reach(self) -> None:
+        box = replace(BOX, igd_our_addr="172.17.0.2")
+        inside = replace(
+            WELL,
+            links=(Link("eth0", "172.17.0.2", prefix=16),),
+            default_address="172.17.0.2",
+            next_hops=frozenset({"172.17.0.1"}),
+            devices=(box,),
+            gateway=box,
+            in_container=True,
+        )
+        worst = diagnose(inside)[0]
+        assert (worst.code, worst.severity) == ("other-network", Severity.PROBLEM)
+        assert "eth0 (172.17.0.2)" in worst.why
+        assert "192.168.1.1, outside 172.17.0.0/16" in worst.why
+        assert "--network host" in worst.to_do[0]
+        # Nobody can tell from a routed network that it is none.
+        assert ("other-network", Severity.WARNING) in [
+            (each.code, each.severity) for each in diagnose(replace(inside, in_container=False))
+        ]
+
+    @pytest.mark.parametrize(
+        ("address", "prefix", "host"),
+        [
+            ("192.168.1.20", 24, "192.168.1.1"),
+            ("192.168.1.20", 0, "10.0.0.1"),
+            ("192.168.1.20", 24, "box.example"),
+            ("192.168.1.20", 24, "[fe80::1]"),
+        ],
+    )
+    def test_a_router_in_the_same_network_is_within_reach_and_so_is_one_of_which_nothing_is_known(
+        self, address: str, prefix: int, host: str
+    ) -> None:
+        box = replace(BOX, description_url=f"http://{host}:5000/d.xml")
+        found = replace(WELL, links=(Link("eth0", address, prefix=prefix),), devices=(box,), gateway=box)
+        assert "other-network" not in codes(found)
+
     def test_a_container_in_which_a_gateway_answers_is_fine(self) -> None:
         assert codes(replace(WELL, in_container=True)) == []
 

@@ -18,7 +18,20 @@ HEAD = (
 
 
 def test_the_head_of_an_event_is_read() -> None:
-    assert gena.parse_head(HEAD) == gena.EventHead("/path", "uuid:1", 12, is_first=True)
+    assert gena.parse_head(HEAD) == gena.EventHead("/path", "uuid:1", 12, seq=0)
+
+
+@pytest.mark.parametrize(
+    ("said", "seq"),
+    [(b"0", 0), (b"4294967295", 2**32 - 1), (b"", None), (b"-1", None), (b"x", None), (b"9" * 11, None)],
+)
+def test_a_seq_is_a_number_or_none(said: bytes, seq: int | None) -> None:
+    assert gena.parse_head(HEAD.replace(b"SEQ: 0", b"SEQ: " + said)).seq == seq
+
+
+@pytest.mark.parametrize(("seq", "after"), [(0, 1), (1, 2), (2**32 - 2, 2**32 - 1), (2**32 - 1, 1)])
+def test_a_seq_wraps_to_1(seq: int, after: int) -> None:
+    assert gena.next_seq(seq) == after
 
 
 @pytest.mark.parametrize(
