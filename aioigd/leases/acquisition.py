@@ -29,16 +29,26 @@ MAX_CONCURRENT: Final = 8
 
 
 class Acquisition:
-    """Makes and deletes the mappings of leases. ``ports`` counts the leases on each external port."""
+    """Makes and deletes the mappings of leases.
+
+    ``ports`` counts the leases on each external port; ``begins_at`` has the leases that begin at a stopgap.
+    """
 
     def __init__(self, dispatcher: Dispatcher) -> None:
         self._dispatcher = dispatcher
         self.ports: RefCounter[MappingKey] = RefCounter()
+        self.begins_at: dict[LeaseRecord, Dispatcher] = {}
 
     def new_mapping(self, record: LeaseRecord, request: MappingRequest) -> LeasedMapping:
         """Return a mapping that a lease wants; from now on its port is in use."""
         self.ports.acquire(request.key)
-        return LeasedMapping(record, request)
+        mapping = LeasedMapping(record, request)
+        mapping.dispatcher = self.begins_at.get(record)
+        return mapping
+
+    def dispatcher_of(self, mapping: LeasedMapping) -> Dispatcher:
+        """Return where the requests for a mapping go: to the gateway in use, unless it has stayed at another one."""
+        return mapping.dispatcher or self._dispatcher
 
     async def acquire_each(self, mappings: Sequence[LeasedMapping], *, required: bool) -> list[IGDError | None]:
         """Make mappings for the first time, and return what became of each.
@@ -86,16 +96,16 @@ class Acquisition:
         request = mapping.record.request
         may_be_in_its_own_way = mapping.may_be_in_its_own_way
         try:
-            return await self._dispatcher.add(mapping.request, overwrite=request.on_conflict == "take_over")
+            return await self.dispatcher_of(mapping).add(mapping.request, overwrite=request.on_conflict == "take_over")
         except ConflictError as error:
             conflict = error
         if may_be_in_its_own_way and await self._is_still_there(mapping):
-            return await self._dispatcher.add(mapping.request, overwrite=True)
+            return await self.dispatcher_of(mapping).add(mapping.request, overwrite=True)
         for alternative in request.alternatives(mapping.request):
             if alternative.key in self.ports:
                 continue
             try:
-                added = await self._dispatcher.add(alternative, overwrite=False)
+                added = await self.dispatcher_of(mapping).add(alternative, overwrite=False)
             except ConflictError:
                 continue
             self._move(mapping, alternative)
@@ -116,11 +126,11 @@ class Acquisition:
         """
         with suppress(IGDError):
             try:
-                held = await self._dispatcher.find(mapping.key)
+                held = await self.dispatcher_of(mapping).find(mapping.key)
             except (RefusedError, InvalidResponseError):
                 held = mapping.mapping  # the gateway cannot tell
             if held is not None and mapping.is_same(held):
-                await self._dispatcher.delete(mapping.key)
+                await self.dispatcher_of(mapping).delete(mapping.key)
             return True
         return False
 
@@ -139,7 +149,7 @@ class Acquisition:
         added = await self.add(mapping)
         mapping.accepted(added)
         try:
-            held = await self._dispatcher.find(added.key)
+            held = await self.dispatcher_of(mapping).find(added.key)
         except IGDError:
             held = added  # it cannot tell; the check before half its time will try again
         if held is None:
@@ -153,12 +163,12 @@ class Acquisition:
     async def _acquire_any(self, mapping: LeasedMapping) -> bool:
         """Let the gateway choose the port, if it can; where it cannot, for whatever reason, trying ports will tell."""
         with suppress(IGDError):
-            added = await self._dispatcher.add_any(mapping.request)
+            added = await self.dispatcher_of(mapping).add_any(mapping.request)
             mapping.accepted(added)
             self._move(mapping, mapping.record.request.mapping_request(added.key))
             if added.internal_port != mapping.request.internal_port:
                 # The port is another than the one that was asked for, and the internal one is to be the same.
-                added = await self._dispatcher.add(mapping.request, overwrite=True)
+                added = await self.dispatcher_of(mapping).add(mapping.request, overwrite=True)
             mapping.granted(added, asyncio.get_running_loop().time())
             return True
         return False
@@ -166,7 +176,7 @@ class Acquisition:
     async def _is_still_there(self, mapping: LeasedMapping) -> bool:
         """Return whether what is in the way is this lease's own, from before this machine changed its address."""
         with suppress(IGDError):
-            held = await self._dispatcher.find(mapping.key)
+            held = await self.dispatcher_of(mapping).find(mapping.key)
             return held is not None and mapping.is_same(held)
         return False
 

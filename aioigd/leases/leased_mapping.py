@@ -41,6 +41,7 @@ from __future__ import annotations
 from enum import Enum, auto
 from typing import Final
 
+from ..core.dispatcher import Dispatcher
 from ..models import MappingKey, MappingRequest, PortMapping
 from . import schedule
 from .lease import LeaseRecord, LeaseState
@@ -86,10 +87,12 @@ class LeasedMapping:
     ``record`` is that of its lease, ``request`` what is wanted, ``mapping`` what the gateway accepted last, confirmed
     or not. ``failures`` counts the adds that failed since it was there, ``early_losses`` how often it was missing
     before its time. ``observed_lifetime`` is how long the gateway was seen to keep it, None as long as it keeps its
-    word. ``due`` is for the :class:`~aioigd.leases.schedule.DueQueue`.
+    word. ``dispatcher`` is where its requests go while it is at another gateway than the one in use, and else None.
+    ``due`` is for the :class:`~aioigd.leases.schedule.DueQueue`.
     """
 
     __slots__ = (
+        "dispatcher",
         "due",
         "early_losses",
         "expires_at",
@@ -113,6 +116,7 @@ class LeasedMapping:
         self.granted_at: float | None = None
         self.renew_at = 0.0
         self.expires_at: float | None = None
+        self.dispatcher: Dispatcher | None = None
         self.due = schedule.NEVER
         self.failures = 0
         self.early_losses = 0

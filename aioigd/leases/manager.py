@@ -11,7 +11,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -20,6 +20,7 @@ from ..core.gateway_cache import GatewayCache
 from ..errors import IGDError, UsageError
 from ..models import Pinhole
 from .acquisition import MAX_CONCURRENT, Acquisition
+from .homecoming import Homecoming, is_away_from_home
 from .lease import Lease, LeaseRecord
 from .leased_mapping import LeasedMapping
 from .monitor import Contents, Finding, GatewayMonitor
@@ -59,8 +60,11 @@ class LeaseManager:
         self._sample_from: list[LeaseRecord] = []
         self._acquisition = Acquisition(dispatcher)
         self._monitor = GatewayMonitor(dispatcher, cache, self._wake)
-        self._renewal = Renewal(dispatcher, cache, self._acquisition, self._queue, self._monitor)
+        self._renewal = Renewal(cache, self._acquisition, self._queue, self._monitor)
         self._pinholes = PinholeManager(dispatcher, cache)
+        self._homecoming = Homecoming(
+            dispatcher, cache, self._acquisition, self._queue, self._renewal, self._pinholes.leave
+        )
         self._task: asyncio.Task[None] | None = None
         self._beginning: set[asyncio.Task[None]] = set()
         self._releasing: set[asyncio.Task[None]] = set()
@@ -115,6 +119,7 @@ class LeaseManager:
             await asyncio.gather(*map(self.release, tuple(self._leases)))
             if self._releasing:
                 await asyncio.wait(tuple(self._releasing))
+            await self._homecoming.close()
 
     # Beginning
 
@@ -122,6 +127,7 @@ class LeaseManager:
         request = record.request
         mappings: list[LeasedMapping] = []
         try:
+            await self._homecoming.begin(record)
             outcomes = await self._acquire(record, mappings)
             await self._pinholes.open(record, request.pinhole_requests(mapping.request for mapping in mappings))
             if None in outcomes:
@@ -129,6 +135,9 @@ class LeaseManager:
         except BaseException:
             await self._end(record, mappings)
             raise
+        finally:
+            self._homecoming.begun(record)
+        self._homecoming.follow(mappings)
         record.mappings = mappings
         self._leases[record] = mappings
         for mapping, outcome in zip(mappings, outcomes, strict=True):
@@ -189,8 +198,13 @@ class LeaseManager:
         if self._monitor.rediscovery_due <= now:
             await self._apply(await self._monitor.rediscover())
         elif self._monitor.poll_due <= now:
-            await self._apply(await self._monitor.poll())
+            finding = await self._monitor.poll()
+            await self._apply(finding)
             self._pinholes.follow_address(now)
+            if finding.contents is not Contents.IN_DOUBT and any(map(is_away_from_home, self._leases.values())):
+                self._monitor.look_for_home()
+        elif self._monitor.home_due <= now:
+            await self._apply(await self._monitor.find_home())
         elif self._monitor.is_away:
             await self._postpone(self._queue.take(now, MAX_CONCURRENT))
         else:
@@ -202,17 +216,20 @@ class LeaseManager:
         if finding.has_new_address:
             self._announce_address()
         if finding.is_replaced:
+            for mappings in self._leases.values():
+                self._homecoming.follow(mappings)
             for record in self._leases:
                 record.gateway_replaced()
+        if finding.home is not None and await self._homecoming.bring_home(finding.home, self._leases):
+            self._monitor.went_home()
         may_be_empty = finding.contents is Contents.MAY_BE_GONE
         if finding.contents is Contents.NEEDS_SAMPLE:
             may_be_empty = not await self._is_sample_there()
         if may_be_empty:
             self._suspect_all()
         elif finding.contents is Contents.IN_DOUBT:
-            for mappings in self._leases.values():
-                for mapping in mappings:
-                    mapping.suspected()
+            for mapping in self._at_gateway():
+                mapping.suspected()
         self._monitor.concluded(finding, may_be_empty=may_be_empty)
 
     def _announce_address(self) -> None:
@@ -223,17 +240,20 @@ class LeaseManager:
         """Look after everything as soon as possible: it may be gone."""
         now = self._now()
         self._pinholes.renew_all(now)
-        for mappings in self._leases.values():
-            for mapping in mappings:
-                mapping.suspected()
-                self._queue.set(mapping, now)
+        for mapping in self._at_gateway():
+            mapping.suspected()
+            self._queue.set(mapping, now)
+
+    def _at_gateway(self) -> Iterator[LeasedMapping]:
+        """The mappings at the gateway in use: those of a lease may have stayed at another one."""
+        return (one for mappings in self._leases.values() for one in mappings if one.dispatcher is None)
 
     async def _is_sample_there(self) -> bool:
         """Check one mapping of one lease, each time another's: a restart loses all of them alike."""
         for _ in range(2):
             while self._sample_from:
                 for mapping in self._leases.get(self._sample_from.pop(), ()):
-                    if mapping.is_held:
+                    if mapping.is_held and mapping.dispatcher is None:
                         return await self._renewal.is_there(mapping)
             self._sample_from = list(self._leases)
         return True
@@ -289,6 +309,7 @@ class LeaseManager:
         for mapping in mappings:
             self._queue.remove(mapping)
         unwanted = [mapping for mapping in mappings if self._acquisition.end(mapping)]
+        self._homecoming.bind(unwanted)
         task = asyncio.get_running_loop().create_task(self._wind_up(unwanted, self._pinholes.end(record)))
         self._releasing.add(task)
         task.add_done_callback(self._releasing.discard)

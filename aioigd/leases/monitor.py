@@ -8,9 +8,12 @@ conclusion was.
 event                      REACHABLE                                   AWAY(n)
 =========================  ==========================================  =========================================
 poll is answered           moved: may be empty; else needs a sample    REACHABLE; may be empty
+                           look for home
 poll is not answered       AWAY(1), in doubt                           AWAY(n + 1), in doubt; next poll with
                                                                        backoff, at most the interval
 hint CHANGED               poll, throttled                             same
+hint HOME, throttled       look for home; not there: again with        same
+                           backoff, 6 times in all
 hint RESTARTED, throttled  rediscover, then as a poll; not found:      same
                            again with backoff, 6 times in all
 a lease's request met      AWAY(1), poll in 0.5 s                      -
@@ -48,6 +51,7 @@ from ..core.dispatcher import Dispatcher
 from ..core.gateway_cache import GatewayCache
 from ..errors import DeadlineError, DiscoveryError, IGDError, TransportError, UnsupportedError, is_unreachable
 from . import schedule
+from .homecoming import HomeSearch
 from .schedule import NEVER
 
 __all__ = ["REACHABLE", "Contents", "Finding", "GatewayMonitor", "Reachability"]
@@ -56,6 +60,8 @@ log = logging.getLogger("aioigd.lease")
 
 _MAX_SEARCHES: Final = 6
 """Searches after a hint; from then on the poll finds the gateway, as a hint can be a lie."""
+_NO_HINT: Final = -1
+"""Looks for home after a hint, where there was none."""
 _DEFAULT_INTERVAL: Final = 60.0
 """Seconds between two polls, until a lease says otherwise."""
 
@@ -92,12 +98,14 @@ class Finding(NamedTuple):
 
     ``has_new_address``: its external address is another one. ``is_replaced``: another gateway has taken its place.
     ``hint_followed_at``: when it was rediscovered because of a hint that it has restarted, None if that is not why.
+    ``home``: the router of the best default route, None where it is not there. It may be in use already.
     """
 
     contents: Contents = Contents.UNCHANGED
     has_new_address: bool = False
     is_replaced: bool = False
     hint_followed_at: float | None = None
+    home: Backend | None = None
 
 
 class GatewayMonitor:
@@ -113,6 +121,9 @@ class GatewayMonitor:
         self._searches = 0
         self._restart_hints = schedule.HintThrottle()
         self._change_hints = schedule.HintThrottle()
+        self._home_hints = schedule.HintThrottle()
+        self._home_search = HomeSearch(cache)
+        self._home_looks = _NO_HINT
         self._gateway_id: Hashable = None
         self._location: Hashable = None
         self._knows_address = False
@@ -122,6 +133,7 @@ class GatewayMonitor:
         self.interval = _DEFAULT_INTERVAL
         self.poll_due = NEVER
         self.rediscovery_due = NEVER
+        self.home_due = NEVER
 
     @property
     def is_away(self) -> bool:
@@ -130,17 +142,20 @@ class GatewayMonitor:
 
     @property
     def next_due(self) -> float:
-        """When a poll or a rediscovery is due; NEVER while it is stopped."""
-        return min(self.poll_due, self.rediscovery_due)
+        """When a poll, a rediscovery or a look for home is due; NEVER while it is stopped."""
+        return min(self.poll_due, self.rediscovery_due, self.home_due)
 
     def start(self, interval: float) -> None:
         """Poll at this interval from now on."""
         self.interval = interval
         self.poll_due = min(self.poll_due, _now() + interval)
+        self._cache.keep_stopgap(True)
 
     def stop(self) -> None:
         """Do nothing any more, and forget what will not be true for long."""
-        self.poll_due = self.rediscovery_due = NEVER
+        self.poll_due = self.rediscovery_due = self.home_due = NEVER
+        self._home_looks = _NO_HINT
+        self._cache.keep_stopgap(False)
         self.reachability = REACHABLE
         self._searches = 0
         self._knows_address = False
@@ -149,6 +164,10 @@ class GatewayMonitor:
     def poll_now(self) -> None:
         """Make the poll due."""
         self.poll_due = _now()
+
+    def look_for_home(self) -> None:
+        """Make the look for the router of the best default route due."""
+        self.home_due = min(self.home_due, _now())
 
     async def listen(self) -> Listener:
         """Begin to listen to what the gateway announces; the caller closes what this returns."""
@@ -163,6 +182,10 @@ class GatewayMonitor:
         if hint is Hint.RESTARTED:
             self._searches = 0
             self.rediscovery_due = min(self.rediscovery_due, self._restart_hints.due(_now()))
+        elif hint is Hint.HOME:
+            if self._home_looks == _NO_HINT:
+                self._home_looks = 0
+                self.home_due = min(self.home_due, self._home_hints.due(_now()))
         else:
             self.poll_due = min(self.poll_due, self._change_hints.due(_now()))
         self._wake()
@@ -197,6 +220,8 @@ class GatewayMonitor:
             return Finding(Contents.IN_DOUBT)
         was_away, self.reachability = self.is_away, REACHABLE
         self.poll_due = _now() + self.interval
+        if self._cache.home_hosts():
+            self.look_for_home()
         is_replaced, has_moved = self._compare_identity()
         contents = Contents.MAY_BE_GONE if was_away or has_moved else Contents.NEEDS_SAMPLE
         return Finding(contents, has_new_address, is_replaced)
@@ -204,6 +229,8 @@ class GatewayMonitor:
     async def rediscover(self) -> Finding:
         """Find the gateway anew after a hint that it has restarted, and poll it."""
         self.rediscovery_due = NEVER
+        if self._cache.home_hosts() and (home := await self._home_search.look(because_of_hint=True)):
+            return Finding(home=home)
         try:
             await self._rediscover()
         except IGDError as error:
@@ -218,6 +245,27 @@ class GatewayMonitor:
             self.rediscovery_due = NEVER  # what was heard meanwhile announced this very move
         found_at = _now()
         return (await self.poll())._replace(hint_followed_at=found_at)
+
+    async def find_home(self) -> Finding:
+        """Look whether the router of the best default route is there, if the gateway in use is another one."""
+        self.home_due = NEVER
+        because_of_hint = self._home_looks != _NO_HINT
+        followed_at = _now()
+        home = await self._home_search.look(because_of_hint=because_of_hint)
+        if because_of_hint:
+            self._home_looks += 1
+            if home is not None or self._home_looks >= _MAX_SEARCHES:
+                self._home_hints.followed(followed_at, right=home is not None)
+                self._home_looks = _NO_HINT
+            else:
+                self.home_due = min(self.home_due, _now() + schedule.backoff(self._home_looks))
+        return Finding(home=home)
+
+    def went_home(self) -> None:
+        """Note that the leases have gone home: another gateway is in use, and that is known to them. Poll it."""
+        self._gateway_id, self._location = self._identity()
+        self.reachability = REACHABLE
+        self.poll_now()
 
     def concluded(self, finding: Finding, *, may_be_empty: bool) -> None:
         """Note what came of a finding: whether the gateway may have lost all mappings, so whether a hint was right."""
@@ -251,7 +299,7 @@ class GatewayMonitor:
         self._gateway_id, self._location = self._identity()
         is_replaced = before is not None and self._gateway_id != before
         if is_replaced:
-            log.info("the gateway is another one now")
+            log.warning("the gateway is another one now: %s", self._backend())
         return is_replaced, self._location != location
 
     def _identity(self) -> tuple[Hashable, Hashable]:

@@ -7,7 +7,6 @@ import logging
 from contextlib import suppress
 from typing import Final
 
-from ..core.dispatcher import Dispatcher
 from ..core.gateway_cache import GatewayCache
 from ..errors import ConflictError, IGDError, InvalidResponseError, RefusedError
 from ..models import PortMapping
@@ -30,13 +29,11 @@ class Renewal:
 
     def __init__(
         self,
-        dispatcher: Dispatcher,
         cache: GatewayCache,
         acquisition: Acquisition,
         queue: DueQueue[LeasedMapping],
         monitor: GatewayMonitor,
     ) -> None:
-        self._dispatcher = dispatcher
         self._cache = cache
         self._acquisition = acquisition
         self._queue = queue
@@ -53,7 +50,7 @@ class Renewal:
     async def is_there(self, mapping: LeasedMapping) -> bool:
         """Ask whether the gateway still holds a mapping; where it does not say, it does."""
         with suppress(IGDError):
-            held = await self._dispatcher.find(mapping.key)
+            held = await self._acquisition.dispatcher_of(mapping).find(mapping.key)
             if held is None or not self._is_right(mapping, held):
                 return mapping.has_ended
             if not mapping.has_ended:
@@ -79,19 +76,19 @@ class Renewal:
         pause = schedule.backoff(mapping.failures)
         log.info("%s could not be had, trying again in %.1f s: %s", mapping.key, pause, error)
         self._queue.set(mapping, now + pause)
-        self._monitor.request_failed(error)
+        self._request_failed(mapping, error)
 
     async def _check(self, mapping: LeasedMapping) -> bool:
         """Ask whether the gateway still holds a mapping, and add it again if not. Return whether it was there."""
         try:
-            held = await self._dispatcher.find(mapping.key)
+            held = await self._acquisition.dispatcher_of(mapping).find(mapping.key)
         except (RefusedError, InvalidResponseError):
             if not mapping.is_held and not mapping.has_ended:
                 await self._renew(mapping)  # the gateway cannot tell; adding it again does no harm
                 return False
             held = mapping.mapping
         except IGDError as error:
-            self._monitor.request_failed(error)
+            self._request_failed(mapping, error)
             if not mapping.has_ended:
                 self._queue.set(mapping, _now() + _NO_ANSWER_PAUSE)
             return False
@@ -125,13 +122,20 @@ class Renewal:
 
     def _is_right(self, mapping: LeasedMapping, held: PortMapping) -> bool:
         """Whether what the gateway holds is what this lease made, and still leads to this machine."""
-        client = mapping.request.internal_client or self._internal_client() or held.internal_client
+        client = mapping.request.internal_client or self._internal_client(mapping) or held.internal_client
         return mapping.is_same(held) and held.leads_to(client, held.internal_port)
 
-    def _internal_client(self) -> str:
-        """Return the address of this machine to which its mappings lead, "" where that is not known."""
+    def _request_failed(self, mapping: LeasedMapping, error: IGDError) -> None:
+        """Let the gateway be polled if it cannot be reached; at another one only this mapping is in doubt."""
+        if mapping.dispatcher is None:
+            self._monitor.request_failed(error)
+        else:
+            mapping.suspected()
+
+    def _internal_client(self, mapping: LeasedMapping) -> str:
+        """Return the address of this machine to which a mapping leads, "" where that is not known."""
         with suppress(IGDError):
-            backend = self._cache.cached()
+            backend = self._acquisition.dispatcher_of(mapping).fixed or self._cache.cached()
             return "" if backend is None else backend.internal_client
         return ""
 

@@ -7,7 +7,7 @@ hint, and what follows from a hint is for others to decide.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -69,13 +69,18 @@ class RebootDetector:
 
 
 class UpnpListener(Listener):
-    """Listens for NOTIFYs and events of the gateway that it follows, as far as they can be had."""
+    """Listens for NOTIFYs and events of the gateway that it follows, as far as they can be had.
+
+    While that one is a stopgap, a NOTIFY of the router of the best default route is a hint, too, whatever it is about:
+    whether a gateway is there a search has to show.
+    """
 
     def __init__(self, http: HttpClient, on_hint: Callable[[Hint], None]) -> None:
         self._on_hint = on_hint
         self._device: Device | None = None
+        self._home_hosts: Sequence[str] = ()
         self._detector = RebootDetector()
-        self._notifies = SsdpListener(self._is_gateway, self._on_notify)
+        self._notifies = SsdpListener(self._is_wanted, self._on_notify)
         self._events = EventSubscription(http, lambda: on_hint(Hint.CHANGED))
 
     async def open(self, scope: SearchScope) -> None:
@@ -88,6 +93,7 @@ class UpnpListener(Listener):
     def follow(self, backend: Backend | None, *, resubscribe: bool) -> None:
         """Listen to this gateway from now on."""
         self._device = None if backend is None else backend.device
+        self._home_hosts = () if backend is None else backend.home_hosts()
         self._events.follow(self._device, resubscribe=resubscribe)
 
     async def close(self) -> None:
@@ -95,11 +101,20 @@ class UpnpListener(Listener):
         self._notifies.close()
         await self._events.close()
 
+    def _is_wanted(self, sender: str) -> bool:
+        return self._is_gateway(sender) or self._is_home(sender)
+
     def _is_gateway(self, sender: str) -> bool:
         return self._device is not None and same_address(sender, gateway_host(self._device))
 
-    def _on_notify(self, announcement: ssdp.Announcement) -> None:
-        if self._device is not None:
+    def _is_home(self, sender: str) -> bool:
+        return any(same_address(sender, host) for host in self._home_hosts)
+
+    def _on_notify(self, announcement: ssdp.Announcement, sender: str) -> None:
+        if self._is_home(sender):
+            if announcement.kind != _BYEBYE:
+                self._on_hint(Hint.HOME)
+        elif self._device is not None:
             hint = self._detector.on_notify(announcement, self._device)
             if hint is not None:
                 self._on_hint(hint)

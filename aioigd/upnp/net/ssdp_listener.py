@@ -26,11 +26,11 @@ _IP_MULTICAST_ALL: Final = 49  # linux/in.h; not in the socket module of Python 
 class SsdpListener:
     """A member of the SSDP multicast group on some interfaces, until it is closed.
 
-    ``on_notice`` is called with the contents of each NOTIFY. Datagrams of a sender that is not ``is_wanted`` are not
-    parsed, so that a flood costs little.
+    ``on_notice`` is called with the contents and the sender of each NOTIFY. Datagrams of a sender that is not
+    ``is_wanted`` are not parsed, so that a flood costs little.
     """
 
-    def __init__(self, is_wanted: Callable[[str], bool], on_notice: Callable[[ssdp.Announcement], None]) -> None:
+    def __init__(self, is_wanted: Callable[[str], bool], on_notice: Callable[[ssdp.Announcement, str], None]) -> None:
         self._is_wanted = is_wanted
         self._on_notice = on_notice
         self._sockets: list[socket.socket] = []
@@ -80,7 +80,7 @@ class SsdpListener:
         announcement = ssdp.parse_datagram(datagram)
         if announcement is not None:
             wire_log.debug("from %s: %s", address[0], announcement)
-            self._on_notice(announcement)
+            self._on_notice(announcement, str(address[0]))
 
 
 def _groups(interface: Interface) -> tuple[str, ...]:
