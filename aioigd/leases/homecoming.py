@@ -167,7 +167,11 @@ class Homecoming:
             raise
         # From here on nothing is waited for, so nobody sees a lease between two gateways.
         failed = _not_going(going, trials)
-        staying = [record for record in failed if record not in gone and record.state is not LeaseState.LOST]
+        staying = [
+            record
+            for record in failed
+            if not record.is_ended and record not in gone and record.state is not LeaseState.LOST
+        ]
         is_home_gone = any(one.failure is not None and is_unreachable(one.failure) for one in trials.values())
         if is_home_gone or (staying and len(failed) == len(going)):
             self._roll_back(at_home, trials.values(), _at_home(leases) if current is home else ())
@@ -201,6 +205,10 @@ class Homecoming:
         """Let what is to be deleted be deleted where it is, even if the leases go home meanwhile."""
         if self._cache.last is not None and self._cache.home_hosts():
             self._bind(mappings, self._cache.last)
+
+    def left_behind(self, stopgap: Backend, mappings: Iterable[LeasedMapping]) -> None:
+        """The router is in use already, because the stopgap did not answer: mappings are there until they went home."""
+        self._bind(mappings, stopgap)
 
     async def begin(self, record: LeaseRecord) -> None:
         """Let a lease that begins at a stopgap have all its requests go there, even if others go home meanwhile."""

@@ -215,7 +215,9 @@ class LeaseManager:
         """Do what follows for leases from what was found out about the gateway."""
         if finding.has_new_address:
             self._announce_address()
-        if finding.is_replaced:
+        if finding.left is not None:
+            self._homecoming.left_behind(finding.left, self._at_gateway())
+        elif finding.is_replaced:
             for mappings in self._leases.values():
                 self._homecoming.follow(mappings)
             for record in self._leases:

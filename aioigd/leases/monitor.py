@@ -98,7 +98,8 @@ class Finding(NamedTuple):
 
     ``has_new_address``: its external address is another one. ``is_replaced``: another gateway has taken its place.
     ``hint_followed_at``: when it was rediscovered because of a hint that it has restarted, None if that is not why.
-    ``home``: the router of the best default route, None where it is not there. It may be in use already.
+    ``home``: the router of the best default route, None where it is not there. It may be in use already. ``left``: the
+    stopgap that was replaced by that router.
     """
 
     contents: Contents = Contents.UNCHANGED
@@ -106,6 +107,7 @@ class Finding(NamedTuple):
     is_replaced: bool = False
     hint_followed_at: float | None = None
     home: Backend | None = None
+    left: Backend | None = None
 
 
 class GatewayMonitor:
@@ -126,6 +128,7 @@ class GatewayMonitor:
         self._home_looks = _NO_HINT
         self._gateway_id: Hashable = None
         self._location: Hashable = None
+        self._known: Backend | None = None
         self._knows_address = False
         self._listener: Listener | None = None
         self.reachability = REACHABLE
@@ -171,7 +174,7 @@ class GatewayMonitor:
 
     async def listen(self) -> Listener:
         """Begin to listen to what the gateway announces; the caller closes what this returns."""
-        self._gateway_id, self._location = self._identity()
+        self._note_identity()
         listener = await self._cache.listen(self.on_hint)
         listener.follow(self._backend(), resubscribe=False)
         self._listener = listener
@@ -222,9 +225,14 @@ class GatewayMonitor:
         self.poll_due = _now() + self.interval
         if self._cache.home_hosts():
             self.look_for_home()
+        known = self._known
         is_replaced, has_moved = self._compare_identity()
+        left = None
+        if is_replaced and known is not None and not self._cache.home_hosts() and known.home_hosts():
+            left = known
+            self.look_for_home()
         contents = Contents.MAY_BE_GONE if was_away or has_moved else Contents.NEEDS_SAMPLE
-        return Finding(contents, has_new_address, is_replaced)
+        return Finding(contents, has_new_address, is_replaced, left=left)
 
     async def rediscover(self) -> Finding:
         """Find the gateway anew after a hint that it has restarted, and poll it."""
@@ -263,7 +271,7 @@ class GatewayMonitor:
 
     def went_home(self) -> None:
         """Note that the leases have gone home: another gateway is in use, and that is known to them. Poll it."""
-        self._gateway_id, self._location = self._identity()
+        self._note_identity()
         self.reachability = REACHABLE
         self.poll_now()
 
@@ -296,11 +304,15 @@ class GatewayMonitor:
     def _compare_identity(self) -> tuple[bool, bool]:
         """Return whether the gateway is another one than before, and whether it is elsewhere."""
         before, location = self._gateway_id, self._location
-        self._gateway_id, self._location = self._identity()
+        self._note_identity()
         is_replaced = before is not None and self._gateway_id != before
         if is_replaced:
             log.warning("the gateway is another one now: %s", self._backend())
         return is_replaced, self._location != location
+
+    def _note_identity(self) -> None:
+        self._known = self._backend()
+        self._gateway_id, self._location = self._identity()
 
     def _identity(self) -> tuple[Hashable, Hashable]:
         """Return what the gateway in use is known by, and where it is."""

@@ -58,8 +58,8 @@ _LEAST_GAP: Final = 0.2
 _ROUNDS: Final = (0.0, 0.06, 0.12, 0.2, 0.32, 0.46, 0.62, 0.8)
 """When to search, as parts of the time for it. One round finds a gateway through 30 % loss each way in half of
 all tries, eight in 99 of 100."""
-_SINGLE_TARGETS: Final = (*ssdp.LIKELY_TARGETS, ssdp.ALL_TARGET)
-"""What a search by one datagram asks for, one target each time: a router may not answer all of them."""
+_SINGLE_TARGETS: Final = (ssdp.LIKELY_TARGETS[0], ssdp.LIKELY_TARGETS[-1], ssdp.ALL_TARGET)
+"""What a search by one datagram asks for, one target each time: some routers do not answer all of these."""
 _SILENT_GRACE: Final = 0.9
 """Seconds from the start of a search in which the router of the default route may still answer: MX allows it 1."""
 _PENDING_GRACE: Final = 1.5
@@ -353,11 +353,15 @@ def _may_get_better(probed: ProbeResult) -> bool:
 
 
 def _leading_to(host: str, places: list[Interface]) -> list[Interface]:
-    """Return the interface whose address packets to ``host`` would have; all where that is not known."""
-    with suppress(TransportError):
+    """Return the interface whose address packets to ``host`` would have.
+
+    All where only the interface tells where the host is: for a link-local address without a zone.
+    """
+    try:
         address = source_address_for(host)
-        return [place for place in places if place.address == address] or places
-    return places
+    except TransportError:
+        return places
+    return [place for place in places if place.address == address] or places[:1]
 
 
 def _is_link_local(host: str) -> bool:
