@@ -51,6 +51,8 @@ log = logging.getLogger("aioigd.lease")
 
 _SILENT_POLLS: Final = 10
 """Polls that a next hop leaves unanswered before it is asked less often: it may have no UPnP at all."""
+_SILENT_TIME: Final = 500.0
+"""Seconds that these take at least: where polls are frequent, ten of them are no more than a restart."""
 _SILENT_INTERVAL: Final = 1200.0
 """Seconds between two questions to a next hop that has left so many unanswered."""
 _LEAVE_LIMIT: Final = 10.0
@@ -58,13 +60,14 @@ _LEAVE_LIMIT: Final = 10.0
 
 
 class _Asked:
-    """A next hop: how often it was asked, how often in a row it was silent, and from when on to ask it again."""
+    """A next hop: how often it was asked, how often in a row it was silent, since when, and when to ask it again."""
 
-    __slots__ = ("not_before", "silent", "times")
+    __slots__ = ("not_before", "silent", "silent_since", "times")
 
     def __init__(self) -> None:
         self.times = 0
         self.silent = 0
+        self.silent_since = 0.0
         self.not_before = float("-inf")
 
 
@@ -96,9 +99,12 @@ class HomeSearch:
 
     async def _ask(self, host: str, asked: _Asked) -> Backend | None:
         asked.times += 1
+        if not asked.silent:
+            asked.silent_since = _now()
         home, has_answered = await self._cache.find_home(host, asked.times - 1)
         asked.silent = 0 if has_answered else asked.silent + 1
-        asked.not_before = _now() + _SILENT_INTERVAL if asked.silent >= _SILENT_POLLS else float("-inf")
+        is_hopeless = asked.silent >= _SILENT_POLLS and _now() - asked.silent_since >= _SILENT_TIME
+        asked.not_before = _now() + _SILENT_INTERVAL if is_hopeless else float("-inf")
         return home
 
 

@@ -245,6 +245,19 @@ def test_the_router_is_asked_once_per_poll_and_rarely_when_it_never_answers() ->
     run(main())
 
 
+def test_ten_polls_in_as_many_seconds_are_no_reason_to_ask_rarely() -> None:
+    async def main() -> None:
+        async with town() as it:
+            await it.at_the_stopgap(lease_request(poll_interval=1.0))
+            it.home.is_away = True
+            await asyncio.sleep(100.0)
+            it.home.is_away = False
+            await asyncio.sleep(1.5)
+            assert it.stopgap.table == {}
+
+    run(main())
+
+
 @pytest.mark.parametrize("hint", [Hint.HOME, Hint.RESTARTED])
 def test_it_goes_home_as_soon_as_the_router_or_the_stopgap_announces_something(hint: Hint) -> None:
     async def main() -> None:
