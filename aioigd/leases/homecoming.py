@@ -179,7 +179,7 @@ class Homecoming:
             if not record.is_ended and record not in gone and record.state is not LeaseState.LOST
         ]
         is_home_gone = any(one.failure is not None and is_unreachable(one.failure) for one in trials.values())
-        if is_home_gone or (staying and len(failed) == len(going)):
+        if is_home_gone or (current is not home and staying and len(failed) == len(going)):
             self._roll_back(at_home, trials.values(), _at_home(leases) if current is home else ())
             return False
         if current is not home:
@@ -190,8 +190,9 @@ class Homecoming:
         left += self._give_up([record for record in failed if record not in staying], going, current)
         self._roll_back(at_home, [trials[record] for record in failed if record in trials], _at_home(leases))
         pinholes: Sequence[Pinhole] = ()
+        if current is not home or len(failed) < len(going):
+            log.warning("leases go home to %s, and %d stay where they are", home, len(staying))
         if current is not home:
-            log.warning("leases go home from %s to %s", current, home)
             pinholes = self._leave_pinholes()
             self._cache.go_home(home)
         self._leave(self._acquisition.release(mapping) for mapping in left)

@@ -280,6 +280,9 @@ class LeaseManager:
             for mappings in self._leases.values():
                 for mapping in mappings:
                     mapping.shift_clock(suspended)
+                    if mapping.dispatcher is not None:
+                        mapping.suspected()
+                        self._queue.set(mapping, self._now())
             self._suspect_all()
             self._monitor.poll_now()
         return lead_now

@@ -38,7 +38,8 @@ class Town:
     def __init__(self) -> None:
         self.home = ModelRouter()
         self.stopgap = ModelRouter(name="stopgap", host="stopgap", address="99.0.0.9")
-        self.manager = ModelManager(self.home, stopgap=self.stopgap)
+        self.wall_clock_ahead = 0.0
+        self.manager = ModelManager(self.home, self._wall_clock, stopgap=self.stopgap)
         self.changes: list[Change] = []
         self.states: list[LeaseState] = []
         self._tasks: list[asyncio.Task[None]] = []
@@ -61,6 +62,9 @@ class Town:
         assert len(self.stopgap.table) == sum(len(lease.mappings) for lease in leases)
         self.home.is_away = False
         return leases
+
+    def _wall_clock(self) -> float:
+        return asyncio.get_running_loop().time() + self.wall_clock_ahead
 
     async def _take(self, lease: Lease) -> None:
         async for change in lease.changes():
@@ -339,6 +343,40 @@ def test_a_lease_that_begins_on_the_way_is_at_home_in_the_end(at: int) -> None:
             assert {key.external_port for key in it.home.table} == {8080, 8081, 9090}
             assert it.stopgap.table == {}
             assert state_of(lease) is LeaseState.ACTIVE
+
+    run(main())
+
+
+def test_a_call_that_finds_the_router_first_takes_no_port_away_from_a_lease() -> None:
+    async def main() -> None:
+        async with town() as it:
+            (lease,) = await it.at_the_stopgap(lease_request())
+            it.stopgap.is_away = True
+            await it.manager.dispatcher.external_address()
+            it.stopgap.is_away = False
+            assert it.manager.cache.last is not None
+            assert it.manager.cache.last.device.udn == "router"
+            await asyncio.sleep(POLL + 1)
+            assert it.home.owner(8080) == it.home.us
+            assert it.stopgap.table == {}
+            assert ChangeKind.LOST not in it.kinds
+            assert it.kinds.count(ChangeKind.GATEWAY_REPLACED) == 1
+            assert state_of(lease) is LeaseState.ACTIVE
+
+    run(main())
+
+
+def test_a_suspension_of_this_machine_does_not_spare_a_lease_that_has_stayed() -> None:
+    async def main() -> None:
+        async with town() as it:
+            lease, _ = await it.at_the_stopgap(lease_request(8080), lease_request(9090))
+            it.home.hold(8080)
+            await asyncio.sleep(POLL + 1)
+            it.stopgap.table.clear()
+            it.wall_clock_ahead = 3000.0
+            await asyncio.sleep(POLL + 1)
+            assert state_of(lease) is LeaseState.ACTIVE
+            assert it.stopgap.owner(8080) == it.stopgap.us
 
     run(main())
 

@@ -55,7 +55,8 @@ def test_what_can_be_had_is_there_and_what_is_others_is_untouched(
 @given(
     events=st.lists(
         st.tuples(
-            st.sampled_from(EVENTS + MOVES + ELSEWHERE + ("go away", "come back") * 2),
+            # Not "our address": what we have at the router from an address of before is another's to us (secure mode).
+            st.sampled_from(EVENTS + MOVES[1:] + ELSEWHERE + ("go away", "come back") * 2),
             st.sampled_from([0.0, 0.003, 0.02, 0.3, 7.0, 59.0, 100.0, 4000.0]),
         ),
         max_size=14,
