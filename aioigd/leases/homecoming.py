@@ -195,7 +195,8 @@ class Homecoming:
         if current is not home:
             pinholes = self._leave_pinholes()
             self._cache.go_home(home)
-        self._leave(self._acquisition.release(mapping) for mapping in left)
+        still_used = {mapping.key for record in staying for mapping in leases[record]}
+        self._leave(self._acquisition.release(mapping) for mapping in left if mapping.key not in still_used)
         at_stopgap = self._dispatcher.fixed_to(current)
         self._leave(_close(at_stopgap, pinhole) for pinhole in pinholes)
         return current is not home
