@@ -20,6 +20,8 @@ log = logging.getLogger("aioigd.discovery")
 
 _STOPGAP_KEPT: Final = 60.0
 """Seconds for which calls use a stopgap without another search, while there are no leases."""
+_ROUTES_KEPT: Final = 1.0
+"""Seconds for which the routes are not read again: a thousand leases may end at once."""
 _HOME_TIMEOUT: Final = 3.0
 """Seconds in which the router of the best default route has to describe itself, once it has answered."""
 
@@ -46,6 +48,7 @@ class GatewayCache:
         self._backend: Backend | None = None
         self._chosen_from: list[Device] = []
         self._searched: list[Device] = []
+        self._home_hosts: tuple[Backend | None, float, Sequence[str]] = None, 0.0, ()
         self._is_kept = False
         self._drop_at = float("inf")
 
@@ -97,7 +100,10 @@ class GatewayCache:
         with suppress(UnsupportedError):  # the program has put a device into the list that cannot be asked
             backend = self.cached()
             if backend is not None and self.devices == self._searched:
-                return backend.home_hosts()
+                now = asyncio.get_running_loop().time()
+                if self._home_hosts[0] is not backend or self._home_hosts[1] <= now:
+                    self._home_hosts = backend, now + _ROUTES_KEPT, backend.home_hosts()
+                return self._home_hosts[2]
         return ()
 
     def keep_stopgap(self, keep: bool) -> None:
