@@ -143,13 +143,13 @@ class PortMapper:
         seconds = check_seconds(timeout, "timeout")
         hops = check_ttl(ttl)
         wanted = check_device_filter(device_filter)
-        self.devices = await self._queue.submit(
+        found = await self._queue.submit(
             "discover",
             (seconds, hops, wanted),
             lambda _: self._finder.discover(seconds, hops, wanted),
             seconds,
         ).wait()
-        return self.devices
+        return self._cache.found(found)
 
     async def iter_devices(
         self,

@@ -56,6 +56,8 @@ class SearchScope(NamedTuple):
 
     ``source_address`` and ``location``, ``ttl`` (hops), ``local_port`` (0 for any) and ``ipv6`` are those of
     :class:`~aioigd.PortMapper`. ``host``: the only address to search at; None for wherever a protocol searches.
+    ``single``: None to search in rounds; a number to send one datagram to ``host`` and no more, and to choose by it
+    what is asked for, where a protocol can ask in several ways.
     """
 
     source_address: str | None = None
@@ -64,6 +66,7 @@ class SearchScope(NamedTuple):
     local_port: int = 0
     ipv6: bool = False
     host: str | None = None
+    single: int | None = None
 
 
 class Rank(IntEnum):
@@ -88,6 +91,7 @@ class Hint(Enum):
 
     RESTARTED = "restarted"  #: its mappings may be gone, and it may be at another address
     CHANGED = "changed"  #: something about it may have changed, such as its external address
+    HOME = "home"  #: the router of the best default route is there, while another gateway is in use
 
 
 class Search(ABC):
@@ -196,6 +200,13 @@ class Backend(ABC):
     @abstractmethod
     def location(self) -> Hashable:
         """What changes when the same router is at another address, or this machine."""
+
+    def home_hosts(self) -> Sequence[str]:
+        """Return where the router of the best default route would be, if this gateway is another one.
+
+        Then this one is a stopgap. Empty where it is no stopgap, or nobody knows.
+        """
+        return ()
 
     @abstractmethod
     def local_address_changed(self) -> bool:

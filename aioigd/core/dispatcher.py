@@ -38,6 +38,15 @@ class Dispatcher:
         self._timeout = timeout
         self._fixed = fixed
 
+    @property
+    def fixed(self) -> Backend | None:
+        """The only gateway on which its calls run, None for the one of the cache."""
+        return self._fixed
+
+    def fixed_to(self, backend: Backend) -> Dispatcher:
+        """Return a dispatcher of the same queue whose calls run on this gateway and no other."""
+        return Dispatcher(self._queue, self._cache, self._timeout, fixed=backend)
+
     # Plain functions that return awaitables: identical callers come by the ten thousand, and each costs a lambda, a
     # look-up and a future.
 

@@ -69,6 +69,29 @@ class Finder:
         log.info("gateway: %s", best.device)
         return best.device, [best.device, *(device for device in seen.values() if device is not best.device)]
 
+    async def find_home(self, host: str, number: int, timeout: float) -> tuple[Device | None, bool]:
+        """Ask with one datagram by each protocol whether the router of the best default route is there.
+
+        Return it, None if it is no gateway, and whether anybody answered. ``host``: its address. ``number``: how often
+        it was asked before. Silence ends the search sooner than ``timeout`` seconds.
+        """
+        loop = asyncio.get_running_loop()
+        until = loop.time() + timeout
+        has_answered = False
+        async with self._entered(self._scope._replace(host=host, single=number), until) as (searches, reports):
+
+            def look_until() -> float:
+                return min(until, max(search.may_report_until(Rank.CERTAIN) for search in searches))
+
+            while True:
+                candidate = await reports.next(look_until())
+                if candidate is not None:
+                    has_answered = True
+                    if candidate.rank is Rank.CERTAIN:
+                        return candidate.device, True
+                elif reports.are_complete or look_until() <= loop.time() + _CLOCK_SLACK:
+                    return None, has_answered
+
     async def discover(self, timeout: float, ttl: int, device_filter: str) -> list[Device]:
         """Search for ``timeout`` seconds and return all devices that pass the filter, likely gateways first."""
         until = asyncio.get_running_loop().time() + timeout

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Address
+from typing import Final
 
 from ..errors import UnsupportedError
 from ..models import Device
@@ -13,12 +17,25 @@ from .finder import Finder
 
 __all__ = ["GatewayCache"]
 
+log = logging.getLogger("aioigd.discovery")
+
+_STOPGAP_KEPT: Final = 60.0
+"""Seconds for which calls use a stopgap without another search, while there are no leases."""
+_ROUTES_KEPT: Final = 1.0
+"""Seconds for which the routes are not read again: a thousand leases may end at once."""
+_HOME_TIMEOUT: Final = 3.0
+"""Seconds in which the router of the best default route has to describe itself, once it has answered."""
+
 
 class GatewayCache:
     """Holds the gateway in use, and finds it when there is none, or another in its place.
 
     ``discovery_timeout`` (seconds) is for a search. ``devices`` are those of the last search, a plain list: what a
     program changes in it counts from the next call on.
+
+    A gateway that a search has found, and that is not the router of the best default route where that is known, is a
+    stopgap (:meth:`Backend.home_hosts`): it is dropped 60 s after it was found, so that the next call searches again.
+    Who has leases keeps it (:meth:`keep_stopgap`), and looks for the router (:meth:`find_home`) to go home to it.
     """
 
     def __init__(
@@ -31,6 +48,10 @@ class GatewayCache:
         self._discovery_timeout = discovery_timeout
         self._backend: Backend | None = None
         self._chosen_from: list[Device] = []
+        self._searched: list[Device] = []
+        self._home_hosts: tuple[Backend | None, float, Sequence[str]] = None, 0.0, ()
+        self._is_kept = False
+        self._drop_at = float("inf")
 
     @property
     def last(self) -> Backend | None:
@@ -43,7 +64,11 @@ class GatewayCache:
         Raises UnsupportedError for a device that cannot be asked.
         """
         if self._backend is not None and self.devices == self._chosen_from:
-            return self._backend
+            if self._drop_at > asyncio.get_running_loop().time():
+                return self._backend
+            log.info("dropping %s, which is not the router of the default route", self._backend)
+            self.devices = []
+        self._drop_at = float("inf")
         device = next((device for device in self.devices if device.is_valid_gateway()), None)
         if device is None:
             self._backend = None
@@ -60,6 +85,53 @@ class GatewayCache:
             return backend
         return await self._queue.submit("discovery", "discovery", self._discover, self._discovery_timeout).wait()
 
+    def found(self, devices: list[Device]) -> list[Device]:
+        """Hold the devices that a search has found, and return them. What the program makes of them is its choice."""
+        self._searched = list(devices)
+        self.devices = devices
+        return devices
+
+    # Stopgaps
+
+    def home_hosts(self) -> Sequence[str]:
+        """Return where to look for the router of the best default route, empty where the gateway in use is no stopgap.
+
+        What the program has chosen by itself is none.
+        """
+        with suppress(UnsupportedError):  # the program has put a device into the list that cannot be asked
+            backend = self.cached()
+            if backend is not None and self.devices == self._searched:
+                now = asyncio.get_running_loop().time()
+                if self._home_hosts[0] is not backend or self._home_hosts[1] <= now:
+                    self._home_hosts = backend, now + _ROUTES_KEPT, backend.home_hosts()
+                return self._home_hosts[2]
+        return ()
+
+    def keep_stopgap(self, keep: bool) -> None:
+        """Use a stopgap for as long as it is there, or, from now on, for 60 s at most."""
+        self._is_kept = keep
+        self._limit_stopgap()
+
+    async def find_home(self, host: str, number: int) -> tuple[Backend | None, bool]:
+        """Look for the router of the best default route, and return it and whether anybody answered.
+
+        It is not used before :meth:`go_home`. ``host`` and ``number`` are those of :meth:`Finder.find_home`.
+        Raises IGDError where nothing can be sent.
+        """
+
+        async def look(_: Operation) -> tuple[Backend | None, bool]:
+            device, has_answered = await self._finder.find_home(host, number, _HOME_TIMEOUT)
+            return None if device is None else self._connect(device), has_answered
+
+        return await self._queue.submit(None, None, look, _HOME_TIMEOUT).wait()
+
+    def go_home(self, home: Backend) -> None:
+        """Use this gateway from now on."""
+        self.found([home.device, *(device for device in self.devices if device != home.device)])
+        self._chosen_from = list(self.devices)
+        self._backend = home
+        self._limit_stopgap()
+
     async def listen(self, on_hint: Callable[[Hint], None]) -> Listener:
         """Begin to listen for announcements by all protocols; the caller closes what is returned."""
         listeners: list[Listener] = []
@@ -73,17 +145,30 @@ class GatewayCache:
         return _Listeners(listeners)
 
     async def _discover(self, _: Operation) -> Backend:
-        device, self.devices = await self._finder.find_gateway(self._discovery_timeout)
+        device, devices = await self._finder.find_gateway(self._discovery_timeout)
+        self.found(devices)
         return self._use(device)
 
     def _use(self, device: Device) -> Backend:
         if self._backend is None or self._backend.device != device:
-            backend = next(filter(None, (driver.connect(device) for driver in self._drivers)), None)
-            if backend is None:
-                raise UnsupportedError(f"no protocol for {device.description_url or device}")
-            self._backend = backend
+            self._backend = self._connect(device)
         self._chosen_from = list(self.devices)
+        self._limit_stopgap()
         return self._backend
+
+    def _connect(self, device: Device) -> Backend:
+        backend = next(filter(None, (driver.connect(device) for driver in self._drivers)), None)
+        if backend is None:
+            raise UnsupportedError(f"no protocol for {device.description_url or device}")
+        return backend
+
+    def _limit_stopgap(self) -> None:
+        """Note until when the gateway in use may be used."""
+        is_stopgap = not self._is_kept and self._backend is not None and self.devices == self._searched
+        if is_stopgap and self._backend is not None and self._backend.home_hosts():
+            self._drop_at = asyncio.get_running_loop().time() + _STOPGAP_KEPT
+        else:
+            self._drop_at = float("inf")
 
 
 class _Listeners(Listener):

@@ -46,18 +46,70 @@ def not_held(key: MappingKey, held: PortMapping | None) -> NotFoundError:
 
 
 class Acquisition:
-    """Makes and deletes the mappings of leases. ``ports`` counts the leases on each external port."""
+    """Makes and deletes the mappings of leases.
+
+    ``ports`` counts the leases on each external port; ``begins_at`` has the leases that begin at a stopgap.
+    """
 
     def __init__(self, dispatcher: Dispatcher, cache: GatewayCache, claims: Ownership) -> None:
         self._dispatcher = dispatcher
         self._cache = cache
         self._claims = claims
         self.ports: RefCounter[MappingKey] = RefCounter()
+        self.begins_at: dict[LeaseRecord, Dispatcher] = {}
+        self._claims_elsewhere: dict[str, Ownership] = {}
 
     def new_mapping(self, record: LeaseRecord, request: MappingRequest) -> LeasedMapping:
         """Return a mapping that a lease wants; from now on its port is in use."""
         self.ports.acquire(request.key)
-        return LeasedMapping(record, request)
+        mapping = LeasedMapping(record, request)
+        mapping.dispatcher = self.begins_at.get(record)
+        return mapping
+
+    def dispatcher_of(self, mapping: LeasedMapping) -> Dispatcher:
+        """Return where the requests for a mapping go: to the gateway in use, unless it has stayed at another one."""
+        return mapping.dispatcher or self._dispatcher
+
+    def claims_of(self, mapping: LeasedMapping) -> Ownership:
+        """Return the claims on the ports of the gateway where a mapping is."""
+        fixed = None if mapping.dispatcher is None else mapping.dispatcher.fixed
+        if fixed is None:
+            return self._claims
+        if fixed.address not in self._claims_elsewhere:
+            self._claims_elsewhere[fixed.address] = Ownership(lambda: fixed.address)
+        return self._claims_elsewhere[fixed.address]
+
+    def bind(self, mapping: LeasedMapping, dispatcher: Dispatcher) -> None:
+        """Have the requests for a mapping go to the gateway of ``dispatcher``, unless they go to another one."""
+        if mapping.dispatcher is None:
+            self._place(mapping, dispatcher)
+
+    def unbind(self, mapping: LeasedMapping) -> None:
+        """Have the requests for a mapping go to the gateway in use."""
+        if mapping.dispatcher is not None:
+            self._place(mapping, None)
+
+    def replace(self, old: LeasedMapping, new: LeasedMapping) -> None:
+        """Note that a lease has a mapping at another gateway instead of the one it had."""
+        self.ports.acquire(new.key)
+        if self.ports.release(old.key):
+            self.claims_of(old).drop(old.key)
+
+    def claim_now(self, mapping: LeasedMapping) -> None:
+        """Claim the port of a mapping that was made by another one of these."""
+        self.claims_of(mapping).hold_now(mapping.key)
+
+    def close(self) -> None:
+        """Give up all claims."""
+        for claims in (self._claims, *self._claims_elsewhere.values()):
+            claims.close()
+
+    def _place(self, mapping: LeasedMapping, dispatcher: Dispatcher | None) -> None:
+        before = self.claims_of(mapping)
+        mapping.dispatcher = dispatcher
+        if not mapping.has_ended:
+            self.claims_of(mapping).hold_now(mapping.key)
+            before.drop(mapping.key)
 
     async def acquire_each(self, mappings: Sequence[LeasedMapping], *, required: bool) -> list[IGDError | None]:
         """Make mappings for the first time, and return what became of each.
@@ -103,34 +155,35 @@ class Acquisition:
         Raises the IGDError of the gateway's refusal where the policy knows no way around it.
         """
         try:
-            await self._claim(mapping.key)
+            await self._claim(mapping, mapping.key)
             added = await self._add(mapping)
         except BaseException as error:
             if mapping.has_ended or isinstance(error, ConflictError):
                 self._give_up(mapping)
             raise
-        self._claims.hold_now(mapping.key)  # on another gateway, if that is where it was added
-        self._claims.mark(mapping.key, added.desc)
+        claims = self.claims_of(mapping)
+        claims.hold_now(mapping.key)  # on another gateway, if that is where it was added
+        claims.mark(mapping.key, added.desc)
         return added
 
     async def _add(self, mapping: LeasedMapping) -> PortMapping:
         request = mapping.record.request
         may_be_in_its_own_way = mapping.may_be_in_its_own_way
         try:
-            return await self._dispatcher.add(mapping.request, overwrite=request.on_conflict == "take_over")
+            return await self.dispatcher_of(mapping).add(mapping.request, overwrite=request.on_conflict == "take_over")
         except ConflictError as error:
             conflict = error
         if may_be_in_its_own_way and await self._is_still_there(mapping):
-            return await self._dispatcher.add(mapping.request, overwrite=True)
+            return await self.dispatcher_of(mapping).add(mapping.request, overwrite=True)
         for alternative in request.alternatives(mapping.request):
             if alternative.key in self.ports:
                 continue
             try:
-                await self._claim(alternative.key)
-                added = await self._dispatcher.add(alternative, overwrite=False)
+                await self._claim(mapping, alternative.key)
+                added = await self.dispatcher_of(mapping).add(alternative, overwrite=False)
             except BaseException as error:
                 if alternative.key not in self.ports:
-                    self._claims.drop(alternative.key)
+                    self.claims_of(mapping).drop(alternative.key)
                 if not isinstance(error, ConflictError):
                     raise
                 continue
@@ -144,7 +197,7 @@ class Acquisition:
             return False
         is_last = self.ports.release(mapping.key)
         if is_last:
-            self._claims.drop(mapping.key)
+            self.claims_of(mapping).drop(mapping.key)
         return mapping.ended() and is_last
 
     async def release(self, mapping: LeasedMapping) -> bool:
@@ -155,8 +208,9 @@ class Acquisition:
         if self._is_kept_by_another_lease(mapping):
             return True
         with suppress(IGDError):
-            await self._cache.find()
-            with self._claims.take_if_last(mapping.key) as is_last:
+            if self._is_in_use(mapping):
+                await self._cache.find()
+            with self.claims_of(mapping).take_if_last(mapping.key) as is_last:
                 if is_last:
                     await self._delete(mapping)
                 else:
@@ -166,11 +220,11 @@ class Acquisition:
 
     async def _delete(self, mapping: LeasedMapping) -> None:
         try:
-            held = await self._dispatcher.find(mapping.key)
+            held = await self.dispatcher_of(mapping).find(mapping.key)
         except (RefusedError, InvalidResponseError):
             held = mapping.mapping  # the gateway cannot tell
         if held is not None and mapping.is_same(held) and not self._is_remade(mapping, held):
-            await self._dispatcher.delete(mapping.key)
+            await self.dispatcher_of(mapping).delete(mapping.key)
 
     async def release_all(self, mappings: Sequence[LeasedMapping]) -> None:
         """Give up mappings that are not to be kept after all, and delete those that were made."""
@@ -187,7 +241,7 @@ class Acquisition:
         added = await self.add(mapping)
         mapping.accepted(added)
         try:
-            held = await self._dispatcher.find(added.key)
+            held = await self.dispatcher_of(mapping).find(added.key)
         except IGDError:
             held = added  # it cannot tell; the check before half its time will try again
         if held is None or (mapping.is_same(held) and not held.enabled):
@@ -198,21 +252,21 @@ class Acquisition:
             raise ConflictError(f"the gateway says that it mapped {added.key}, and has it for {held.internal_client}")
         if held is not added:
             mapping.described(held)
-            self._claims.mark(added.key, held.desc)
+            self.claims_of(mapping).mark(added.key, held.desc)
         mapping.granted(added, asyncio.get_running_loop().time(), held_for=held.duration)
 
     async def _acquire_any(self, mapping: LeasedMapping) -> bool:
         """Let the gateway choose the port, if it can; where it cannot, for whatever reason, trying ports will tell."""
         with suppress(IGDError):
-            await self._claim(mapping.key)
-            added = await self._dispatcher.add_any(mapping.request)
+            await self._claim(mapping, mapping.key)
+            added = await self.dispatcher_of(mapping).add_any(mapping.request)
             mapping.accepted(added)
             self._move(mapping, mapping.record.request.mapping_request(added.key))
-            was_free = await self._claim(mapping.key)
+            was_free = await self._claim(mapping, mapping.key)
             if added.internal_port != mapping.request.internal_port or not was_free:
                 # The port is another than the one that was asked for, and the internal one is to be the same; or
                 # another program was just deleting what it had there.
-                added = await self._dispatcher.add(mapping.request, overwrite=True)
+                added = await self.dispatcher_of(mapping).add(mapping.request, overwrite=True)
             mapping.granted(added, asyncio.get_running_loop().time())
             return True
         return False
@@ -220,7 +274,7 @@ class Acquisition:
     async def _is_still_there(self, mapping: LeasedMapping) -> bool:
         """Return whether what is in the way is this lease's own, from before this machine changed its address."""
         with suppress(IGDError):
-            held = await self._dispatcher.find(mapping.key)
+            held = await self.dispatcher_of(mapping).find(mapping.key)
             return held is not None and mapping.is_same(held)
         return False
 
@@ -234,24 +288,29 @@ class Acquisition:
     def _move(self, mapping: LeasedMapping, request: MappingRequest) -> None:
         self.ports.acquire(request.key)
         if self.ports.release(mapping.key):
-            self._claims.drop(mapping.key)
+            self.claims_of(mapping).drop(mapping.key)
         mapping.moved_to(request)
 
-    async def _claim(self, key: MappingKey) -> bool:
+    async def _claim(self, mapping: LeasedMapping, key: MappingKey) -> bool:
         """Claim a port of the gateway, and return whether no other program was just deleting its mapping.
 
         Raises the IGDError of the search where there is no gateway yet.
         """
-        await self._cache.find()
-        return await self._claims.hold(key)
+        if self._is_in_use(mapping):
+            await self._cache.find()
+        return await self.claims_of(mapping).hold(key)
 
     def _give_up(self, mapping: LeasedMapping) -> None:
         if not self._is_kept_by_another_lease(mapping):
-            self._claims.drop(mapping.key)
+            self.claims_of(mapping).drop(mapping.key)
+
+    def _is_in_use(self, mapping: LeasedMapping) -> bool:
+        """Return whether the requests for a mapping go to the gateway in use, whichever that is."""
+        return self.dispatcher_of(mapping).fixed is None
 
     def _is_kept_by_another_lease(self, mapping: LeasedMapping) -> bool:
-        return self.ports.count(mapping.key) > (0 if mapping.has_ended else 1)
+        return self._is_in_use(mapping) and self.ports.count(mapping.key) > (0 if mapping.has_ended else 1)
 
     def _is_remade(self, mapping: LeasedMapping, held: PortMapping) -> bool:
         """Return whether a mapping was made again by a program that shares no lock file with this one."""
-        return mapping.has_other_desc(held) and not self._claims.is_marked(mapping.key, held.desc)
+        return mapping.has_other_desc(held) and not self.claims_of(mapping).is_marked(mapping.key, held.desc)

@@ -49,6 +49,7 @@ from datetime import datetime
 from enum import Enum, auto
 from typing import Final
 
+from ..core.dispatcher import Dispatcher
 from ..errors import IGDError
 from ..models import MappingKey, MappingRequest, PortMapping
 from . import prolongation, schedule
@@ -100,6 +101,7 @@ class LeasedMapping:
     or not. ``failures`` counts the adds that failed since it was there, ``early_losses`` how often it was missing
     before its time. ``observed_lifetime`` is how long the gateway was seen to keep it, None as long as it keeps its
     word. ``shown_desc`` is the description that the gateway showed for it, None unless that is the one it was given.
+    ``dispatcher`` is where its requests go while it is at another gateway than the one in use, and else None.
     ``due`` is for the :class:`~aioigd.leases.schedule.DueQueue`.
 
     ``error`` is why it is not held, ``last_confirmed`` when the gateway last said that it holds it.
@@ -110,6 +112,7 @@ class LeasedMapping:
 
     __slots__ = (
         "__weakref__",
+        "dispatcher",
         "due",
         "early_losses",
         "error",
@@ -142,6 +145,7 @@ class LeasedMapping:
         self.granted_at: float | None = None
         self.renew_at = 0.0
         self.expires_at: float | None = None
+        self.dispatcher: Dispatcher | None = None
         self.due = schedule.NEVER
         self.failures = 0
         self.early_losses = 0

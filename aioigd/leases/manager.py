@@ -13,7 +13,7 @@ import logging
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Final
@@ -25,6 +25,7 @@ from ..core.dispatcher import Dispatcher
 from ..core.gateway_cache import GatewayCache
 from ..errors import IGDError, UnexpectedError, UsageError
 from .acquisition import MAX_CONCURRENT, Acquisition
+from .homecoming import Homecoming, is_away_from_home
 from .lease import Lease, LeaseRecord, LeaseState
 from .leased_mapping import LeasedMapping, MappingState
 from .monitor import Contents, Finding, GatewayMonitor
@@ -63,8 +64,11 @@ class LeaseManager:
         self._claims = Ownership(partial(_gateway_address, cache))
         self._acquisition = Acquisition(dispatcher, cache, self._claims)
         self._monitor = GatewayMonitor(dispatcher, cache, self._wake)
-        self._renewal = Renewal(dispatcher, cache, self._acquisition, self._queue, self._monitor)
+        self._renewal = Renewal(cache, self._acquisition, self._queue, self._monitor)
         self._pinholes = PinholeManager(dispatcher, cache, self._claims)
+        self._homecoming = Homecoming(
+            dispatcher, cache, self._acquisition, self._queue, self._renewal, self._pinholes.leave
+        )
         self._task: asyncio.Task[None] | None = None
         self._beginning: set[asyncio.Task[None]] = set()
         self._releases: dict[LeaseRecord, tuple[Release, asyncio.Task[None]]] = {}
@@ -139,11 +143,12 @@ class LeaseManager:
             await asyncio.wait(ending)
         if self._stopping:
             await asyncio.wait(tuple(self._stopping))
-        self._claims.close()
+        await self._homecoming.close()
+        self._acquisition.close()
 
     def abandon(self) -> None:
         """Give up the claims on ports, where the event loop is closed, and nothing can be deleted any more."""
-        self._claims.close()
+        self._acquisition.close()
 
     # Beginning
 
@@ -168,6 +173,7 @@ class LeaseManager:
         request = record.request
         mappings: list[LeasedMapping] = []
         try:
+            await self._homecoming.begin(record)
             outcomes = await self._acquire(record, mappings)
             await self._pinholes.open(record, request.pinhole_requests(mapping.request for mapping in mappings))
             if None in outcomes:
@@ -175,6 +181,9 @@ class LeaseManager:
         except BaseException:
             await carry_through(partial(_ended, self._start_release(record, mappings)), RELEASE_LIMIT)
             raise
+        finally:
+            self._homecoming.begun(record)
+        self._homecoming.follow(mappings)
         record.failure = None
         record.mappings = mappings
         self._leases[record] = mappings
@@ -271,11 +280,7 @@ class LeaseManager:
         now = self._now()
         is_turn_of_monitor = self._monitor.is_away or now > self._renew_first_until or not self._is_work_due(now)
         if is_turn_of_monitor and self._monitor.next_due <= now:
-            if self._monitor.rediscovery_due <= now:
-                await self._apply(await self._monitor.rediscover())
-            else:
-                await self._apply(await self._monitor.poll())
-                self._pinholes.follow_address(now)
+            await self._follow_monitor(now)
             self._renew_first_until = 2 * self._now() - now
         elif self._monitor.is_away:
             mappings = self._queue.take(now, MAX_CONCURRENT)
@@ -290,6 +295,19 @@ class LeaseManager:
             finally:
                 self._put_back(mappings)
 
+    async def _follow_monitor(self, now: float) -> None:
+        """Do what is due of the monitor."""
+        if self._monitor.rediscovery_due <= now:
+            await self._apply(await self._monitor.rediscover())
+        elif self._monitor.poll_due <= now:
+            finding = await self._monitor.poll()
+            await self._apply(finding)
+            self._pinholes.follow_address(now)
+            if finding.contents is not Contents.IN_DOUBT and any(map(is_away_from_home, self._leases.values())):
+                self._monitor.look_for_home()
+        else:
+            await self._apply(await self._monitor.find_home())
+
     def _put_back(self, mappings: Iterable[LeasedMapping]) -> None:
         """Make those due soon whose work has ended without a next time."""
         for mapping in mappings:
@@ -303,9 +321,15 @@ class LeaseManager:
         """Do what follows for leases from what was found out about the gateway."""
         if finding.has_new_address:
             self._announce_address()
-        if finding.is_replaced:
+        if finding.left is not None:
+            self._homecoming.left_behind(finding.left, self._at_gateway())
+        elif finding.is_replaced:
+            for mappings in self._leases.values():
+                self._homecoming.follow(mappings)
             for record in self._leases:
                 record.gateway_replaced()
+        if finding.home is not None and await self._homecoming.bring_home(finding.home, self._leases):
+            self._monitor.went_home()
         may_be_empty = finding.contents is Contents.MAY_BE_GONE
         is_missing = False
         if finding.contents is Contents.NEEDS_SAMPLE or (may_be_empty and finding.hint_followed_at is not None):
@@ -314,9 +338,8 @@ class LeaseManager:
         if may_be_empty:
             self._suspect_all()
         elif finding.contents is Contents.IN_DOUBT:
-            for mappings in self._leases.values():
-                for mapping in mappings:
-                    mapping.suspected()
+            for mapping in self._at_gateway():
+                mapping.suspected()
         self._monitor.concluded(finding, may_be_empty=may_be_empty, is_missing=is_missing)
 
     def _announce_address(self) -> None:
@@ -327,17 +350,21 @@ class LeaseManager:
         """Look after everything as soon as possible: it may be gone."""
         now = self._now()
         self._pinholes.renew_all(now)
-        for mappings in self._leases.values():
-            for mapping in mappings:
-                mapping.suspected()
-                self._queue.set(mapping, now)
+        for mapping in self._at_gateway():
+            mapping.suspected()
+            self._queue.set(mapping, now)
+
+    def _at_gateway(self) -> Iterator[LeasedMapping]:
+        """The mappings at the gateway in use: those of a lease may have stayed at another one."""
+        return (one for mappings in self._leases.values() for one in mappings if one.dispatcher is None)
 
     async def _is_sample_there(self) -> bool:
         """Check one mapping of one lease, each time another's: a restart loses all of them alike."""
         for _ in range(2):
             while self._sample_from:
                 for mapping in self._leases.get(self._sample_from.pop(), ()):
-                    if mapping.is_held or mapping.state is MappingState.SUSPECT:
+                    is_sample = mapping.is_held or mapping.state is MappingState.SUSPECT
+                    if is_sample and mapping.dispatcher is None:
                         return await self._renewal.is_there(mapping)
             self._sample_from = list(self._leases)
         return True
@@ -365,6 +392,9 @@ class LeaseManager:
             for mappings in self._leases.values():
                 for mapping in mappings:
                     mapping.shift_clock(suspended)
+                    if mapping.dispatcher is not None:
+                        mapping.suspected()
+                        self._queue.set(mapping, self._now())
             self._suspect_all()
             self._monitor.poll_now()
         return lead_now
@@ -398,6 +428,7 @@ class LeaseManager:
         for mapping in mappings:
             self._queue.remove(mapping)
         unwanted = [mapping for mapping in mappings if self._acquisition.end(mapping)]
+        self._homecoming.bind(unwanted)
         pinholes = self._pinholes.end(record)
         if keep:
             unwanted, pinholes = [], []

@@ -8,9 +8,12 @@ conclusion was.
 event                      REACHABLE                                   AWAY(n)
 =========================  ==========================================  =========================================
 poll is answered           moved: may be empty; else needs a sample    REACHABLE; may be empty
+                           look for home
 poll is not answered       AWAY(1), in doubt                           AWAY(n + 1), in doubt; next poll with
                                                                        backoff, at most the interval
 hint CHANGED               poll, throttled                             same
+hint HOME, throttled       look for home; not there: again with        same
+                           backoff, 6 times in all
 hint RESTARTED, throttled  rediscover, then as a poll; not found:      same
                            again with backoff, 6 times in all; counts
                            as wrong
@@ -56,6 +59,7 @@ from ..core.dispatcher import Dispatcher
 from ..core.gateway_cache import GatewayCache
 from ..errors import DeadlineError, DiscoveryError, IGDError, TransportError, UnsupportedError, is_unreachable
 from . import schedule
+from .homecoming import HomeSearch
 from .schedule import NEVER
 
 __all__ = ["REACHABLE", "Contents", "Finding", "GatewayMonitor", "Reachability"]
@@ -64,6 +68,8 @@ log = logging.getLogger("aioigd.lease")
 
 _MAX_SEARCHES: Final = 6
 """Searches after a hint; from then on the poll finds the gateway, as a hint can be a lie."""
+_NO_HINT: Final = -1
+"""Looks for home after a hint, where there was none."""
 _DEFAULT_INTERVAL: Final = 60.0
 """Seconds between two polls, until a lease says otherwise."""
 
@@ -100,12 +106,16 @@ class Finding(NamedTuple):
 
     ``has_new_address``: its external address is another one. ``is_replaced``: another gateway has taken its place.
     ``hint_followed_at``: when it was rediscovered because of a hint that it has restarted, None if that is not why.
+    ``home``: the router of the best default route, None where it is not there. It may be in use already. ``left``: the
+    stopgap that was replaced by that router.
     """
 
     contents: Contents = Contents.UNCHANGED
     has_new_address: bool = False
     is_replaced: bool = False
     hint_followed_at: float | None = None
+    home: Backend | None = None
+    left: Backend | None = None
 
 
 class GatewayMonitor:
@@ -124,8 +134,12 @@ class GatewayMonitor:
         self._is_change_hinted = False
         self._restart_hints = schedule.HintThrottle()
         self._change_hints = schedule.HintThrottle()
+        self._home_hints = schedule.HintThrottle()
+        self._home_search = HomeSearch(cache)
+        self._home_looks = _NO_HINT
         self._gateway_id: Hashable = None
         self._location: Hashable = None
+        self._known: Backend | None = None
         self._knows_address = False
         self._listener: Listener | None = None
         self.reachability = REACHABLE
@@ -135,6 +149,7 @@ class GatewayMonitor:
         self.interval = _DEFAULT_INTERVAL
         self._next_poll = NEVER
         self._next_search = NEVER
+        self.home_due = NEVER
 
     @property
     def is_away(self) -> bool:
@@ -153,17 +168,21 @@ class GatewayMonitor:
 
     @property
     def next_due(self) -> float:
-        """When a poll or a rediscovery is due; NEVER while it is stopped."""
-        return min(self.poll_due, self.rediscovery_due)
+        """When a poll, a rediscovery or a look for home is due; NEVER while it is stopped."""
+        return min(self.poll_due, self.rediscovery_due, self.home_due)
 
     def start(self, interval: float) -> None:
         """Poll at this interval from now on."""
         self.interval = interval
         self._next_poll = min(self._next_poll, _now() + interval)
+        self._cache.keep_stopgap(True)
 
     def stop(self) -> None:
         """Do nothing any more, and forget what will not be true for long."""
         self._next_poll = self._next_search = self._restart_hint_due = self._change_hint_due = NEVER
+        self.home_due = NEVER
+        self._home_looks = _NO_HINT
+        self._cache.keep_stopgap(False)
         self.reachability = REACHABLE
         self._searches = 0
         self._knows_address = False
@@ -173,9 +192,13 @@ class GatewayMonitor:
         """Make the poll due."""
         self._next_poll = _now()
 
+    def look_for_home(self) -> None:
+        """Make the look for the router of the best default route due."""
+        self.home_due = min(self.home_due, _now())
+
     async def listen(self) -> Listener:
         """Begin to listen to what the gateway announces; the caller closes what this returns."""
-        self._gateway_id, self._location = self._identity()
+        self._note_identity()
         listener = await self._cache.listen(self.on_hint)
         listener.note_address(self.external_address)
         listener.follow(self._backend(), resubscribe=False)
@@ -186,6 +209,10 @@ class GatewayMonitor:
         """Follow what the gateway, or somebody in its name, announces."""
         if hint is Hint.RESTARTED:
             self._restart_hint_due = min(self._restart_hint_due, self._restart_hints.due(_now()))
+        elif hint is Hint.HOME:
+            if self._home_looks == _NO_HINT:
+                self._home_looks = 0
+                self.home_due = min(self.home_due, self._home_hints.due(_now()))
         else:
             self._change_hint_due = min(self._change_hint_due, self._change_hints.due(_now()))
         self._wake()
@@ -224,9 +251,16 @@ class GatewayMonitor:
             return Finding(Contents.IN_DOUBT)
         was_away, self.reachability = self.is_away, REACHABLE
         self._next_poll = _now() + self.interval
+        if self._cache.home_hosts():
+            self.look_for_home()
+        known = self._known
         is_replaced, has_moved = self._compare_identity()
+        left = None
+        if is_replaced and known is not None and not self._cache.home_hosts() and known.home_hosts():
+            left = known
+            self.look_for_home()
         contents = Contents.MAY_BE_GONE if was_away or has_moved else Contents.NEEDS_SAMPLE
-        return Finding(contents, has_new_address, is_replaced)
+        return Finding(contents, has_new_address, is_replaced, left=left)
 
     async def rediscover(self) -> Finding:
         """Find the gateway anew after a hint that it has restarted, and poll it."""
@@ -236,6 +270,8 @@ class GatewayMonitor:
         is_hinted = hint_due <= _now()
         if is_hinted:
             self._searches = 0
+        if self._cache.home_hosts() and (home := await self._home_search.look(because_of_hint=True)):
+            return Finding(home=home)
         try:
             await self._rediscover()
         except IGDError as error:
@@ -255,6 +291,27 @@ class GatewayMonitor:
             self._restart_hint_due = NEVER  # what was heard meanwhile announced this very move
         found_at = _now()
         return (await self.poll())._replace(hint_followed_at=found_at)
+
+    async def find_home(self) -> Finding:
+        """Look whether the router of the best default route is there, if the gateway in use is another one."""
+        self.home_due = NEVER
+        because_of_hint = self._home_looks != _NO_HINT
+        followed_at = _now()
+        home = await self._home_search.look(because_of_hint=because_of_hint)
+        if because_of_hint:
+            self._home_looks += 1
+            if home is not None or self._home_looks >= _MAX_SEARCHES:
+                self._home_hints.followed(followed_at, right=home is not None)
+                self._home_looks = _NO_HINT
+            else:
+                self.home_due = min(self.home_due, _now() + schedule.backoff(self._home_looks))
+        return Finding(home=home)
+
+    def went_home(self) -> None:
+        """Note that the leases have gone home: another gateway is in use, and that is known to them. Poll it."""
+        self._note_identity()
+        self.reachability = REACHABLE
+        self.poll_now()
 
     def concluded(self, finding: Finding, *, may_be_empty: bool, is_missing: bool) -> None:
         """Note what came of a finding.
@@ -299,11 +356,15 @@ class GatewayMonitor:
     def _compare_identity(self) -> tuple[bool, bool]:
         """Return whether the gateway is another one than before, and whether it is elsewhere."""
         before, location = self._gateway_id, self._location
-        self._gateway_id, self._location = self._identity()
+        self._note_identity()
         is_replaced = before is not None and self._gateway_id != before
         if is_replaced:
-            log.info("the gateway is another one now")
+            log.warning("the gateway is another one now: %s", self._backend())
         return is_replaced, self._location != location
+
+    def _note_identity(self) -> None:
+        self._known = self._backend()
+        self._gateway_id, self._location = self._identity()
 
     def _identity(self) -> tuple[Hashable, Hashable]:
         """Return what the gateway in use is known by, and where it is."""

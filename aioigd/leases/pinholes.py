@@ -168,6 +168,14 @@ class PinholeManager:
         for pinholes in self._pinholes.values():
             self._queue.set(pinholes, now)
 
+    def leave(self) -> list[Pinhole]:
+        """Another gateway is used from now on: open all of them there, and return what is open at the one before."""
+        left = [pinhole for each in self._pinholes.values() for pinhole, _ in each.open.values()]
+        for pinholes in self._pinholes.values():
+            pinholes.open.clear()
+        self.renew_all(_now())
+        return list(dict.fromkeys(left))
+
     def follow_address(self, now: float) -> None:
         """Look after all of them, if this machine has another IPv6 address than those that they were opened for."""
         if self._pinholes:

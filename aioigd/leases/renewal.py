@@ -9,7 +9,6 @@ from contextlib import suppress
 from typing import Final
 from weakref import WeakSet
 
-from ..core.dispatcher import Dispatcher
 from ..core.gateway_cache import GatewayCache
 from ..errors import ConflictError, IGDError, InvalidResponseError, NotFoundError, RefusedError, UnexpectedError
 from ..models import PortMapping
@@ -35,13 +34,11 @@ class Renewal:
 
     def __init__(
         self,
-        dispatcher: Dispatcher,
         cache: GatewayCache,
         acquisition: Acquisition,
         queue: DueQueue[LeasedMapping],
         monitor: GatewayMonitor,
     ) -> None:
-        self._dispatcher = dispatcher
         self._cache = cache
         self._acquisition = acquisition
         self._queue = queue
@@ -74,7 +71,7 @@ class Renewal:
     async def is_there(self, mapping: LeasedMapping) -> bool:
         """Ask whether the gateway still holds a mapping; where it does not say, it does."""
         with suppress(IGDError):
-            held = await self._dispatcher.find(mapping.key)
+            held = await self._acquisition.dispatcher_of(mapping).find(mapping.key)
             if mapping.judge(held, _now()) is Prolongation.KEEPS_END:
                 # That it has not outlived its old end says nothing of the others. It is found out by a check.
                 mapping.look_at = _now()
@@ -112,12 +109,12 @@ class Renewal:
             mapping.failures = 0
         log.info("%s could not be had, trying again in %.1f s: %s", mapping.key, pause, error)
         self._queue.set(mapping, now + pause)
-        self._monitor.request_failed(error)
+        self._request_failed(mapping, error)
 
     async def _check(self, mapping: LeasedMapping) -> bool:
         """Ask whether the gateway still holds a mapping, and add it again if not. Return whether it was there."""
         try:
-            held = await self._dispatcher.find(mapping.key)
+            held = await self._acquisition.dispatcher_of(mapping).find(mapping.key)
         except (RefusedError, InvalidResponseError):
             if not mapping.is_held and not mapping.has_ended:
                 await self._renew(mapping)  # the gateway cannot tell; adding it again does no harm
@@ -127,7 +124,7 @@ class Renewal:
                 # What a renewal has done cannot be read now; if not even later, it is taken to have been prolonged.
                 self._learn(Prolongation.BLIND if _now() < mapping.old_end else Prolongation.PROLONGS)
         except IGDError as error:
-            self._monitor.request_failed(error)
+            self._request_failed(mapping, error)
             mapping.error = error
             if not mapping.has_ended:
                 self._queue.set(mapping, _now() + _NO_ANSWER_PAUSE)
@@ -166,7 +163,7 @@ class Renewal:
                     return
             added = await self._acquisition.add(mapping)
             if mapping.is_to_be_read_back:
-                await self._read_back(added)
+                await self._read_back(mapping, added)
         except IGDError as error:
             self.failed(mapping, error)
             return
@@ -181,7 +178,7 @@ class Renewal:
     async def _remove(self, mapping: LeasedMapping) -> None:
         """Delete a mapping that an add would not prolong. Raises IGDError where nobody answers."""
         try:
-            await self._dispatcher.delete(mapping.key)
+            await self._acquisition.dispatcher_of(mapping).delete(mapping.key)
         except NotFoundError:
             pass
         except (RefusedError, InvalidResponseError) as error:
@@ -189,10 +186,10 @@ class Renewal:
             return
         mapping.removed(_now())
 
-    async def _read_back(self, added: PortMapping) -> None:
+    async def _read_back(self, mapping: LeasedMapping, added: PortMapping) -> None:
         """Raise NotFoundError where the gateway does not hold what it said yes to."""
         try:
-            held = await self._dispatcher.find(added.key)
+            held = await self._acquisition.dispatcher_of(mapping).find(added.key)
         except IGDError:
             return  # it cannot tell; the next check will try again
         if held is None or not held.enabled:
@@ -226,13 +223,20 @@ class Renewal:
 
     def _is_right(self, mapping: LeasedMapping, held: PortMapping) -> bool:
         """Whether what the gateway holds is what this lease made, and still leads to this machine."""
-        client = mapping.request.internal_client or self._internal_client() or held.internal_client
+        client = mapping.request.internal_client or self._internal_client(mapping) or held.internal_client
         return held.enabled and mapping.is_same(held) and held.leads_to(client, held.internal_port)
 
-    def _internal_client(self) -> str:
-        """Return the address of this machine to which its mappings lead, "" where that is not known."""
+    def _request_failed(self, mapping: LeasedMapping, error: IGDError) -> None:
+        """Let the gateway be polled if it cannot be reached; at another one only this mapping is in doubt."""
+        if mapping.dispatcher is None:
+            self._monitor.request_failed(error)
+        else:
+            mapping.suspected()
+
+    def _internal_client(self, mapping: LeasedMapping) -> str:
+        """Return the address of this machine to which a mapping leads, "" where that is not known."""
         with suppress(IGDError):
-            backend = self._cache.cached()
+            backend = self._acquisition.dispatcher_of(mapping).fixed or self._cache.cached()
             return "" if backend is None else backend.internal_client
         return ""
 

@@ -6,7 +6,7 @@ leases something is used, and so whether it is time to delete it.
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from heapq import heapify, heappop, heappush
 from itertools import count
 from typing import Final, Generic, Protocol, TypeVar
@@ -154,6 +154,9 @@ class RefCounter(Generic[K]):
 
     def __contains__(self, key: K) -> bool:
         return key in self._users
+
+    def __iter__(self) -> Iterator[K]:
+        return iter(self._users)
 
     def count(self, key: K) -> int:
         """Return the number of users of a key."""

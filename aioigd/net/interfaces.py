@@ -1,4 +1,4 @@
-"""The addresses of this machine, and the next hop of its default route.
+"""The addresses of this machine, and the next hop of its best default route.
 
 Only questions to the operating system; nothing is sent.
 """
@@ -83,12 +83,15 @@ def interfaces(*, ipv6: bool = False, source_address: str | None = None) -> list
 
 
 def default_next_hops(*, ipv6: bool = False) -> frozenset[str]:
-    """Return the addresses of the routers behind the default routes; empty where the system does not tell.
+    """Return the addresses of the routers behind the best default route; empty where the system does not tell.
 
-    Linux tells in its routing table; nowhere else is there a way without a privilege or a subprocess.
+    The best route is the one with the lowest metric, and there are several routers only where routes share it. Linux
+    tells in its routing table; nowhere else is there a way without a privilege or a subprocess.
     """
     with suppress(OSError, ValueError, IndexError):
-        return frozenset(_next_hops_v6() if ipv6 else _next_hops_v4())
+        routes = _default_routes_v6() if ipv6 else _default_routes_v4()
+        best = min((metric for metric, _ in routes), default=0)
+        return frozenset(hop for metric, hop in routes if metric == best)
     return frozenset()
 
 
@@ -157,20 +160,21 @@ def _all_addresses() -> list[Interface]:
     return found
 
 
-def _next_hops_v4() -> list[str]:
+def _default_routes_v4() -> list[tuple[int, str]]:
+    """Return metric and next hop of each default route that has a router."""
     found = []
     for line in _ROUTES_V4.read_text("ascii").splitlines()[1:]:
         fields = line.split()
         if fields[1] == fields[7] == "00000000" and int(fields[3], 16) & _RTF_GATEWAY:
             # The kernel prints the number as the machine stores it.
-            found.append(str(IPv4Address(socket.htonl(int(fields[2], 16)))))
+            found.append((int(fields[6]), str(IPv4Address(socket.htonl(int(fields[2], 16))))))
     return found
 
 
-def _next_hops_v6() -> list[str]:
+def _default_routes_v6() -> list[tuple[int, str]]:
     found = []
     for line in _ROUTES_V6.read_text("ascii").splitlines():
         fields = line.split()
         if fields[0] == "0" * 32 and fields[1] == "00" and int(fields[8], 16) & _RTF_GATEWAY:
-            found.append(str(IPv6Address(int(fields[4], 16))))
+            found.append((int(fields[5], 16), str(IPv6Address(int(fields[4], 16)))))
     return found

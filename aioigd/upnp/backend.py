@@ -7,7 +7,7 @@ from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
-from ..core.backend import Backend
+from ..core.backend import Backend, SearchScope
 from ..core.calls import Operation
 from ..errors import IGDError
 from ..models import (
@@ -25,7 +25,7 @@ from ..models import (
     Proto,
     TrafficTotals,
 )
-from ..net.interfaces import source_address_for
+from ..net.interfaces import default_next_hops, source_address_for
 from . import delete_mapping, list_mappings, wan_status
 from .add_mapping import AddAnyMapping, AddMapping
 from .net.http import HttpClient
@@ -33,7 +33,7 @@ from .pinholes import Firewall
 from .sibling_services import SiblingServices, our_ipv6_address
 from .soap_client import GatewayState, SoapClient
 from .wire import wan_ip_connection
-from .wire.url import parse_url
+from .wire.url import parse_url, same_address
 
 __all__ = ["UpnpBackend", "gateway_host", "gateway_id"]
 
@@ -41,18 +41,17 @@ __all__ = ["UpnpBackend", "gateway_host", "gateway_id"]
 class UpnpBackend(Backend):
     """A gateway that is spoken to by UPnP.
 
-    ``is_address_chosen``: the program has chosen the address of this machine. Raises ValueError for a device without a
-    control URL.
+    ``scope``: where gateways are searched for. Raises ValueError for a device without a control URL.
     """
 
     protocol = "upnp"
 
-    def __init__(self, http: HttpClient, device: Device, state: GatewayState, *, is_address_chosen: bool) -> None:
+    def __init__(self, http: HttpClient, device: Device, state: GatewayState, scope: SearchScope) -> None:
         self.device = device
         self._client = SoapClient(http, device, state)
         self._services = SiblingServices(self._client)
         self._firewall = Firewall(self._services, state)
-        self._is_address_chosen = is_address_chosen
+        self._scope = scope
 
     def __repr__(self) -> str:
         return f"<UpnpBackend {self.device.friendly_name or 'unnamed'!r} at {self.device.igd_control_url}>"
@@ -85,9 +84,17 @@ class UpnpBackend(Backend):
         """
         return self.device.igd_control_url, self.device.igd_our_addr
 
+    def home_hosts(self) -> Sequence[str]:
+        """Return the next hops of the best default route, unless this gateway is one or was chosen by the program."""
+        if self._scope.source_address is not None or self._scope.location is not None:
+            return ()
+        host = gateway_host(self.device)
+        hops = default_next_hops(ipv6=self._scope.ipv6)
+        return () if any(same_address(host, hop) for hop in hops) else sorted(hops)
+
     def local_address_changed(self) -> bool:
         """Return whether the way to the gateway leads over another address of this machine now."""
-        if self._is_address_chosen:
+        if self._scope.source_address is not None:
             return False
         try:
             return source_address_for(parse_url(self.device.igd_control_url).host) != self.device.igd_our_addr

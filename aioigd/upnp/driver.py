@@ -36,9 +36,7 @@ class UpnpDriver(Driver):
     def connect(self, device: Device) -> Backend | None:
         """Return the backend for a device."""
         try:
-            return UpnpBackend(
-                self._http, device, self._state_of(device), is_address_chosen=self._scope.source_address is not None
-            )
+            return UpnpBackend(self._http, device, self._state_of(device), self._scope)
         except ValueError as error:
             raise UnsupportedError(f"no control URL: {error}") from error
 

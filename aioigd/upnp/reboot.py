@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
@@ -76,18 +76,21 @@ class UpnpListener(Listener):
     """Listens for NOTIFYs and events of the gateway that it follows, as far as they can be had.
 
     The multicast groups are joined on the interfaces as they are: with each :meth:`refresh`, and every 5 s as long as
-    one could not be joined. That the network has come back is a hint, too.
+    one could not be joined. That the network has come back is a hint, too. While the gateway is a stopgap, a NOTIFY of
+    the router of the best default route is one as well, whatever it is about: whether a gateway is there a search has
+    to show.
     """
 
     def __init__(self, http: HttpClient, on_hint: Callable[[Hint], None]) -> None:
         self._on_hint = on_hint
         self._device: Device | None = None
         self._host = ""
+        self._home_hosts: Sequence[str] = ()
         self._scope: SearchScope | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._said: frozenset[str] = frozenset()
         self._detector = RebootDetector()
-        self._notifies = SsdpListener(self._is_gateway, self._on_notify)
+        self._notifies = SsdpListener(self._is_wanted, self._on_notify)
         self._events = EventSubscription(http, lambda: on_hint(Hint.CHANGED))
 
     async def open(self, scope: SearchScope) -> None:
@@ -106,6 +109,7 @@ class UpnpListener(Listener):
         """Listen to this gateway from now on."""
         self._device = None if backend is None else backend.device
         self._host = "" if self._device is None else gateway_host(self._device)
+        self._home_hosts = () if backend is None else backend.home_hosts()
         self._events.follow(self._device, resubscribe=resubscribe)
 
     def note_address(self, address: IPv4Address | IPv6Address | None) -> None:
@@ -150,11 +154,20 @@ class UpnpListener(Listener):
         except IGDError as error:
             return {"": error}
 
+    def _is_wanted(self, sender: str) -> bool:
+        return self._is_gateway(sender) or self._is_home(sender)
+
     def _is_gateway(self, sender: str) -> bool:
         return sender == self._host or same_address(sender, self._host)
 
-    def _on_notify(self, announcement: ssdp.Announcement) -> None:
-        if self._device is not None:
+    def _is_home(self, sender: str) -> bool:
+        return any(same_address(sender, host) for host in self._home_hosts)
+
+    def _on_notify(self, announcement: ssdp.Announcement, sender: str) -> None:
+        if self._is_home(sender):
+            if announcement.kind != _BYEBYE:
+                self._on_hint(Hint.HOME)
+        elif self._device is not None:
             hint = self._detector.on_notify(announcement, self._device)
             if hint is not None:
                 self._on_hint(hint)

@@ -24,7 +24,7 @@ from ..core.backend import NEVER, Candidate, Rank, Search, SearchScope
 from ..core.background import may_await_at_exit
 from ..errors import DeadlineError, DiscoveryError, IGDError, InvalidResponseError, NoRouteError, TransportError
 from ..net.guard import check_destination
-from ..net.interfaces import default_next_hops, interfaces, source_address_for
+from ..net.interfaces import Interface, default_next_hops, interfaces, source_address_for
 from ..results import IGDStatus, UPnPResult
 from .net.http import HttpClient
 from .net.ssdp_search import SearchReply, SsdpSearch
@@ -59,6 +59,8 @@ _LEAST_GAP: Final = 0.2
 _ROUNDS: Final = (0.0, 0.06, 0.12, 0.2, 0.32, 0.46, 0.62, 0.8)
 """When to search, as parts of the time for it. One round finds a gateway through 30 % loss each way in half of
 all tries, eight in 99 of 100."""
+_SINGLE_TARGETS: Final = (ssdp.LIKELY_TARGETS[0], ssdp.LIKELY_TARGETS[-1], ssdp.ALL_TARGET)
+"""What a search by one datagram asks for, one target each time: some routers do not answer all of these."""
 _SILENT_GRACE: Final = 0.9
 """Seconds from the start of a search in which the router of the default route may still answer: MX allows it 1."""
 _PENDING_GRACE: Final = 1.5
@@ -143,7 +145,7 @@ class DeviceSearch(Search):
     def may_report_until(self, rank: Rank) -> float:
         """Return until when the next hop may still be reported, while it is silent or its description is being read."""
         if any(self._is_next_hop(url.host) for url, one in self._descriptions.items() if one.task is not None):
-            return self._started + _PENDING_GRACE
+            return self._until if self._scope.single is not None else self._started + _PENDING_GRACE
         if self._next_hops and not any(self._is_next_hop(url.host) for url in self._descriptions):
             return self._started + _SILENT_GRACE
         return NEVER
@@ -167,6 +169,8 @@ class DeviceSearch(Search):
         if scope.host is not None:
             check_destination(scope.host, scope.source_address or "")
         places = interfaces(ipv6=scope.ipv6, source_address=scope.source_address)
+        if scope.host is not None and scope.single is not None:
+            places = _leading_to(scope.host, places)
         self._any_is_trusted = scope.source_address is not None and all(place.is_loopback for place in places)
         if self._any_is_trusted:
             self._own_addresses = tuple(place.address for place in places)
@@ -175,7 +179,10 @@ class DeviceSearch(Search):
         self._ssdp = SsdpSearch(places, self._on_reply, ttl=scope.ttl, local_port=scope.local_port)
         await self._ssdp.__aenter__()
         self._started = self._loop.time()
-        self._sender = self._loop.create_task(self._send_rounds(self._ssdp))
+        if scope.single is not None:
+            self._send(self._ssdp, (_SINGLE_TARGETS[scope.single % len(_SINGLE_TARGETS)],))
+        else:
+            self._sender = self._loop.create_task(self._send_rounds(self._ssdp))
 
     def _stop(self) -> list[asyncio.Task[None]]:
         """Close the sockets and cancel the tasks; returns them."""
@@ -349,6 +356,18 @@ def _may_get_better(probed: ProbeResult) -> bool:
         status = probed.failure.status or 0
         return status >= 500 or (probed.device.igd_status is IGDStatus.HTTP_EMPTY and status < 300)
     return probed.failure is not None
+
+
+def _leading_to(host: str, places: list[Interface]) -> list[Interface]:
+    """Return the interface whose address packets to ``host`` would have.
+
+    All where only the interface tells where the host is: for a link-local address without a zone.
+    """
+    try:
+        address = source_address_for(host)
+    except TransportError:
+        return places
+    return [place for place in places if place.address == address] or places[:1]
 
 
 def _is_link_local(host: str) -> bool:

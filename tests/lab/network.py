@@ -34,6 +34,7 @@ NEIGHBOUR_ADDRESS = "192.168.77.3"
 ROUTER_ADDRESS = "192.168.77.1"
 EXTERNAL_ADDRESS = "44.0.0.1"
 WAN_ADDRESS = "44.0.0.2"
+SECOND_EXTERNAL_ADDRESS = "44.0.1.1"
 
 LAN_ADDRESS6 = "2a01:77::2"
 NEIGHBOUR_ADDRESS6 = "2a01:77::3"
@@ -139,6 +140,34 @@ class Lab:
             secure=secure,
             ipv6=ipv6,
             options=options,
+        )
+        self.routers.append(router)
+        router.start()
+        return router
+
+    def start_second_router(self) -> Router:
+        """Start another one on the neighbour, over which nobody has a route; its WAN side leads nowhere."""
+        neighbour = self.namespace("neighbour")
+        self._undo.callback(neighbour.run, ["iptables-legacy-restore"], stdin="*nat\nCOMMIT\n*filter\nCOMMIT\n")
+        self._undo.callback(neighbour.run, ["ip", "link", "delete", "wan0"], check=False)
+        _ip(
+            neighbour,
+            "link add wan0 type veth peer name wan1",
+            f"address add {SECOND_EXTERNAL_ADDRESS}/24 dev wan0",
+            "link set wan0 up",
+            "link set wan1 up",
+        )
+        neighbour.run(["iptables-legacy-restore"], stdin=_CHAINS)
+        router = Router(
+            neighbour,
+            asker=self.namespace("lan"),
+            directory=Path(tempfile.mkdtemp(prefix="router-", dir=self.directory)),
+            address=NEIGHBOUR_ADDRESS,
+            igd_v1=False,
+            secure=True,
+            ipv6=False,
+            options=(),
+            lan_interface="lan0",
         )
         self.routers.append(router)
         router.start()

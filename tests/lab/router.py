@@ -56,6 +56,7 @@ class Router:
         secure: bool,
         ipv6: bool,
         options: Sequence[str],
+        lan_interface: str = "br-lan",
     ) -> None:
         self.namespace = namespace
         self.address = address
@@ -71,7 +72,7 @@ class Router:
             "\n".join(
                 [
                     "ext_ifname=wan0",
-                    "listening_ip=br-lan",
+                    f"listening_ip={lan_interface}",
                     "http_port=0",
                     "enable_upnp=yes",
                     "enable_natpmp=yes",

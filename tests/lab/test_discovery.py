@@ -93,6 +93,18 @@ class TestDecoys:
         assert len(router.mappings()) == 1
         assert decoy.requests == ["GET /d.xml HTTP/1.1"]
 
+    async def test_the_next_hop_of_a_worse_default_route_is_not_certain(
+        self, lab: Lab, router: Router, decoy: Decoy, inside_lan: None
+    ) -> None:
+        worse = ["default", "via", NEIGHBOUR_ADDRESS, "dev", "lan0", "metric", "600"]
+        lab.run("lan", ["ip", "route", "add", *worse])
+        try:
+            for _ in range(5):
+                async with PortMapper() as mapper:
+                    assert (await mapper.get_gateway()).device.description_url == router.location
+        finally:
+            lab.run("lan", ["ip", "route", "delete", *worse])
+
     async def test_a_decoy_that_hangs_holds_up_nobody(self, lab: Lab, router: Router, inside_lan: None) -> None:
         with Decoy(lab, "neighbour", NEIGHBOUR_ADDRESS, silent=True) as decoy:
             async with PortMapper(timeout=60, discovery_timeout=60) as mapper:

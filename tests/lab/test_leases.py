@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -286,6 +287,86 @@ class TestHanging:
                 before = time.monotonic()
             assert time.monotonic() - before < 5.0 + MARGIN
         router.resume()
+
+
+class TestAnotherGateway:
+    @pytest.mark.parametrize("poll", [1.0, NEVER], ids=["poll", "NOTIFY"])
+    async def test_a_router_that_was_away_for_twelve_seconds_gets_its_leases_back(
+        self, lab: Lab, router: Router, inside_lan: None, poll: float
+    ) -> None:
+        other = lab.start_second_router()
+        async with (
+            quick() as mapper,
+            mapper.lease(8080, proto="TCP", poll_interval=poll) as one,
+            mapper.lease([9000, 9001], proto=["TCP", "UDP"], duration=4, poll_interval=poll) as some,
+        ):
+            wanted = held(router)
+            assert (len(wanted), held(other)) == (5, [])
+            await asyncio.to_thread(go_down, router, crash=False)
+            before = time.monotonic()
+            await until(lambda: held(other) == wanted)
+            await until(lambda: one.state is some.state is LeaseState.ACTIVE)
+            await asyncio.sleep(before + 12.0 - time.monotonic())
+            assert held(other) == wanted
+            async with noted(one, some) as notes:
+                with contextlib.ExitStack() as stack:
+                    if poll != NEVER:
+                        stack.enter_context(dropping(lab, "ip daddr 239.255.255.250"))
+                    await asyncio.to_thread(router.start)
+                    await until(lambda: held(router) == wanted)
+                await until(lambda: held(other) == [])
+                assert notes.kinds.count(ChangeKind.GATEWAY_REPLACED) == 2
+                assert set(notes.kinds) <= {ChangeKind.GATEWAY_REPLACED, ChangeKind.NEW_ADDRESS}
+                assert one.state is some.state is LeaseState.ACTIVE
+                assert (await mapper.get_gateway()).device.description_url == router.location
+        assert held(router) == held(other) == []
+
+    async def test_a_router_that_hung_gets_its_leases_back_and_nothing_is_left_elsewhere(
+        self, lab: Lab, router: Router, inside_lan: None
+    ) -> None:
+        other = lab.start_second_router()
+        async with quick() as mapper, mapper.lease([8080, 8081], proto="TCP", poll_interval=1.0) as lease:
+            wanted = held(router)
+            router.pause()
+            try:
+                await until(lambda: held(other) == wanted)
+                await until(lambda: lease.state is LeaseState.ACTIVE)
+                async with noted(lease) as notes:
+                    router.resume()
+                    await until(lambda: ChangeKind.GATEWAY_REPLACED in notes.kinds)
+                    await until(lambda: held(other) == [])
+                    assert set(notes.kinds) <= {ChangeKind.GATEWAY_REPLACED, ChangeKind.NEW_ADDRESS}
+                    assert lease.state is LeaseState.ACTIVE
+            finally:
+                router.resume()
+            assert held(router) == wanted
+        assert held(router) == held(other) == []
+
+    async def test_a_port_that_is_taken_meanwhile_stays_open_elsewhere_until_it_is_free(
+        self, lab: Lab, router: Router, inside_lan: None
+    ) -> None:
+        other = lab.start_second_router()
+        async with (
+            quick() as mapper,
+            mapper.lease(8080, proto="TCP", poll_interval=1.0) as taken,
+            mapper.lease(8081, proto="TCP", poll_interval=1.0) as free,
+        ):
+            wanted = held(router)
+            await asyncio.to_thread(go_down, router, crash=True)
+            await until(lambda: held(other) == wanted)
+            await until(lambda: taken.state is free.state is LeaseState.ACTIVE)
+            with dropping(lab, "ip saddr 192.168.77.1"):
+                await asyncio.to_thread(router_starts_unseen, lab, router)
+                await asyncio.to_thread(upnpc, lab, router, "-r", "8080", "TCP", place="neighbour")
+            async with noted(taken, free) as notes:
+                await until(lambda: wanted[1] in held(router) and held(other) == wanted[:1])
+                await asyncio.sleep(2.5)
+                assert taken.state is free.state is LeaseState.ACTIVE
+                await asyncio.to_thread(upnpc, lab, router, "-d", "8080", "TCP", place="neighbour")
+                await until(lambda: held(router) == wanted)
+                await until(lambda: held(other) == [])
+                assert set(notes.kinds) <= {ChangeKind.GATEWAY_REPLACED, ChangeKind.NEW_ADDRESS}
+        assert held(router) == held(other) == []
 
 
 class TestThisHost:

@@ -63,6 +63,7 @@ class ModelRouter:
     address: str | None = "11.22.33.44"
     us: str = US
     name: str = "router"
+    host: str = "router"
     place: int = 1
     query: str = ""
     search_takes: float = 0.01
@@ -112,8 +113,8 @@ class ModelRouter:
     def device(self) -> Device:
         """What a search finds now."""
         return Device(
-            description_url=f"http://router/{self.place}{self.query}",
-            igd_control_url=f"http://router/{self.place}/control",
+            description_url=f"http://{self.host}/{self.place}{self.query}",
+            igd_control_url=f"http://{self.host}/{self.place}/control",
             igd_our_addr=self.us,
             igd_status=IGDStatus.OK,
             udn=self.name,
@@ -149,9 +150,10 @@ class ModelBackend(Backend):
 
     protocol = "upnp"
 
-    def __init__(self, router: ModelRouter, device: Device) -> None:
+    def __init__(self, router: ModelRouter, device: Device, home: ModelRouter) -> None:
         self.device = device
         self._router = router
+        self._home = home
 
     @property
     def internal_client(self) -> str:
@@ -169,11 +171,14 @@ class ModelBackend(Backend):
 
     @property
     def address(self) -> str:
-        return "192.168.1.1"
+        return "192.168.1.1" if self._router is self._home else "192.168.1.99"
 
     @property
     def location(self) -> tuple[str, str]:
         return self.device.igd_control_url, self.device.igd_our_addr
+
+    def home_hosts(self) -> tuple[str, ...]:
+        return () if self._router is self._home else (self._home.host,)
 
     def local_address_changed(self) -> bool:
         if self._router.defect is not None:
@@ -297,18 +302,23 @@ class ModelBackend(Backend):
 
 
 class ModelSearch(Search):
-    """Finds the router where it is now, if it is there."""
+    """Finds the router where it is now, if it is there, and the stopgap unless only the router is searched for."""
 
-    def __init__(self, driver: ModelDriver, report: Callable[[Candidate | None], None]) -> None:
+    def __init__(self, driver: ModelDriver, scope: SearchScope, report: Callable[[Candidate | None], None]) -> None:
         self._driver = driver
+        self._scope = scope
         self._report = report
 
     async def __aenter__(self) -> ModelSearch:
         router = self._driver.router
-        router.note("look")
+        router.note("look" if self._scope.single is None else "look for home")
         await asyncio.sleep(router.search_takes)
-        found = None if router.is_away or router.is_mute else Candidate(router.device(), Rank.CERTAIN)
-        self._report(found)
+        if not (router.is_away or router.is_mute):
+            self._report(Candidate(router.device(), Rank.CERTAIN))
+        stopgap = self._driver.stopgap
+        if stopgap is not None and not stopgap.is_away and self._scope.single is None:
+            self._report(Candidate(stopgap.device(), Rank.LIKELY))
+        self._report(None)
         return self
 
     async def __aexit__(
@@ -346,16 +356,19 @@ class ModelListener(Listener):
 
 
 class ModelDriver(Driver):
-    """The protocol of the model."""
+    """The protocol of the model. ``stopgap`` is another gateway in the LAN than the router of the default route."""
 
-    def __init__(self, router: ModelRouter) -> None:
+    def __init__(self, router: ModelRouter, stopgap: ModelRouter | None = None) -> None:
         self.router = router
+        self.stopgap = stopgap
 
     def search(self, scope: SearchScope, until: float, report: Callable[[Candidate | None], None]) -> ModelSearch:
-        return ModelSearch(self, report)
+        return ModelSearch(self, scope, report)
 
     def connect(self, device: Device) -> ModelBackend | None:
-        return ModelBackend(self.router, device) if device.description_url else None
+        is_stopgap = self.stopgap is not None and device.udn == self.stopgap.name
+        router = self.stopgap if is_stopgap and self.stopgap is not None else self.router
+        return ModelBackend(router, device, self.router) if device.description_url else None
 
     async def listen(self, on_hint: Callable[[Hint], None]) -> ModelListener:
         return ModelListener(self.router, on_hint)
@@ -367,9 +380,15 @@ class ModelDriver(Driver):
 class ModelManager(LeaseManager):
     """A lease manager and the core below it, which closing it closes, too."""
 
-    def __init__(self, router: ModelRouter, wall_clock: Callable[[], float] = lambda: 0.0) -> None:
+    def __init__(
+        self,
+        router: ModelRouter,
+        wall_clock: Callable[[], float] = lambda: 0.0,
+        *,
+        stopgap: ModelRouter | None = None,
+    ) -> None:
         self.queue = CallQueue()
-        drivers = [ModelDriver(router)]
+        drivers = [ModelDriver(router, stopgap)]
         self.cache = GatewayCache(drivers, Finder(drivers, SearchScope()), self.queue, discovery_timeout=5.0)
         self.cache.devices.append(router.device())
         self.dispatcher = Dispatcher(self.queue, self.cache, timeout=10.0)

@@ -122,7 +122,7 @@ async def test_a_search_on_loopback_does_not_ask_a_host_elsewhere() -> None:
 
 
 async def test_no_notices_are_heard_beyond_loopback() -> None:
-    listener = SsdpListener(lambda _: True, lambda _: None)
+    listener = SsdpListener(lambda _: True, lambda *_: None)
     before = sockets()
     with trapped(rf"{GROUP} \(from {LAN}\)"):
         listener.follow([Interface("127.0.0.1", 1), Interface(LAN, 2)])

@@ -107,18 +107,41 @@ eth0\t0001A8C0\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0
 ZERO = "0" * 32
 ROUTES_V6 = f"""\
 {ZERO} 00 {ZERO} 00 fe800000000000000000000000000001 00000400 00000001 00000000 00000003 eth0
+{ZERO} 00 {ZERO} 00 fe800000000000000000000000000002 00000800 00000001 00000000 00000003 wlan0
 {ZERO} 00 {ZERO} 00 {ZERO} ffffffff 00000001 00000000 00200200 lo
 20010db8000000000000000000000000 40 {ZERO} 00 {ZERO} 00000100 00000001 00000000 00000001 eth0
 """
 
 
-def test_the_next_hops_of_the_default_routes_are_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name, text in (("_ROUTES_V4", ROUTES_V4), ("_ROUTES_V6", ROUTES_V6)):
+def have_routes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, v4: str = "", v6: str = "") -> None:
+    for name, text in (("_ROUTES_V4", v4), ("_ROUTES_V6", v6)):
         table = tmp_path / name
         table.write_text(text, "ascii")
         monkeypatch.setattr(module, name, table)
-    assert default_next_hops() == {"192.168.1.1", "192.168.10.254"}
+
+
+def test_the_next_hop_of_the_best_default_route_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    have_routes(monkeypatch, tmp_path, ROUTES_V4, ROUTES_V6)
+    assert default_next_hops() == {"192.168.1.1"}
     assert {hop.partition("%")[0] for hop in default_next_hops(ipv6=True)} == {"fe80::1"}
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "best"),
+    [
+        (600, 100, {"192.168.10.254"}),
+        (99, 100, {"192.168.1.1"}),
+        (100, 100, {"192.168.1.1", "192.168.10.254"}),
+        (0, 4294967295, {"192.168.1.1"}),
+    ],
+)
+def test_the_lowest_metric_is_the_best_route_wherever_it_stands(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, first: int, second: int, best: set[str]
+) -> None:
+    v4 = ROUTES_V4.replace("\t600\t", f"\t{second}\t")
+    v4 = v4.replace("0003\t0\t0\t0\t00000000\t", f"0003\t0\t0\t{first}\t00000000\t", 1)
+    have_routes(monkeypatch, tmp_path, v4)
+    assert default_next_hops() == best
 
 
 @pytest.mark.parametrize("text", [None, "", "garbage", "Iface\nonly two", "a\n" + "x\t" * 9])

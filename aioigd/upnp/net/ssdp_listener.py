@@ -66,12 +66,12 @@ class _Member:
 class SsdpListener:
     """A member of the SSDP multicast group on some interfaces, until it is closed.
 
-    ``on_notice`` is called with the contents of each NOTIFY. Datagrams of a sender that is not ``is_wanted`` are not
-    parsed, nor are more than :data:`_RATE` a second, so that a flood costs little. In a flood in the gateway's name its
-    own may be among those that are dropped: all of them say only that it is time to look.
+    ``on_notice`` is called with the contents and the sender of each NOTIFY. Datagrams of a sender that is not
+    ``is_wanted`` are not parsed, nor are more than :data:`_RATE` a second, so that a flood costs little. In a flood in
+    the gateway's name its own may be among those that are dropped: all of them say only that it is time to look.
     """
 
-    def __init__(self, is_wanted: Callable[[str], bool], on_notice: Callable[[ssdp.Announcement], None]) -> None:
+    def __init__(self, is_wanted: Callable[[str], bool], on_notice: Callable[[ssdp.Announcement, str], None]) -> None:
         self._is_wanted = is_wanted
         self._on_notice = on_notice
         self._members: dict[tuple[str, int | str], _Member] = {}
@@ -149,7 +149,7 @@ class SsdpListener:
         announcement = ssdp.parse_datagram(datagram)
         if announcement is not None:
             wire_log.debug("from %s: %s", address[0], announcement)
-            self._on_notice(announcement)
+            self._on_notice(announcement, str(address[0]))
 
 
 def _group(interface: Interface) -> str:

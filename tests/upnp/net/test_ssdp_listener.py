@@ -52,7 +52,7 @@ def test_a_bucket_lets_a_burst_through_and_then_its_rate() -> None:
 
 async def test_the_group_is_joined_and_left_as_interfaces_come_and_go(address: str) -> None:
     heard: list[Announcement] = []
-    listener = SsdpListener(lambda sender: sender == address, heard.append)
+    listener = SsdpListener(lambda sender: sender == address, lambda notice, _: heard.append(notice))
     here, other = Interface(address, LOOPBACK), Interface("127.0.0.1", LOOPBACK)
     assert listener.follow([]) == {}
     notify(address)
@@ -75,7 +75,7 @@ async def test_the_group_is_joined_and_left_as_interfaces_come_and_go(address: s
 
 async def test_one_that_cannot_be_joined_keeps_no_other_away(address: str) -> None:
     heard: list[Announcement] = []
-    listener = SsdpListener(lambda sender: sender == address, heard.append)
+    listener = SsdpListener(lambda sender: sender == address, lambda notice, _: heard.append(notice))
     failures = listener.follow([NOWHERE, Interface(address, LOOPBACK)])
     assert [*failures] == [NOWHERE]
     notify(address)
@@ -84,7 +84,7 @@ async def test_one_that_cannot_be_joined_keeps_no_other_away(address: str) -> No
 
 
 async def test_it_can_be_closed_while_it_pauses(address: str) -> None:
-    listener = SsdpListener(lambda _: True, lambda _: None)
+    listener = SsdpListener(lambda _: True, lambda *_: None)
     listener.follow([Interface(address, LOOPBACK)])
     for _ in range(2):
         notify(address)
@@ -95,7 +95,7 @@ async def test_it_can_be_closed_while_it_pauses(address: str) -> None:
 
 async def test_of_a_flood_a_burst_is_heard_and_then_a_few_a_second(address: str) -> None:
     heard: list[Announcement] = []
-    listener = SsdpListener(lambda sender: sender == address, heard.append)
+    listener = SsdpListener(lambda sender: sender == address, lambda notice, _: heard.append(notice))
     listener.follow([Interface(address, LOOPBACK)])
     loop = asyncio.get_running_loop()
     began = loop.time()
