@@ -57,6 +57,7 @@ class Release:
             *(self._delete(mapping, self._mappings, self._release_mapping) for mapping in self._mappings),
             *(self._delete(pinhole, self._pinholes, self._pinhole_manager.close) for pinhole in self._pinholes),
         )
+        work.add_done_callback(_retrieve)  # or asyncio complains where the loop has cancelled the parts of it, too
         try:
             await self._progress.wait_for(work)
         except asyncio.CancelledError:
@@ -77,6 +78,11 @@ class Release:
     async def _delete(thing: T, left: list[T], delete: Callable[[T], Awaitable[None]]) -> None:
         await delete(thing)
         left.remove(thing)
+
+
+def _retrieve(work: asyncio.Future[list[None]]) -> None:
+    if not work.cancelled():
+        work.exception()
 
 
 class Progress:
