@@ -240,13 +240,18 @@ def check_source_address(value: object) -> str | None:
     """Return a local IP address in its usual form, None for None, or raise UsageError (INVALID_ARGS)."""
     if value is None:
         return None
-    try:
-        address = ip_address(value) if isinstance(value, str) else None
-    except ValueError:
-        address = None
+    address = _ip_address(value)
     if address is None or address.is_unspecified or address.is_multicast:
         raise UsageError(f"source_address must be an IP address of this machine, not {value!r}")
     return str(address)
+
+
+def _ip_address(value: object) -> IPv4Address | IPv6Address | None:
+    """Return the address that a str names, None where it names none, or is no str."""
+    try:
+        return ip_address(value) if isinstance(value, str) else None
+    except ValueError:
+        return None
 
 
 def check_device_filter(value: object) -> str:
@@ -260,10 +265,7 @@ def check_host(value: object) -> str | None:
     """Return an IP address in its usual form, None for None, or raise UsageError (INVALID_ARGS)."""
     if value is None:
         return None
-    try:
-        address = ip_address(value) if isinstance(value, str) else None
-    except ValueError:
-        address = None
+    address = _ip_address(value)
     if address is None or address.is_unspecified:
         raise UsageError(f"host must be an IP address, not {_shown(value)}")
     return str(address)

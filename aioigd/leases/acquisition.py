@@ -91,9 +91,7 @@ class Acquisition:
 
     def replace(self, old: LeasedMapping, new: LeasedMapping) -> None:
         """Note that a lease has a mapping at another gateway instead of the one it had."""
-        self.ports.acquire(new.key)
-        if self.ports.release(old.key):
-            self.claims_of(old).drop(old.key)
+        self._change_port(old, new.key)
 
     def claim_now(self, mapping: LeasedMapping) -> None:
         """Claim the port of a mapping that was made by another one of these."""
@@ -286,10 +284,14 @@ class Acquisition:
         return None
 
     def _move(self, mapping: LeasedMapping, request: MappingRequest) -> None:
-        self.ports.acquire(request.key)
+        if not mapping.has_ended:  # or its port is given up already
+            self._change_port(mapping, request.key)
+        mapping.moved_to(request)
+
+    def _change_port(self, mapping: LeasedMapping, key: MappingKey) -> None:
+        self.ports.acquire(key)
         if self.ports.release(mapping.key):
             self.claims_of(mapping).drop(mapping.key)
-        mapping.moved_to(request)
 
     async def _claim(self, mapping: LeasedMapping, key: MappingKey) -> bool:
         """Claim a port of the gateway, and return whether no other program was just deleting its mapping.

@@ -167,9 +167,9 @@ class Renewal:
         except IGDError as error:
             self.failed(mapping, error)
             return
-        if mapping.has_ended:  # meanwhile; if the port is another lease's by now, it is for that one to keep
-            if mapping.key not in self._acquisition.ports:
-                await self._acquisition.release(mapping)
+        if mapping.has_ended:  # meanwhile, and on another port than before, or for the first time
+            mapping.accepted(added)
+            await self._acquisition.release(mapping)
             return
         before = mapping.granted_mapping
         mapping.granted(added, _now())

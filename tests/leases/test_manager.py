@@ -485,6 +485,42 @@ def test_other_port_takes_another_and_stays_on_it() -> None:
     run(main(), debug=False)
 
 
+@pytest.mark.parametrize("number", [1, 2])
+@pytest.mark.parametrize("begins_lost", [False, True])
+def test_a_lease_that_ends_while_another_port_is_tried_leaves_none(number: int, begins_lost: bool) -> None:
+    async def main() -> None:
+        router = ModelRouter(is_away=begins_lost)
+        manager = ModelManager(router)
+        lease = await manager.hold(lease_request(on_conflict="other_port", required=False))
+        other = await manager.hold(lease_request(9090, required=False))
+        await asyncio.sleep(10.0)
+        router.table.clear()
+        router.hold(8080)
+        router.asked.clear()
+        tried: list[int] = []
+        releases: list[asyncio.Future[None]] = []
+
+        async def end(what: str) -> None:
+            if what == "add":
+                tried.append(1)
+                if len(tried) >= number and not releases:
+                    releases.append(asyncio.ensure_future(lease.release()))
+                    await asyncio.sleep(0.01)
+
+        router.before_answer = end
+        router.is_away = False
+        await asyncio.sleep(2 * POLL)
+        router.before_answer = None
+        await asyncio.gather(*releases)
+        await asyncio.sleep(POLL)
+        assert {key.external_port for key, row in router.table.items() if row.client == US} == {9090}
+        assert other.error is None
+        await manager.close()
+        assert {row.client for row in router.table.values()} == {THEM}
+
+    run(main(), debug=False)
+
+
 def test_any_port_is_the_same_one_in_the_next_run_and_another_one_for_the_next_lease() -> None:
     async def main() -> list[int]:
         router = ModelRouter()
