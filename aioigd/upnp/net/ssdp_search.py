@@ -28,12 +28,14 @@ wire_log = logging.getLogger("aioigd.traffic.ssdp")
 class SearchReply(NamedTuple):
     """A search reply: its contents, the address of its sender, and the local address at which it arrived.
 
-    A link-local ``sender`` has its zone id, so that it can be connected to.
+    A link-local ``sender`` has its zone id, so that it can be connected to. ``is_confirmed``: nobody but the sender can
+    have known the port to which it came.
     """
 
     announcement: ssdp.Announcement
     sender: str
     our_address: str
+    is_confirmed: bool = False
 
 
 class SsdpSearch(asyncio.DatagramProtocol):
