@@ -11,7 +11,7 @@ from rich.text import Text
 
 from .doctor.collect import collect_findings
 from .doctor.rules import diagnose
-from .format import OK_MARK
+from .format import OK_MARK, clean
 from .options import Command, Settings, common_options
 from .output import Output, busy
 from .runner import Exit, run
@@ -27,34 +27,39 @@ JSON, one document:
 _REPLAY = """\
 \b
 JSON lines:
-  {"event": "ready", "address", "location"}
+  {"event": "ready", "address", "location" (null if no description was read)}
 """
 
 
 @click.command(cls=Command, epilog=_RECORD, short_help="Write a conversation with the router to a file.")
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--no-trial", is_flag=True, help="Do not open a port to see whether that can be done.")
+@click.option("--overwrite", is_flag=True, help="Replace the FILE if there is one.")
 @common_options
-def record(settings: Settings, file: Path, no_trial: bool) -> None:
+def record(settings: Settings, file: Path, no_trial: bool, overwrite: bool) -> None:
     """Write down what the router says when it is searched for, asked, and told to open a port.
 
-    The FILE is for a bug report. Addresses, serial numbers and the like are replaced in it; names that people have
-    given to their router or to their ports are not: look at it before you pass it on.
+    The FILE is for a bug report. It is a new one that only you may read. What could tell who or where you are is
+    replaced in it: addresses, serial numbers, passwords, and every word that is not one of the standards or of router
+    software. What the router says of its maker and model stays. Look at it before you pass it on.
     """
-    run(lambda: _record(settings, file, trial=not no_trial), settings.output)
+    run(lambda: _record(settings, file, trial=not no_trial, overwrite=overwrite), settings.output)
 
 
-async def _record(settings: Settings, file: Path, *, trial: bool) -> Exit:
+async def _record(settings: Settings, file: Path, *, trial: bool, overwrite: bool) -> Exit:
     from ..testing import record as record_to
 
     output = settings.output
-    async with busy(output, "Looking") as step, record_to(file):
+    async with busy(output, "Looking") as step, record_to(file, overwrite=overwrite):
         findings = await collect_findings(settings, trial=trial, step=step)
     datagrams, requests = _count(file)
     codes = [each.code for each in diagnose(findings)]
     output.json_document({"file": str(file), "datagrams": datagrams, "requests": requests, "advice": codes})
-    output.show(Text.assemble(OK_MARK, (str(file), "bold"), f" has {datagrams} datagrams and {requests} requests."))
-    output.show(Text("  Look at it before you pass it on: names are in it as they are.", style="dim"))
+    name = clean(str(file), 200)
+    output.show(Text.assemble(OK_MARK, (name, "bold"), f" has {datagrams} datagrams and {requests} requests."))
+    output.show(
+        Text("  Words that are not those of router software are replaced. Look at it all the same.", style="dim")
+    )
     return Exit.OK if findings.devices else Exit.NO_GATEWAY
 
 
@@ -77,14 +82,21 @@ def replay(file: Path, as_json: bool) -> None:
 
 
 async def _replay(output: Output, file: Path) -> None:
-    from ..testing import ReplayedGateway
+    from ..testing import RecordingError, ReplayedGateway
 
     try:
         gateway = ReplayedGateway(file)
-    except ValueError as error:
+    except RecordingError as error:
         raise click.BadParameter(str(error), param_hint="FILE") from error
     async with gateway:
-        output.json_line({"event": "ready", "address": gateway.address, "location": gateway.location})
-        output.show(f"The router of {file} is at {gateway.location} until Ctrl-C. Talk to it, for instance, with")
-        output.show(Text(f"  aioigd doctor --source-address {gateway.address}", style="cyan"))
+        try:
+            location = gateway.location
+        except RecordingError:  # nobody has read a description: there is something to be searched for all the same
+            location = None
+        output.json_line({"event": "ready", "address": gateway.address, "location": location})
+        place = location or gateway.address
+        output.show(
+            Text(f"The router of {clean(str(file), 200)} is at {place} until Ctrl-C. Talk to it, for instance,")
+        )
+        output.show(Text(f"with\n  aioigd doctor --source-address {gateway.address}", style="cyan"))
         await asyncio.get_running_loop().create_future()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from . import quirks
+    from .conversation import RecordingError
     from .device_tree import Device, Service, Site
     from .errors import BareError, UPnPError
     from .eventing import Subscription
@@ -45,6 +46,7 @@ else:
         "Outputs": ".wan_connection",
         "Proceed": ".hooks",
         "Quirk": ".hooks",
+        "RecordingError": ".conversation",
         "ReplayedGateway": ".replay",
         "Request": ".request_log",
         "Response": ".http",
@@ -87,6 +89,7 @@ __all__ = [
     "Outputs",
     "Proceed",
     "Quirk",
+    "RecordingError",
     "ReplayedGateway",
     "Request",
     "Response",

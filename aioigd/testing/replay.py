@@ -1,7 +1,12 @@
 """Replays the replies of a recorded router on loopback.
 
 They are sent with correct HTTP framing, as a recording does not include wrong framing. Several recorded replies to the
-same request are sent in their order, and the last one is repeated.
+same request are sent in their order, and the last one is repeated. The recorded addresses are replaced by those of the
+replay, and internal clients and descriptions of mappings by what was asked for now, as in the recording they are
+stand-ins.
+
+A recording may come from anybody: it decides what is said, and neither how much nor to whom. Replies to a search go to
+the address on loopback that has asked, :data:`MAX_REPLIES` of them at most.
 """
 
 from __future__ import annotations
@@ -9,21 +14,38 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
+from ipaddress import ip_address
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, NamedTuple, Self
 from urllib.parse import urlsplit
 
 from . import network
-from .conversation import Conversation, DatagramEvent, HttpEvent, read
+from .conversation import Conversation, DatagramEvent, HttpEvent, RecordingError, read
 from .http import Admission, End, HttpRequest, HttpServer, Response, Transmission
+from .message_text import with_text
 from .ssdp import Datagram, Search, SsdpServer
 
-__all__ = ["ReplayedGateway"]
+__all__ = ["MAX_REPLIES", "ReplayedGateway"]
 
+MAX_REPLIES: Final = 64
+"""Datagrams with which one search is answered. Real devices send up to 30."""
+_MAX_DELAY: Final = 10.0
+"""Seconds between a search and the last reply to it. An MX of 5 is the most that the standard has (UDA 1.1)."""
+_MAX_VALUES: Final = 1024
+"""Internal clients and descriptions that are remembered."""
 _FRAMING: Final = frozenset({"content-length", "transfer-encoding", "connection", "keep-alive", "content-encoding"})
 """Headers that are not replayed, because the framing is new."""
 _TARGET = re.compile(rb"^(?:ST|NT)[ \t]*:[ \t]*([^\r\n]*)", re.IGNORECASE | re.MULTILINE)
+_ARGUMENT = re.compile(rb"<(?:[\w.-]+:)?([A-Za-z_]\w*)(?:\s[^<>]*)?>([^<>]*)<")
+_STAND_INS: Final = frozenset({b"newinternalclient", b"internalclient", b"newportmappingdescription"})
+"""Arguments whose values in a recording are not those that were sent."""
+_OTHER_HOST = re.compile(r"(?<=//)(?P<host>\[[0-9A-Fa-f:.%]{2,60}\]|[\w.-]{1,253}):(?P<port>\d{1,5})(?!\d)", re.ASCII)
+_VALUE = re.compile(
+    r"((?:<|&lt;)(?:[\w.-]+:)?(?:NewInternalClient|NewPortMappingDescription|InternalClient)(?:\s[^<>&]*)?(?:>|&gt;))"
+    r"([^<>&]+)",
+    re.IGNORECASE,
+)
 
 
 class ReplayedGateway:
@@ -31,16 +53,22 @@ class ReplayedGateway:
 
     ``address`` is its loopback address, None for one that no other gateway uses. ``location`` is the URL of its first
     description. ``unexpected`` are the requests for which there is no reply in the recording.
+
+    Raises RecordingError, a ValueError, for a file that is no recorded conversation or goes beyond the bounds of one,
+    and OSError where it cannot be read.
     """
 
     def __init__(self, path: str | Path, *, address: str | None = None) -> None:
         self._conversation = Conversation.load(path)
         self._address = None if address is None else network.check_loopback(address)
         self._reservation = ExitStack()
-        self._servers: dict[str, HttpServer] = {}
-        self._places: dict[str, str] = {}
+        self._servers: dict[_Origin, HttpServer] = {}
+        self._ports: dict[_Origin, int] = {}
+        self._hosts = _pattern_of_hosts(())
+        self._values: dict[str, str] = {}
         self._ssdp: SsdpServer | None = None
         self._replies = {origin: _Replies(events) for origin, events in self._by_origin().items()}
+        self._answers = _answers(self._conversation.datagrams)
         self.unexpected: list[str] = []
 
     async def __aenter__(self) -> Self:
@@ -49,6 +77,7 @@ class ReplayedGateway:
         try:
             for origin in self._replies:
                 self._serve(origin)
+            self._hosts = _pattern_of_hosts({origin.host for origin in self._replies})
             self._ssdp = SsdpServer(self.address, self._hear)
             await self._ssdp.start()
         except BaseException:
@@ -76,26 +105,26 @@ class ReplayedGateway:
 
     @property
     def location(self) -> str:
-        """The URL of its description."""
+        """The URL of its description. Raises RecordingError where the recording has none."""
         for event in self._conversation.exchanges:
             if event.method == "GET":
                 return self._moved(event.url)
-        raise ValueError("no description was read in this recording")
+        raise RecordingError("no description was read in this recording")
 
-    def _by_origin(self) -> dict[str, list[HttpEvent]]:
-        found: dict[str, list[HttpEvent]] = {}
+    def _by_origin(self) -> dict[_Origin, list[HttpEvent]]:
+        found: dict[_Origin, list[HttpEvent]] = {}
         for event in self._conversation.exchanges:
-            found.setdefault(urlsplit(event.url).netloc, []).append(event)
+            found.setdefault(_origin_of(event.url), []).append(event)
         return found
 
-    def _serve(self, origin: str) -> None:
+    def _serve(self, origin: _Origin) -> None:
         listener = network.http_socket(self.address)
-        self._places[origin] = f"{self.address}:{listener.getsockname()[1]}"
+        self._ports[origin] = listener.getsockname()[1]
         server = HttpServer(lambda request: self._receive(origin, request), lambda others: Admission.SERVE)
         self._servers[origin] = server
         server.start(listener)
 
-    def _receive(self, origin: str, request: HttpRequest) -> Callable[[], Transmission]:
+    def _receive(self, origin: _Origin, request: HttpRequest) -> Callable[[], Transmission]:
         event = self._replies[origin].next(request)
         if event is None:
             self.unexpected.append(f"{request.method} {request.target}")
@@ -103,74 +132,172 @@ class ReplayedGateway:
         if event.failure:
             end = End.HANG if event.failure == "DeadlineError" else End.RESET
             return lambda: Transmission((), end)
+        self._learn(read(event.body), request.body)
         headers = tuple(
             (name, self._moved(value)) for name, value in event.reply_headers.items() if name.lower() not in _FRAMING
         )
-        status = event.status or 200
-        return Response(
-            status, headers, self._moved(read(event.reply).decode("latin-1")).encode("latin-1")
-        ).transmission
+        return Response(event.status or 200, headers, with_text(read(event.reply), self._now)).transmission
 
     def _hear(self, search: Search) -> Callable[[], Iterable[Datagram]]:
-        return lambda: list(self._answers(search.target))
+        if not ip_address(search.sender[0].partition("%")[0]).is_loopback and ":" not in self.address:
+            return lambda: ()
+        return lambda: [
+            Datagram(with_text(answer.payload, self._moved_location), answer.delay)
+            for answer in self._answers.get(search.target, ())
+        ]
 
-    def _answers(self, target: str) -> Iterable[Datagram]:
-        asked = min((event.time for event in self._datagrams("out") if _target(event) == target), default=None)
-        if asked is None:
-            return
-        for event in self._datagrams("in"):
-            if _target(event) == target and event.time >= asked:
-                payload = self._moved(read(event.payload).decode("latin-1")).encode("latin-1")
-                yield Datagram(payload, delay=event.time - asked)
+    def _learn(self, recorded: bytes, sent: bytes) -> None:
+        """Note what now takes the place of stand-ins in a request."""
+        before = _stand_ins(recorded)
+        for name, value in _stand_ins(sent).items():
+            old = before.get(name)
+            if old and old != value and len(self._values) < _MAX_VALUES:
+                self._values[old] = value
 
-    def _datagrams(self, direction: str) -> list[DatagramEvent]:
-        return [event for event in self._conversation.datagrams if event.direction == direction]
+    def _now(self, text: str) -> str:
+        """Return a text with recorded values and addresses replaced by the current ones."""
+
+        def value(found: re.Match[str]) -> str:
+            return found[1] + self._values.get(found[2].strip(), found[2])
+
+        return self._moved(_VALUE.sub(value, text) if self._values else text)
 
     def _moved(self, text: str) -> str:
-        """Return a text with the recorded addresses replaced by the current ones."""
-        for origin, place in self._places.items():
-            text = text.replace(origin, place)
-            host, _, port = origin.rpartition(":")
-            if port == "80":
-                text = text.replace(f"//{host}/", f"//{place}/")
-        for host in {origin.rpartition(":")[0] for origin in self._places}:
-            text = text.replace(host, self.address)
-        return text
+        """Return a text with the recorded addresses replaced by the current ones, in one pass."""
+        return self._hosts.sub(self._place, text)
+
+    def _moved_location(self, text: str) -> str:
+        """Return a search reply for which the same holds, also where it names a host that is not the router.
+
+        Who follows it to the router all the same has to find the port of now.
+        """
+
+        def place(found: re.Match[str]) -> str:
+            if self._hosts.match(text, found.start()):
+                return found[0]
+            number = int(found["port"])
+            port = next((port for origin, port in self._ports.items() if origin.port == number), number)
+            return f"{found['host']}:{port}"
+
+        return self._moved(_OTHER_HOST.sub(place, text))
+
+    def _place(self, found: re.Match[str]) -> str:
+        host, number = found["host"], int(found["port"] or 80)
+        here = f"[{self.address}]" if ":" in self.address else self.address
+        if found["port"] is None and not found.string.endswith("//", 0, found.start()):
+            return here if host.startswith("[") else self.address
+        port = self._ports.get(_Origin(host.strip("[]").lower(), number), number)
+        return f"{here}:{port}"
+
+
+class _Origin(NamedTuple):
+    """Where a recorded server was."""
+
+    host: str
+    port: int
 
 
 class _Replies:
     """The recorded replies of one server, each sent once before the last of its kind is repeated."""
 
     def __init__(self, events: Sequence[HttpEvent]) -> None:
-        self._left = list(events)
-        self._last: dict[tuple[str, str, str], HttpEvent] = {}
+        self._left: dict[_Kind, list[tuple[_Arguments, HttpEvent]]] = {}
+        self._last: dict[_Kind, HttpEvent] = {}
+        for event in events:
+            self._left.setdefault(_kind_of(event), []).append((_arguments(read(event.body)), event))
 
     def next(self, request: HttpRequest) -> HttpEvent | None:
         """Return the reply to the same request if there is one left, else to one of its kind."""
-        kind = (request.method, request.target, request.header("SOAPAction") or "")
-        alike = [event for event in self._left if _kind(event) == kind]
-        ports = _numbers(request.body)
-        same = [event for event in alike if _numbers(read(event.body)) == ports]
-        chosen = next(iter(same or alike), None)
-        if chosen is None:
+        kind = _Kind(request.method, request.target, request.header("SOAPAction") or "")
+        left = self._left.get(kind)
+        if not left:
             return self._last.get(kind)
-        self._left.remove(chosen)
+        sent = _arguments(request.body)
+        same = (number for number, (arguments, _) in enumerate(left) if arguments == sent)
+        _, chosen = left.pop(next(same, 0))
         self._last[kind] = chosen
         return chosen
 
 
-def _kind(event: HttpEvent) -> tuple[str, str, str]:
+class _Kind(NamedTuple):
+    """What is equal in requests for the same thing."""
+
+    method: str
+    target: str
+    action: str
+
+
+_Arguments = tuple[tuple[bytes, bytes], ...]
+
+
+def _origin_of(url: str) -> _Origin:
+    parts = urlsplit(url)
+    return _Origin(parts.hostname or "", parts.port or 80)
+
+
+def _kind_of(event: HttpEvent) -> _Kind:
     parts = urlsplit(event.url)
     headers = {name.lower(): value for name, value in event.headers.items()}
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    return event.method, target, headers.get("soapaction", "")
+    return _Kind(event.method, target, headers.get("soapaction", ""))
 
 
-def _numbers(body: bytes) -> list[bytes]:
-    """Return the values by which two requests for one action differ, without addresses."""
-    return re.findall(rb">([^<.]*)<", body)
+def _arguments(body: bytes) -> _Arguments:
+    """Return the values by which two requests for one action differ, without addresses and stand-ins."""
+    return tuple(
+        (name, value)
+        for name, value in _ARGUMENT.findall(body)
+        if name.lower() not in _STAND_INS and b"." not in value and b":" not in value
+    )
 
 
-def _target(event: DatagramEvent) -> str:
-    found = _TARGET.search(read(event.payload))
+def _stand_ins(body: bytes) -> dict[bytes, str]:
+    return {
+        name.lower(): value.decode("utf-8", "replace").strip()
+        for name, value in _ARGUMENT.findall(body)
+        if name.lower() in _STAND_INS
+    }
+
+
+def _pattern_of_hosts(hosts: Iterable[str]) -> re.Pattern[str]:
+    """Return a pattern of recorded hosts with their ports. A name is one in a URL only: it may be any word."""
+    alternatives = []
+    for host in sorted(hosts, key=len, reverse=True):
+        written = re.escape(host)
+        if ":" in host:
+            alternatives += [rf"\[{written}\]", rf"(?<![\w:.\[]){written}(?![\w:.\]])"]
+        elif host.replace(".", "").isdigit():
+            alternatives.append(rf"(?<![\w.-]){written}(?![\w-]|\.\w)")
+        else:
+            alternatives.append(rf"(?<=//){written}(?![\w-]|\.\w)")
+    if not alternatives:
+        return re.compile(r"(?!)")
+    return re.compile(rf"(?P<host>{'|'.join(alternatives)})(?::(?P<port>\d{{1,5}})(?!\d))?", re.I | re.A)
+
+
+def _answers(datagrams: Sequence[DatagramEvent]) -> dict[str, tuple[Datagram, ...]]:
+    """Return the replies to a search for each target, with the time that each took.
+
+    A reply that names a target for which nobody had searched belongs to the search before it.
+    """
+    asked: dict[str, float] = {}
+    latest = ""
+    answers: dict[str, dict[bytes, float]] = {}
+    for event in sorted(datagrams, key=lambda each: each.time):
+        payload = read(event.payload)
+        target = _target(payload)
+        if event.direction == "out":
+            asked.setdefault(target, event.time)
+            latest = target
+        elif asked:
+            question = target if target in asked else latest
+            delay = event.time - asked[question]
+            replies = answers.setdefault(question, {})
+            if delay <= _MAX_DELAY and len(replies) < MAX_REPLIES:
+                replies.setdefault(payload, delay)
+    return {target: tuple(Datagram(*reply) for reply in replies.items()) for target, replies in answers.items()}
+
+
+def _target(payload: bytes) -> str:
+    found = _TARGET.search(payload)
     return found[1].decode("latin-1").strip() if found else ""

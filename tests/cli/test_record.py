@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -65,3 +67,71 @@ async def test_a_place_where_nothing_can_be_written_is_exit_1(
     outcome = await run("record", tmp_path / "no" / "such.json", "--location", gateway.location, "--timeout", 0.3)
     assert outcome.code == 1
     assert "No such file" in outcome.err
+
+
+async def test_what_is_there_already_stays_unless_it_may_go(run: Run, gateway: EmulatedGateway, tmp_path: Path) -> None:
+    file = tmp_path / "router.json"
+    file.write_text("mine")
+    arguments = ("record", file, "--source-address", gateway.address, "--timeout", 1.0, "--no-trial")
+    outcome = await run(*arguments)
+    assert outcome.code == 1
+    assert "something of this name already" in outcome.err
+    assert "router.json" in outcome.err
+    assert file.read_text() == "mine"
+    assert not gateway.requests
+    assert (await run(*arguments, "--overwrite")).code == 0
+    assert "GetExternalIPAddress" in file.read_text("utf-8")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no such modes")
+async def test_the_file_is_the_owners_alone(run: Run, gateway: EmulatedGateway, tmp_path: Path) -> None:
+    file = tmp_path / "router.json"
+    await record(run, gateway, file, "--no-trial")
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert os.listdir(tmp_path) == ["router.json"]
+
+
+EVIL = "\x1b]0;owned\x07\x1b[2J\r\u202e\u2028"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"url": f"http://192.0.2.1/{EVIL}"},
+        {"url": "http://192.0.2.1:99999/"},
+        {"method": EVIL},
+        {"status": "200"},
+        {"reply_headers": {"X": EVIL}},
+        {EVIL: 1},
+        {"time": -1},
+    ],
+    ids=lambda changes: ascii(changes)[:20],
+)
+async def test_a_recording_of_an_enemy_is_usage_in_one_clean_line(
+    changes: dict[str, Any], run: Run, gateway: EmulatedGateway, tmp_path: Path
+) -> None:
+    file = tmp_path / "router.json"
+    await record(run, gateway, file, "--no-trial")
+    content = json.loads(file.read_text("utf-8"))
+    number = next(number for number, event in enumerate(content["events"]) if event["kind"] == "http")
+    content["events"][number] |= changes
+    file.write_text(json.dumps(content), "utf-8")
+    outcome = await run("replay", file)
+    assert outcome.code == 2
+    assert f"events[{number}]" in outcome.err.replace("\n", "")
+    assert all(line.isprintable() for line in outcome.err.splitlines())
+    assert "Traceback" not in outcome.err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are another thing there")
+async def test_a_recording_without_a_description_is_played_all_the_same(
+    start: Callable[..., Any], tmp_path: Path
+) -> None:
+    file = tmp_path / "x[bold].json"
+    file.write_text('{"format": 1, "about": {}, "events": []}')
+    async with start("replay", file, "--json") as process:
+        assert json.loads(await process.until('"ready"'))["location"] is None
+        assert (await process.end()).code == 0
+    async with start("replay", file) as process:
+        assert "x[bold].json" in await process.until("The router of")
+        assert (await process.end()).code == 0
