@@ -2,12 +2,13 @@
 
 Run it from the root of the project::
 
-    python -m benchmarks.attacks [gateways] [floods] [canaries] [documents]
+    python -m benchmarks.attacks [gateways] [floods] [canaries] [recordings] [documents]
 
 - ``gateways``: gateways that attack who uses them. Each is a process of its own, so that only the victim's memory
   counts; each attacks once to warm up and then ``--rounds`` times, and the worst of these is printed.
 - ``floods``: somebody who answers a search without end.
 - ``canaries``: hosts that every URL of a gateway leads to, and that no request may reach.
+- ``recordings``: what is private, and how long it takes to remove it.
 - ``documents``: the parsers of ``aioigd.upnp.wire`` on documents made to hurt, of the full size and generated ones.
 
 The exit status is 1 where a goal is missed.
@@ -30,6 +31,7 @@ from typing import Final
 
 from aioigd import IGDError, PortMapper
 from aioigd.testing import EmulatedGateway, loopback_address, quirks
+from aioigd.testing.scrubbing import Scrubber
 from aioigd.upnp.wire import ssdp
 from aioigd.upnp.wire.description import parse_description
 from aioigd.upnp.wire.soap import parse_reply
@@ -39,6 +41,7 @@ from tests.security.attacks import ATTACKS, DISCOVERY_TIMEOUT, TIMEOUT, Attack, 
 from tests.security.canaries import Canaries
 from tests.security.cost import Cost
 from tests.security.flood import FLOODS, Flood
+from tests.testing.secrets_in_messages import ENDLESS, PLACES, SECRETS, WRITINGS, leaks_of, scrub
 from tests.upnp.wire.hostile import FAMILIES, random_document
 
 from .gateway_server import emulated_process
@@ -46,7 +49,14 @@ from .gateway_server import emulated_process
 Row = tuple[str, Mapping[str, float]]
 """What was attacked, and its figures."""
 
-GOALS: Final = {"late by": (0.5, "s"), "stall": (30, "ms"), "memory": (12, "MiB"), "left": (4, "MiB"), "heard": (0, "")}
+GOALS: Final = {
+    "late by": (0.5, "s"),
+    "stall": (30, "ms"),
+    "memory": (12, "MiB"),
+    "left": (4, "MiB"),
+    "heard": (0, ""),
+    "left in": (0, ""),
+}
 """The most that a figure may be: seconds beyond a deadline, and what all attacks together may leave behind."""
 PARSERS: Final[tuple[Callable[[bytes], object], ...]] = (
     partial(parse_description, url=parse_url("http://192.0.2.1:5000/rootDesc.xml")),
@@ -126,8 +136,25 @@ def canaries(options: argparse.Namespace) -> Iterator[Row]:
     yield "canaries", {"heard": asyncio.run(_heard_by_canaries(options.rounds))}
 
 
+def recordings(_: argparse.Namespace) -> Iterator[Row]:
+    """Remove what is private from messages made to hurt, and from all in which a secret was planted."""
+    for name, make in ENDLESS.items():
+        text = make(178 * 1024)
+        began = time.process_time()
+        Scrubber().text(text)
+        yield f"recording: 178 KiB of {name}", {"seconds": time.process_time() - began}
+    planted = [
+        (secret, place(write(secret)))
+        for secret in SECRETS.values()
+        for write in WRITINGS.values()
+        for place in PLACES.values()
+    ]
+    left_in = sum(bool(leaks_of(secret, scrub(Scrubber(), message))) for secret, message in planted)
+    yield f"recording: {len(planted)} planted secrets", {"left in": left_in}
+
+
 # What documents leave in the allocator would hide what the others take.
-KINDS: Final = {function.__name__: function for function in (gateways, floods, canaries, documents)}
+KINDS: Final = {function.__name__: function for function in (gateways, floods, canaries, recordings, documents)}
 
 
 async def _suffer(attack: Attack, address: str) -> dict[str, float]:

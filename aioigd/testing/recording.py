@@ -80,7 +80,7 @@ async def record(path: str | Path, *, overwrite: bool = False) -> AsyncIterator[
 def _checked_path(path: str | Path) -> Path:
     if not isinstance(path, (str, Path)) or not str(path) or "\0" in str(path):
         raise UsageError(f"the path of a recording is a str or Path that names a file, not {shown(path)}")
-    return Path(path)
+    return Path(path).absolute()  # the current folder may be another one in the end
 
 
 async def _finish(recorder: _Recorder, path: Path, *, overwrite: bool) -> None:

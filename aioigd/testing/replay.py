@@ -20,6 +20,7 @@ from types import TracebackType
 from typing import Final, NamedTuple, Self
 from urllib.parse import urlsplit
 
+from ..upnp.wire.ssdp import MAX_DATAGRAM
 from . import network
 from .conversation import Conversation, DatagramEvent, HttpEvent, RecordingError, read
 from .http import Admission, End, HttpRequest, HttpServer, Response, Transmission
@@ -30,6 +31,8 @@ __all__ = ["MAX_REPLIES", "ReplayedGateway"]
 
 MAX_REPLIES: Final = 64
 """Datagrams with which one search is answered. Real devices send up to 30."""
+_MAX_REPLY: Final = MAX_DATAGRAM + 1
+"""Bytes of a reply. Longer ones are not recorded."""
 _MAX_DELAY: Final = 10.0
 """Seconds between a search and the last reply to it. An MX of 5 is the most that the standard has (UDA 1.1)."""
 _MAX_VALUES: Final = 1024
@@ -40,7 +43,18 @@ _TARGET = re.compile(rb"^(?:ST|NT)[ \t]*:[ \t]*([^\r\n]*)", re.IGNORECASE | re.M
 _ARGUMENT = re.compile(rb"<(?:[\w.-]+:)?([A-Za-z_]\w*)(?:\s[^<>]*)?>([^<>]*)<")
 _STAND_INS: Final = frozenset({b"newinternalclient", b"internalclient", b"newportmappingdescription"})
 """Arguments whose values in a recording are not those that were sent."""
-_OTHER_HOST = re.compile(r"(?<=//)(?P<host>\[[0-9A-Fa-f:.%]{2,60}\]|[\w.-]{1,253}):(?P<port>\d{1,5})(?!\d)", re.ASCII)
+_PUBLIC = re.compile(r"(<(?:[\w.-]+:)?NewExternalIPAddress(?:\s[^<>]*)?>\s*)(?:198\.51\.100|203\.0\.113)(?=\.\d)", re.I)
+_PUBLIC_NOW: Final = r"\g<1>192.88.99"
+"""A public address is recorded as one for documentation, which is not public. A client acts upon that, so the replay
+says one of a range that is public, and used by nobody any more (RFC 7526)."""
+_HOST = re.compile(
+    r"(?P<host>(?<=//)[\w.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}(?:%[\w.-]{1,32})?\]"
+    r"|(?<![\w.-])\d{1,3}(?:\.\d{1,3}){3}(?![\w-]|\.\w)"
+    r"|(?<![\w:.\[])[0-9A-Fa-f]{0,4}(?::[0-9A-Fa-f]{0,4}){2,8}(?![\w:.\]]))"
+    r"(?::(?P<port>\d{1,5})(?!\d))?",
+    re.ASCII,
+)
+"""A host and its port; a name is one in a URL only, as it may be any word."""
 _VALUE = re.compile(
     r"((?:<|&lt;)(?:[\w.-]+:)?(?:NewInternalClient|NewPortMappingDescription|InternalClient)(?:\s[^<>&]*)?(?:>|&gt;))"
     r"([^<>&]+)",
@@ -64,7 +78,7 @@ class ReplayedGateway:
         self._reservation = ExitStack()
         self._servers: dict[_Origin, HttpServer] = {}
         self._ports: dict[_Origin, int] = {}
-        self._hosts = _pattern_of_hosts(())
+        self._hosts = {_origin_of(event.url).host for event in self._conversation.exchanges}
         self._values: dict[str, str] = {}
         self._ssdp: SsdpServer | None = None
         self._replies = {origin: _Replies(events) for origin, events in self._by_origin().items()}
@@ -77,7 +91,6 @@ class ReplayedGateway:
         try:
             for origin in self._replies:
                 self._serve(origin)
-            self._hosts = _pattern_of_hosts({origin.host for origin in self._replies})
             self._ssdp = SsdpServer(self.address, self._hear)
             await self._ssdp.start()
         except BaseException:
@@ -160,34 +173,30 @@ class ReplayedGateway:
         def value(found: re.Match[str]) -> str:
             return found[1] + self._values.get(found[2].strip(), found[2])
 
-        return self._moved(_VALUE.sub(value, text) if self._values else text)
+        text = _VALUE.sub(value, text) if self._values else text
+        return self._moved(_PUBLIC.sub(_PUBLIC_NOW, text))
 
     def _moved(self, text: str) -> str:
         """Return a text with the recorded addresses replaced by the current ones, in one pass."""
-        return self._hosts.sub(self._place, text)
+        return _HOST.sub(self._place, text)
 
     def _moved_location(self, text: str) -> str:
         """Return a search reply for which the same holds, also where it names a host that is not the router.
 
         Who follows it to the router all the same has to find the port of now.
         """
+        return _HOST.sub(lambda found: self._place(found, is_location=True), text)
 
-        def place(found: re.Match[str]) -> str:
-            if self._hosts.match(text, found.start()):
-                return found[0]
-            number = int(found["port"])
-            port = next((port for origin, port in self._ports.items() if origin.port == number), number)
-            return f"{found['host']}:{port}"
-
-        return self._moved(_OTHER_HOST.sub(place, text))
-
-    def _place(self, found: re.Match[str]) -> str:
+    def _place(self, found: re.Match[str], *, is_location: bool = False) -> str:
         host, number = found["host"], int(found["port"] or 80)
+        bare = host.strip("[]").lower()
+        if bare not in self._hosts:
+            ports = (port for origin, port in self._ports.items() if origin.port == number)
+            return f"{host}:{next(ports, number)}" if is_location and found["port"] else found[0]
         here = f"[{self.address}]" if ":" in self.address else self.address
         if found["port"] is None and not found.string.endswith("//", 0, found.start()):
             return here if host.startswith("[") else self.address
-        port = self._ports.get(_Origin(host.strip("[]").lower(), number), number)
-        return f"{here}:{port}"
+        return f"{here}:{self._ports.get(_Origin(bare, number), number)}"
 
 
 class _Origin(NamedTuple):
@@ -259,22 +268,6 @@ def _stand_ins(body: bytes) -> dict[bytes, str]:
     }
 
 
-def _pattern_of_hosts(hosts: Iterable[str]) -> re.Pattern[str]:
-    """Return a pattern of recorded hosts with their ports. A name is one in a URL only: it may be any word."""
-    alternatives = []
-    for host in sorted(hosts, key=len, reverse=True):
-        written = re.escape(host)
-        if ":" in host:
-            alternatives += [rf"\[{written}\]", rf"(?<![\w:.\[]){written}(?![\w:.\]])"]
-        elif host.replace(".", "").isdigit():
-            alternatives.append(rf"(?<![\w.-]){written}(?![\w-]|\.\w)")
-        else:
-            alternatives.append(rf"(?<=//){written}(?![\w-]|\.\w)")
-    if not alternatives:
-        return re.compile(r"(?!)")
-    return re.compile(rf"(?P<host>{'|'.join(alternatives)})(?::(?P<port>\d{{1,5}})(?!\d))?", re.I | re.A)
-
-
 def _answers(datagrams: Sequence[DatagramEvent]) -> dict[str, tuple[Datagram, ...]]:
     """Return the replies to a search for each target, with the time that each took.
 
@@ -293,7 +286,7 @@ def _answers(datagrams: Sequence[DatagramEvent]) -> dict[str, tuple[Datagram, ..
             question = target if target in asked else latest
             delay = event.time - asked[question]
             replies = answers.setdefault(question, {})
-            if delay <= _MAX_DELAY and len(replies) < MAX_REPLIES:
+            if delay <= _MAX_DELAY and len(replies) < MAX_REPLIES and len(payload) <= _MAX_REPLY:
                 replies.setdefault(payload, delay)
     return {target: tuple(Datagram(*reply) for reply in replies.items()) for target, replies in answers.items()}
 

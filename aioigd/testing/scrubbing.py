@@ -104,9 +104,13 @@ _TOKENS: Final = rf"""
 | (?P<escape>{_ASCII}|%[0-7][0-9A-Fa-f]|&(?:amp|lt|gt|quot|apos);)
 """
 _TOKEN = re.compile(_TOKENS, re.VERBOSE | re.ASCII)
-_HEAD_TOKEN = re.compile(
-    rf"(?P<header>^[A-Za-z0-9][A-Za-z0-9._-]{{0,63}}[ \t]{{0,8}}:) | {_TOKENS}", re.VERBOSE | re.ASCII | re.MULTILINE
-)
+_HEADER: Final = r"""
+  (?P<header>^(?:[A-Za-z0-9][A-Za-z0-9._-]{0,63}[ \t]{0,8}:(?=[ \t\r\n]|\Z)
+  | (?i:location|usn|st|nt|nts|server|host|man|mx|ext|date|cache-control|sid|callback|al|(?:set-)?cookie
+    |authorization)[ \t]{0,8}:(?!//)))
+"""
+"""A header; a blank after its name is left out where the name says that it is one."""
+_HEAD_TOKEN = re.compile(f"{_HEADER} | {_TOKENS}", re.VERBOSE | re.ASCII | re.MULTILINE)
 _QUAD = re.compile(r"([A-Za-z]*)([0-9]+)([._-])([0-9]+)[._-]([0-9]+)[._-]([0-9]+)")
 _SERIAL_PARTS = re.compile(rf"(?s)({_LT}.*{_GT})(\s*)(.*?)(\s*)")
 _PIECE = re.compile(_WORD, re.ASCII)
@@ -161,9 +165,9 @@ class Scrubber:
         self._kept.clear()
 
     def text(self, text: str) -> str:
-        """Return a text without private data."""
+        """Return a text of any kind, in which headers and elements may be, without private data."""
         self.learn(text)
-        return self._replaced(text, Place.LOOSE)
+        return self._replaced(text, Place.LOOSE, in_head=True)
 
     def url(self, url: str) -> str:
         """Return a URL without private data."""
@@ -190,17 +194,17 @@ class Scrubber:
         text, encoded = decoded(payload)
         end = _HEAD_END.search(text)
         cut = len(text) if end is None else end.end()
-        head = self._replaced(text[:cut], Place.LOOSE, in_head=True)
+        head = self._replaced(text[:cut], Place.LOOSE, in_head=True, keeps_names=True)
         return encoded(head + self._replaced(text[cut:], Place.STRICT))
 
     def content(self, body: bytes) -> bytes:
         """Return the body of an HTTP message without private data."""
         return with_text(body, lambda text: self._replaced(text, Place.STRICT))
 
-    def _replaced(self, text: str, place: Place, *, in_head: bool = False) -> str:
+    def _replaced(self, text: str, place: Place, *, in_head: bool = False, keeps_names: bool = False) -> str:
         mark = text[:1] if text[:1] == "\ufeff" else ""
         text = _CONTROLS.sub("\x01", _unescaped(text[len(mark) :]))
-        token = _Pass(self, place).token
+        token = _Pass(self, place, keeps_names=keeps_names).token
         pattern = _HEAD_TOKEN if in_head else _TOKEN
         parts = [mark]
         position = 0
@@ -267,7 +271,7 @@ class Scrubber:
 class _Pass:
     """One way through a text: the place where it is, and the token there."""
 
-    def __init__(self, scrubber: Scrubber, place: Place, *, is_name: bool = False) -> None:
+    def __init__(self, scrubber: Scrubber, place: Place, *, is_name: bool = False, keeps_names: bool = False) -> None:
         self._scrubber = scrubber
         self._stand_ins = scrubber._stand_ins
         self._outside = place
@@ -275,6 +279,7 @@ class _Pass:
         self._element: Place | None = None
         self._open_quote = ""
         self._is_name = is_name
+        self._keeps_names = keeps_names
 
     def token(self, found: re.Match[str]) -> str:
         """Return what takes the place of a token."""
@@ -291,8 +296,11 @@ class _Pass:
         name = found[0].rstrip(": \t")
         line_end = found.string.find("\n", found.end())
         value = found.string[found.end() : line_end if line_end >= 0 else None][:100]
-        self._place = self._scrubber._place_of_header(name, value)
-        return self._scrubber._name(name) + found[0][len(name) :]
+        place = self._scrubber._place_of_header(name, value)
+        self._place = Place.STRICT
+        written = self._scrubber._name(name) if self._keeps_names else self._again(name)
+        self._place = place
+        return written + found[0][len(name) :]
 
     def _tag(self, found: re.Match[str]) -> str:
         if self._is_name:
@@ -399,7 +407,7 @@ class _Pass:
             return word
         if scrubber._is_kept(plain):
             return word
-        if plain.isdigit() and plain.isascii() and not self._stand_ins.has_word(plain):
+        if plain.isdigit() and plain.isascii() and (len(plain) < 6 or plain not in scrubber._serials):
             length = len(plain)
             if place is Place.NUMBER:
                 is_kept = length <= 20

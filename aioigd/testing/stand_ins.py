@@ -113,10 +113,6 @@ class StandIns:
         """Have a word replaced by a text that was given for it as something else."""
         self._given.setdefault(("word", plain.lower()), standing)
 
-    def has_word(self, plain: str) -> bool:
-        """Return whether there is a stand-in for a word."""
-        return ("word", plain.lower()) in self._given
-
     def _new_word(self, plain: str) -> str:
         if plain.isascii():
             shape = "".join("0" if each.isdigit() else "g" for each in plain)

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from aioigd.testing.scrubbing import Scrubber
 
-__all__ = ["PLACES", "SECRETS", "WRITINGS", "leaks_of", "scrub"]
+__all__ = ["ENDLESS", "PLACES", "SECRETS", "WRITINGS", "leaks_of", "scrub"]
 
 SECRETS: Final[Mapping[str, str]] = {
     "public address": "44.17.83.201",
@@ -160,3 +160,27 @@ def leaks_of(secret: str, scrubbed: bytes) -> list[str]:
     telling = ("anneliese", "meier", "büröh", "sörensen", "安娜", "квартира", "hunter2", "kastanien", "k83jjd83jd8")
     found += [word for word in telling if word in secret.lower() and any(word.encode() in view for view in views)]
     return found
+
+
+def _addresses(size: int) -> str:
+    return " ".join(f"10.{number >> 8 & 255}.3.{number & 255}" for number in range(size // 8))[:size]
+
+
+def _repeated(part: str) -> Callable[[int], str]:
+    return lambda size: (part * size)[:size]
+
+
+ENDLESS: Final[Mapping[str, Callable[[int], str]]] = {
+    "addresses": _addresses,
+    "MAC addresses": lambda size: " ".join(f"a{number:011x}" for number in range(size // 13))[:size],
+    "words": lambda size: " ".join(f"q{number:x}z" for number in range(size // 5))[:size],
+    "serial numbers": lambda size: "".join(f"<serial>é{number}</serial>" for number in range(size // 20))[:size],
+    **{
+        repr(part): _repeated(part)
+        for part in (
+            *("<", ">", "<a", "<a b=", "<serial ", "<serialNumber>x", "//", "//a:", "1.", "a:", "a-", "a", "0"),
+            *("&amp;", "&amp;#", "&#252;", "%25", "%C3", "a\0", "\0", "é", "é&", "a: \r\n", " ", "&lt;a ", "a='"),
+        )
+    },
+}
+"""Texts of a size that are made to take long."""

@@ -7,6 +7,7 @@ import json
 import os
 import threading
 from collections.abc import Awaitable, Callable
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -178,6 +179,26 @@ async def test_a_mapping_is_ours_in_the_replay_though_it_is_another_machine_s_in
     async with ReplayedGateway(path) as replayed, PortMapper(source_address=replayed.address) as mapper:
         again = await mapper.add_port_mapping(8080, proto="TCP", desc="Anneliese", verify=True)
         assert (again.desc, again.internal_client) == (made.desc, replayed.address)
+
+
+@pytest.mark.parametrize("address", ["11.22.33.44", "10.1.2.3", "192.168.8.2", "100.64.3.2"])
+async def test_a_public_address_is_public_in_the_replay_and_a_private_one_is_not(address: str, tmp_path: Path) -> None:
+    path = tmp_path / "router.json"
+    await recorded(path, external_address=address)
+    async with ReplayedGateway(path) as replayed, PortMapper(source_address=replayed.address) as mapper:
+        found = await mapper.query_external_address()
+    assert str(found) != address
+    assert (found.is_global, found.is_private) == (ip_address(address).is_global, ip_address(address).is_private)
+
+
+async def test_a_file_of_a_relative_path_is_where_the_recording_began(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path)
+    async with record("router.json"):
+        monkeypatch.chdir(tmp_path / "other")
+    assert Conversation.load(tmp_path / "router.json").events == ()
 
 
 async def test_what_strangers_send_takes_no_work_and_little_room(
