@@ -14,7 +14,7 @@ from typing import Final
 from .errors import ERROR_DESCRIPTIONS
 from .service_specs import SERVICES
 
-__all__ = ["is_known"]
+__all__ = ["has_known_part", "is_known"]
 
 _WORDS: Final = """
 a an and any are as at be been by but can cannot could does for from has have if in into is it its must no not of off
@@ -98,6 +98,10 @@ speedtouch sagemcom sagem livebox arris motorola ubee hitron compal arcadyan spe
 connectbox technicolor draytek vigor bintec lancom buffalo airstation nec aterm sercomm askey actiontec verizon
 bt sky xiaomi miwifi redmi tenda mercusys keenetic apple airport extreme express google nest eero amazon sonos
 synology qnap fritzos dsl box hub
+
+vendor vendors hardware software firmware product display room zone household group
+pin password passwd passphrase pass pwd key keys psk wep wpa ssid bssid token login username userid credential secret
+email mail imei imsi iccid msisdn latitude longitude geo street city zip postal
 """
 
 _PARTS: Final = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+")
@@ -136,3 +140,8 @@ def is_known(word: str) -> bool:
         and not parts[0].isdigit()
         and all(len(part) < 3 if part.isdigit() else len(part) > 1 and part.lower() in _KNOWN for part in parts)
     )
+
+
+def has_known_part(word: str) -> bool:
+    """Return whether one of the words that are written together is known: ``NewExternalIPAdress``."""
+    return is_known(word) or any(len(part) > 2 and part.lower() in _KNOWN for part in _PARTS.findall(word))

@@ -1,10 +1,10 @@
 """Removes private data from a recording.
 
-What is kept is on a list, everything else is replaced: a word is kept if it is known (:mod:`.known_words`), if it is
-the name of an element, attribute or header, or if a device states it as its manufacturer, model or server software.
-The place where a number stands decides whether it is kept. Addresses, UUIDs, MAC addresses and serial numbers are
-replaced as a whole, whatever is around them. Punctuation, blanks, markup and line ends stay, so that what is broken
-stays broken.
+What is kept is on a list, everything else is replaced. A word is kept if it is known (:mod:`.known_words`), if it is
+known in part and stands in the name of an element, attribute or header, or if a device states it as its manufacturer,
+model or server software. The place where a number stands decides whether it is kept. Addresses, UUIDs, MAC addresses
+and serial numbers are replaced as a whole, whatever is around them. Punctuation, blanks, markup and line ends stay, so
+that what is broken stays broken.
 
 Each message is read once, from its beginning to its end, in time that is linear in its length.
 """
@@ -19,7 +19,7 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 from urllib.parse import quote, unquote
 
-from .known_words import is_known
+from .known_words import has_known_part, is_known
 from .message_text import decoded, with_text
 from .stand_ins import StandIns
 
@@ -151,6 +151,7 @@ class Scrubber:
         self._stand_ins = StandIns(self._is_kept)
         self._kept: dict[str, bool] = {}
         self._places: dict[tuple[bool, str], Place] = {}
+        self._names: dict[str, str] = {}
 
     def learn(self, message: bytes | str) -> None:
         """Look for what a device says of its maker, model and software, and for serial numbers."""
@@ -163,6 +164,7 @@ class Scrubber:
         for found in _SERVER.finditer(text):
             self._learn_product(" ".join(_PRODUCT_TOKEN.findall(found[1])), numbers=False)
         self._kept.clear()
+        self._names.clear()
 
     def text(self, text: str) -> str:
         """Return a text of any kind, in which headers and elements may be, without private data."""
@@ -262,10 +264,17 @@ class Scrubber:
         return known
 
     def _name(self, name: str) -> str:
-        """Return the name of an element, attribute or header; only in one with many digits something is replaced."""
-        if sum(map(str.isdigit, name)) < 6:
-            return name
-        return _TOKEN.sub(_Pass(self, Place.STRICT, is_name=True).token, name)
+        """Return the name of an element, attribute or header, without words in it that have no known part."""
+        written = self._names.get(name)
+        if written is None:
+            is_secret = Place.SECRET in (self._place_of_element(name), self._place_of_header(name, ""))
+            if is_secret and sum(map(str.isdigit, name)) < 6:
+                written = name  # it has to be known what was in it
+            else:
+                written = _PATTERNS.sub(_Pass(self, Place.STRICT, is_name=True).token, name)
+            if len(self._names) < _MAX_NAMES:
+                self._names[name] = written
+        return written
 
 
 class _Pass:
@@ -303,8 +312,6 @@ class _Pass:
         return written + found[0][len(name) :]
 
     def _tag(self, found: re.Match[str]) -> str:
-        if self._is_name:
-            return found[0]
         lead, name = _split_tag(found[0])
         is_end = lead.endswith("/")
         self._element = self._outside if is_end else self._scrubber._place_of_element(name)
@@ -407,6 +414,8 @@ class _Pass:
             return word
         if scrubber._is_kept(plain):
             return word
+        if self._is_name and plain.isascii() and (len(plain) < 3 or has_known_part(plain)):
+            return word
         if plain.isdigit() and plain.isascii() and (len(plain) < 6 or plain not in scrubber._serials):
             length = len(plain)
             if place is Place.NUMBER:
@@ -419,8 +428,6 @@ class _Pass:
                 is_kept = False
             if is_kept:
                 return word
-        elif self._is_name and plain.isalpha():
-            return word
         return self._standing(plain, is_escaped)
 
     def _standing(self, plain: str, is_escaped: bool) -> str:
