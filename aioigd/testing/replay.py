@@ -37,6 +37,8 @@ _MAX_DELAY: Final = 10.0
 """Seconds between a search and the last reply to it. An MX of 5 is the most that the standard has (UDA 1.1)."""
 _MAX_VALUES: Final = 1024
 """Internal clients and descriptions that are remembered."""
+_MAX_VALUE: Final = 256
+"""Characters of each."""
 _FRAMING: Final = frozenset({"content-length", "transfer-encoding", "connection", "keep-alive", "content-encoding"})
 """Headers that are not replayed, because the framing is new."""
 _TARGET = re.compile(rb"^(?:ST|NT)[ \t]*:[ \t]*([^\r\n]*)", re.IGNORECASE | re.MULTILINE)
@@ -164,7 +166,7 @@ class ReplayedGateway:
         before = _stand_ins(recorded)
         for name, value in _stand_ins(sent).items():
             old = before.get(name)
-            if old and old != value and len(self._values) < _MAX_VALUES:
+            if old and old != value and len(value) <= _MAX_VALUE and len(self._values) < _MAX_VALUES:
                 self._values[old] = value
 
     def _now(self, text: str) -> str:
