@@ -104,6 +104,10 @@ pin password passwd passphrase pass pwd key keys psk wep wpa ssid bssid token lo
 email mail imei imsi iccid msisdn latitude longitude geo street city zip postal
 """
 
+_SHORTEST: Final = 6
+"""Letters at the beginning or end of a word that are no chance."""
+_LONGEST: Final = 60
+
 _PARTS: Final = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+")
 """The words that are written together: ``rootDesc``, ``WANIPConn1``."""
 
@@ -114,7 +118,7 @@ def _words_of_the_standards() -> Iterator[str]:
     for spec in SERVICES.values():
         texts.append(spec.name)
         for action in spec.actions.values():
-            texts.append(action.name)
+            texts += [action.name, f"{action.name}Response"]
             texts.extend(each.name for each in (*action.inputs, *action.outputs))
         for name, variable in spec.variables.items():
             texts += [name, *variable.allowed]
@@ -143,5 +147,8 @@ def is_known(word: str) -> bool:
 
 
 def has_known_part(word: str) -> bool:
-    """Return whether one of the words that are written together is known: ``NewExternalIPAdress``."""
-    return is_known(word) or any(len(part) > 2 and part.lower() in _KNOWN for part in _PARTS.findall(word))
+    """Return whether one of the words that are written together is known: ``NewExternalIPAdress``, ``isenabled``."""
+    if is_known(word) or any(len(part) > 2 and part.lower() in _KNOWN for part in _PARTS.findall(word)):
+        return True
+    lower = word[:_LONGEST].lower()
+    return any(lower[:cut] in _KNOWN or lower[-cut:] in _KNOWN for cut in range(_SHORTEST, len(lower)))

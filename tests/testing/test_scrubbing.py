@@ -78,6 +78,7 @@ def test_no_word_of_a_secret_is_one_that_is_kept() -> None:
         "<NewExternalIPAdress>0.0.0.0</NewExternalIPAdress><NewSubnetMask>255.255.255.0</NewSubnetMask>",
         "<deviceList><device <device><service</device>&amp;&lt;&#0;&#x1F; %20 \r\n\r\n\t</root",
         "<X_AVM-DE_GetFoo/>",
+        "<u:addportmappingresponse/><newleaseduration>3600</newleaseduration>",
     ],
 )
 def test_what_the_router_is_like_stays(text: str) -> None:
