@@ -133,7 +133,7 @@ _SERIAL = re.compile(
     re.ASCII | re.IGNORECASE,
 )
 _SERVER = re.compile(r"^(?:server|user-agent|x-user-agent)[ \t]*:([^\r\n]{1,400})", re.I | re.M)
-_PRODUCT_TOKEN = re.compile(r"(?<![A-Za-z0-9.-])([A-Za-z0-9]{2,24})/[0-9]")
+_PRODUCT_TOKEN = re.compile(r"(?<![0-9A-Za-z\x80-\U0010ffff.-])([A-Za-z0-9]{2,24})/[0-9]")
 _BUILT = re.compile("20[0-4][0-9](?:0[1-9]|1[0-2])(?:0[1-9]|[12][0-9]|3[01])")
 """A date as versions have it."""
 _DATAGRAM = re.compile(rb"\s{0,16}(?:HTTP/|NOTIFY\s|M-SEARCH\s)", re.IGNORECASE)
@@ -230,8 +230,10 @@ class Scrubber:
             self._stand_ins.let_word_be(serial, self._stand_ins.serial(serial))
 
     def _learn_product(self, text: str, *, numbers: bool) -> None:
-        plain = _TOKEN.sub(lambda found: found[0] if found.lastgroup == "word" else " ", text)
-        for word in re.findall("[A-Za-z0-9]{2,24}", plain):
+        words = (found[0] for found in _TOKEN.finditer(text) if found.lastgroup == "word")
+        for word in words:
+            if not (word.isascii() and word.isalnum() and 2 <= len(word) <= 24):
+                continue
             if word.isdigit():
                 is_plausible = numbers and 3 <= len(word) <= 5
             else:
