@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
-from ..text import shown
+from ..text import printable, shown
 from .new_file import write_file
 
 __all__ = [
@@ -139,7 +139,9 @@ class Conversation:
             content = _parsed(_file_content(path))
             return _conversation(content)
         except RecordingError as error:
-            raise RecordingError(f"{shown(str(path))} is no recorded conversation: {error}") from error.__cause__
+            raise RecordingError(
+                f"{printable(str(path), 400)} is no recorded conversation: {error}"
+            ) from error.__cause__
 
 
 def written(content: bytes) -> str:
