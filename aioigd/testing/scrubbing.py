@@ -98,7 +98,7 @@ _TOKENS: Final = rf"""
     | {_HEX}{{4}}\.{_HEX}{{4}}\.{_HEX}{{4}}(?!\.?{_HEX})))
 | (?P<bare>(?:[A-Za-z]{{0,31}}[G-Zg-z])?{_HEX}{{12}}(?!{_LETTER}))
 | (?P<v6>(?<!{_LETTER}){_HEX}{{0,4}}(?:(?P<colon>[:_-]){_HEX}{{0,4}})(?:(?P=colon){_HEX}{{0,4}}){{1,7}}
-      (?:(?:\.[0-9]{{1,3}}){{3}})?(?!{_LETTER})(?:%(?:25)?[\w.-]{{1,32}})?)
+      (?:(?:\.[0-9]{{1,3}}){{3}})?(?!{_LETTER})(?:%(?:25)?[\w.-]{{1,32}}+(?!{_LETTER}))?)
 | (?P<nibbles>{_HEX}(?:[.-]{_HEX}){{15,31}}(?!{_LETTER}))
 | (?P<v4>[A-Za-z]{{0,32}}[0-9]{{1,4}}(?P<dot>[._-])[0-9]{{1,4}}(?P=dot)[0-9]{{1,4}}(?P=dot)[0-9]{{1,4}}(?![0-9]))
 | (?P<word>{_WORD})
@@ -380,7 +380,7 @@ class _Pass:
         except ValueError:
             return _V4_AND_WORDS.sub(self.token, found[0])
         if address.packed == bytes(16):
-            return found[0]
+            return bare
         standing = str(self._stand_ins.v6(address))
         return standing if gap == ":" else standing.replace(":", gap)
 
