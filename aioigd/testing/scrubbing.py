@@ -221,7 +221,7 @@ class Scrubber:
         dense = spread.replace("\0", "")
         gap = "\0" * (len(spread) - len(spread[1:].lstrip("\0")) - 1)
         scrubbed = _TOKEN.sub(_Pass(self, Place.STRICT).token, dense)
-        return gap.join(scrubbed) + ("" if spread[-1:] != "\0" else gap)
+        return gap.join(scrubbed) + spread[len(spread.rstrip("\0")) :]
 
     def _learn_serial(self, serial: str) -> None:
         serial = _without_escapes(serial)
