@@ -32,6 +32,9 @@ _ONE_IN = 4
 """How many of the other tests there are for one that runs on uvloop by default."""
 _HERE = Path(__file__).parent
 
+# asyncio's debug mode notes a stack of ten frames for each task, timer and callback: a third of the time of all tests.
+asyncio.constants.DEBUG_STACK_DEPTH = 1  # type: ignore[attr-defined]
+
 settings.register_profile("quick", max_examples=100, deadline=None)
 settings.register_profile("long", max_examples=10_000, deadline=None)
 

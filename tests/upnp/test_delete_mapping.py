@@ -124,4 +124,4 @@ async def test_a_gateway_that_hangs_is_given_up_after_the_calls_own_time() -> No
         before = loop.time()
         with pytest.raises(DeadlineError):
             await gateway.delete_port_mapping_range(10, 40, "TCP")
-        assert loop.time() - before < 1.0
+        assert loop.time() - before < 30 * 0.5 / 2  # not half a second for each port
