@@ -37,6 +37,8 @@ _ROUTES_V6: Final = Path("/proc/thread-self/net/ipv6_route")
 _IS_LINUX: Final = sys.platform in ("linux", "android")
 _MAX_ROUTES: Final = 128 * 1024
 """Bytes of a routing table that are read, some thousand routes. Linux lists the default routes of IPv4 first."""
+_MAX_ASKED: Final = 8
+"""Routers of default routes that count."""
 _RTF_UP: Final = 0x1
 _RTF_GATEWAY: Final = 0x2
 _RTF_REJECT: Final = 0x200
@@ -128,7 +130,7 @@ def interfaces(*, ipv6: bool = False, source_address: str | None = None) -> list
         networks.setdefault((interface.index, interface.network), []).append(interface)
     if len(networks) == len(usable):
         return usable
-    preferred = _source_addresses_for_default_routes(ipv6=False)
+    preferred = _sources_for_next_hops(ipv6=False) or _sources_for_internet(ipv6=False)
     return [next((one for one in each if one.address in preferred), each[0]) for each in networks.values()]
 
 
@@ -141,7 +143,8 @@ def with_default_route(places: Sequence[Interface]) -> frozenset[Interface]:
     if not places:
         return frozenset()
     ipv6 = places[0].is_ipv6
-    found = {place for place in places if place.address in _source_addresses_for_default_routes(ipv6=ipv6)}
+    sources = _sources_for_next_hops(ipv6=ipv6) | _sources_for_internet(ipv6=ipv6)
+    found = {place for place in places if place.address in sources}
     for route in _default_routes(ipv6=ipv6):
         on_device = [place for place in places if place.name and place.name == route.device]
         if ipv6 or route.next_hop is None:
@@ -276,7 +279,8 @@ def _with_address(address: str, found: Iterable[Interface]) -> Interface:
 
 def _without_a_list(*, ipv6: bool) -> list[Interface]:
     """Return from where the system would send to the internet, for want of a list."""
-    return [Interface(address, 0) for address in _source_addresses_for_default_routes(ipv6=ipv6)]
+    sources = _sources_for_next_hops(ipv6=ipv6) | _sources_for_internet(ipv6=ipv6)
+    return [Interface(address, 0) for address in sorted(sources)]
 
 
 def _ask_ioctl() -> list[AddressEntry]:
@@ -333,15 +337,22 @@ def _default_routes_v6() -> list[_Route]:
     return found
 
 
-def _source_addresses_for_default_routes(*, ipv6: bool) -> frozenset[str]:
-    """Return our addresses towards the routers of the default routes, and towards the internet."""
-    hosts = [_SOMEWHERE if ipv6 else _SOMEWHERE_V4]
-    hosts += [route.next_hop for route in _default_routes(ipv6=ipv6) if route.next_hop is not None]
+def _sources_for_next_hops(*, ipv6: bool) -> set[str]:
+    """Return our addresses towards the routers of the default routes."""
+    return _sources_for([route.next_hop for route in _default_routes(ipv6=ipv6) if route.next_hop is not None])
+
+
+def _sources_for_internet(*, ipv6: bool) -> set[str]:
+    """Return our address towards the internet: none where it cannot be reached."""
+    return _sources_for([_SOMEWHERE if ipv6 else _SOMEWHERE_V4])
+
+
+def _sources_for(hosts: Iterable[str]) -> set[str]:
     found = set()
-    for host in hosts[:8]:
-        with suppress(TransportError, OSError):
+    for host in list(hosts)[:_MAX_ASKED]:
+        with suppress(TransportError):
             found.add(source_address_for(host))
-    return frozenset(found)
+    return found
 
 
 def _read_start(path: Path) -> bytes:

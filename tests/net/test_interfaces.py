@@ -260,7 +260,8 @@ def test_of_several_addresses_in_a_network_the_one_counts_from_which_the_router_
             adapter(4, "eth1", "192.168.1.99/16"),
         ],
     )
-    monkeypatch.setattr(module, "source_address_for", lambda _: "192.168.1.6")
+    sources = {"192.168.1.1": "192.168.1.6", "192.168.10.254": "192.168.1.9", "192.0.2.1": "192.168.1.7"}
+    monkeypatch.setattr(module, "source_address_for", sources.__getitem__)
     assert [one.address for one in interfaces()] == ["192.168.1.6", "10.9.0.1", "192.168.1.9", "192.168.1.99"]
 
 
