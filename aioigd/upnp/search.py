@@ -36,7 +36,7 @@ from ..results import IGDStatus, UPnPResult
 from .net.http import HttpClient
 from .net.ssdp_search import Ask, SearchReply, SearchSockets, SsdpSearch
 from .probe import ProbeResult, probe
-from .search_schedule import SINGLE_TARGETS, Way, schedule
+from .search_schedule import SINGLE_TARGETS, Burst, Way, schedule
 from .wire.url import HttpUrl, parse_location, parse_url, same_address
 
 __all__ = ["MAX_DEVICES", "DeviceSearch", "rank"]
@@ -217,21 +217,31 @@ class DeviceSearch(Search):
         return tasks
 
     async def _send_bursts(self, search: SsdpSearch, places: Sequence[Interface], asks: Sequence[Ask]) -> None:
-        full_budget = set(places) if self._scope.source_address is not None else set(with_default_route(places))
-        full_budget.update(ask.interface for ask in asks)
+        full_budget: frozenset[Interface] | None = None
         for burst in schedule(self._until - self._started):
             await asyncio.sleep(self._started + burst.at - self._loop.time())
-            if self._scope.host is not None and asks:
+            if not places:
                 for ask in asks:
                     search.ask(burst.targets, ask)
-                continue
-            for place in places:
-                hosts = [ask for ask in asks if ask.interface == place]
-                if burst.way is Way.HOST and hosts:
-                    for number, target in enumerate(burst.targets):
-                        search.ask((target,), hosts[number % len(hosts)])
-                elif burst.way is Way.EVERY_GROUP or place in full_budget:
-                    search.send(burst.targets, place, site_scope=burst.way is Way.SITE_GROUP)
+            elif burst.way is Way.EVERY_GROUP:
+                for place in places:
+                    search.send(burst.targets, place)
+            else:
+                full_budget = self._with_full_budget(places, asks) if full_budget is None else full_budget
+                for place in full_budget:
+                    self._send_burst(search, burst, place, [ask for ask in asks if ask.interface == place])
+
+    def _with_full_budget(self, places: Sequence[Interface], asks: Sequence[Ask]) -> frozenset[Interface]:
+        named = places if self._scope.source_address is not None else with_default_route(places)
+        return frozenset(named) | {ask.interface for ask in asks}
+
+    def _send_burst(self, search: SsdpSearch, burst: Burst, place: Interface, asks: Sequence[Ask]) -> None:
+        """Send a burst in one network; its routers, if it has any, share what goes to them."""
+        if burst.way is not Way.HOST or not asks:
+            search.send(burst.targets, place, site_scope=burst.way is Way.SITE_GROUP)
+            return
+        for number, target in enumerate(burst.targets):
+            search.ask((target,), asks[number % len(asks)])
 
     # Following up
 

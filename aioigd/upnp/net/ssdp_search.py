@@ -136,7 +136,7 @@ class SsdpSearch:
             return
         if self._tracer is not None:
             self._tracer.datagram("in", datagram, sender.partition("%")[0])
-        if not endpoint.interface.is_on_link(sender) and sender not in self._trusted:
+        if not self._is_wanted(endpoint, sender):
             wire_log.debug("from %s, which is not in the network of %s: ignored", sender, endpoint.interface.address)
             return
         seen = self._seen[endpoint]
@@ -153,6 +153,11 @@ class SsdpSearch:
         wire_log.debug("from %s: %s", sender, announcement)
         is_confirmed = endpoint.asked == _plain(sender)
         self._on_reply(SearchReply(announcement, sender, endpoint.interface.address, is_confirmed))
+
+    def _is_wanted(self, endpoint: _Endpoint, sender: str) -> bool:
+        if not self._interfaces and len(endpoint.searches) > 1:
+            return _plain(sender) in self._trusted  # others answer other searches
+        return endpoint.interface.is_on_link(sender) or sender in self._trusted
 
     async def _open_for(self, ask: Ask) -> _Endpoint:
         if self._local_port:

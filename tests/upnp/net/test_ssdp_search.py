@@ -397,6 +397,22 @@ async def test_searches_that_run_at_once_share_the_port_and_each_hears_every_rep
     assert [each.announcement.location for each in heard[1]] == ["http://both/", "http://the-other/"]
 
 
+async def test_a_search_at_one_host_hears_no_answers_to_another_search(address: str, sender: Sender) -> None:
+    sockets_of_driver = SearchSockets()
+    port, here = free_port(address), Interface(address, 1)
+    heard: list[SearchReply] = []
+    ask = Ask("127.77.77.77", here)
+    with network.spare_socket(ask.host) as asked:
+        async with (
+            SsdpSearch([here], lambda _: None, ttl=2, local_port=port, sockets=sockets_of_driver),
+            SsdpSearch([], heard.append, ttl=2, local_port=port, asks=[ask], sockets=sockets_of_driver),
+        ):
+            sender.socket.sendto(reply("http://another/"), (address, port))
+            asked.sendto(reply("http://asked/"), (address, port))
+            await received()
+    assert [one.announcement.location for one in heard] == ["http://asked/"]
+
+
 async def test_one_search_after_another_can_have_the_port(address: str) -> None:
     sockets_of_driver = SearchSockets()
     port = free_port(address)
