@@ -93,7 +93,6 @@ async def test_no_process_is_started_and_no_file_written_but_the_lock_file(priva
 @pytest.mark.skipif(find_spec("blockbuster") is None, reason="blockbuster is for CPython")
 @pytest.mark.parametrize("folder", ["XDG_RUNTIME_DIR", "TMPDIR"])
 async def test_nothing_blocks_the_event_loop(private: Path, folder: str) -> None:
-    (private / f"aioigd-{os.geteuid()}").mkdir(0o700)
     variables = {"XDG_RUNTIME_DIR": "", folder: str(private)}
     async with EmulatedGateway(address=None) as gateway:
         assert "".join(await effects_beside(gateway, "blocking", **variables)) == ""
