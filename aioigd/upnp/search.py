@@ -1,4 +1,4 @@
-"""Who is there, and which gateway is certain: sends rounds of M-SEARCH, follows every reply up, and ranks devices.
+"""Who is there, and which gateway is certain: sends M-SEARCHes, follows every reply up, and ranks devices.
 
 Each description is read in a task, so that a device which hangs or lies never holds up the others. What may be spent
 on a network full of liars is capped here. Which gateway is *certain*, and so ends a search, is decided in
@@ -24,12 +24,19 @@ from ..core.backend import NEVER, Candidate, Rank, Search, SearchScope
 from ..core.background import may_await_at_exit
 from ..errors import DeadlineError, DiscoveryError, IGDError, InvalidResponseError, NoRouteError, TransportError
 from ..net.guard import check_destination
-from ..net.interfaces import Interface, default_next_hops, interfaces, source_address_for
+from ..net.interfaces import (
+    Interface,
+    default_next_hops,
+    interfaces,
+    leading_to,
+    source_address_for,
+    with_default_route,
+)
 from ..results import IGDStatus, UPnPResult
 from .net.http import HttpClient
-from .net.ssdp_search import SearchReply, SsdpSearch
+from .net.ssdp_search import Ask, SearchReply, SearchSockets, SsdpSearch
 from .probe import ProbeResult, probe
-from .wire import ssdp
+from .search_schedule import SINGLE_TARGETS, Budget, Burst, Way, schedule
 from .wire.url import HttpUrl, parse_location, parse_url, same_address
 
 __all__ = ["MAX_DEVICES", "DeviceSearch", "rank"]
@@ -52,15 +59,6 @@ _LAST_CALL: Final = 0.05
 """The part of a search, at its end, in which no description is read any more: what hangs is reported, too."""
 _TWIN_TIME: Final = 1.0
 """Seconds for the description of a router that was found over IPv6 at its IPv4 address."""
-_SECOND_BURST: Final = 0.1
-"""Seconds after which the rarer targets are searched for: asked at once, routers answer all of them late."""
-_LEAST_GAP: Final = 0.2
-"""Seconds between two rounds at least: a router that is flooded with searches answers none of them in time."""
-_ROUNDS: Final = (0.0, 0.06, 0.12, 0.2, 0.32, 0.46, 0.62, 0.8)
-"""When to search, as parts of the time for it. One round finds a gateway through 30 % loss each way in half of
-all tries, eight in 99 of 100."""
-_SINGLE_TARGETS: Final = (ssdp.LIKELY_TARGETS[0], ssdp.LIKELY_TARGETS[-1], ssdp.ALL_TARGET)
-"""What a search by one datagram asks for, one target each time: some routers do not answer all of these."""
 _SILENT_GRACE: Final = 0.9
 """Seconds from the start of a search in which the router of the default route may still answer: MX allows it 1."""
 _PENDING_GRACE: Final = 1.5
@@ -100,8 +98,13 @@ class DeviceSearch(Search):
         scope: SearchScope,
         until: float,
         report: Callable[[Candidate | None], None],
+        *,
+        sockets: SearchSockets | None = None,
+        budget: Budget | None = None,
     ) -> None:
         self._http = http
+        self._sockets = sockets
+        self._budget = budget or Budget()
         self._scope = scope
         self._until = until
         self._report_candidate = report
@@ -169,20 +172,42 @@ class DeviceSearch(Search):
         if scope.host is not None:
             check_destination(scope.host, scope.source_address or "")
         places = interfaces(ipv6=scope.ipv6, source_address=scope.source_address)
-        if scope.host is not None and scope.single is not None:
-            places = _leading_to(scope.host, places)
         self._any_is_trusted = scope.source_address is not None and all(place.is_loopback for place in places)
         if self._any_is_trusted:
             self._own_addresses = tuple(place.address for place in places)
         else:
             self._next_hops = default_next_hops(ipv6=places[0].is_ipv6)
-        self._ssdp = SsdpSearch(places, self._on_reply, ttl=scope.ttl, local_port=scope.local_port)
+        if scope.host is None:
+            asks = [Ask(place.address, place) for place in places] if self._any_is_trusted else self._hop_asks(places)
+        elif ip_address(scope.host.partition("%")[0]).is_multicast:
+            asks = []
+        else:
+            asks = [Ask(scope.host, place) for place in leading_to(scope.host, places)]
+            places = []
+        self._ssdp = SsdpSearch(
+            places,
+            self._on_reply,
+            ttl=scope.ttl,
+            local_port=scope.local_port,
+            asks=asks,
+            trusted=self._next_hops,
+            sockets=self._sockets,
+        )
         await self._ssdp.__aenter__()
         self._started = self._loop.time()
         if scope.single is not None:
-            self._send(self._ssdp, (_SINGLE_TARGETS[scope.single % len(_SINGLE_TARGETS)],))
+            for ask in asks:
+                self._budget.take(ask.interface, 1, self._started, is_first=True)
+                self._ssdp.ask((SINGLE_TARGETS[scope.single % len(SINGLE_TARGETS)],), ask)
         else:
-            self._sender = self._loop.create_task(self._send_rounds(self._ssdp))
+            self._sender = self._loop.create_task(self._send_bursts(self._ssdp, places, asks))
+
+    def _hop_asks(self, places: Sequence[Interface]) -> list[Ask]:
+        """Return the next hops with the interface that leads there, if the search goes out there."""
+        found = [Ask(hop, place) for hop in sorted(self._next_hops) for place in leading_to(hop, places)]
+        if self._scope.source_address is None:
+            return found
+        return [ask for ask in found if ask.interface.is_on_link(ask.host) or ask.interface.is_single_address]
 
     def _stop(self) -> list[asyncio.Task[None]]:
         """Close the sockets and cancel the tasks; returns them."""
@@ -195,24 +220,33 @@ class DeviceSearch(Search):
             task.cancel()
         return tasks
 
-    async def _send_rounds(self, search: SsdpSearch) -> None:
-        span = self._until - self._started
-        at = self._started - _LEAST_GAP
-        for number, part in enumerate(_ROUNDS):
-            at = max(at + _LEAST_GAP, self._started + part * span)
-            await asyncio.sleep(at - self._loop.time())
-            self._send(search, ssdp.LIKELY_TARGETS, is_unicast_round=number % 2 == 1)
-            await asyncio.sleep(min(_SECOND_BURST, span / 5))
-            self._send(search, (*ssdp.RARE_TARGETS, ssdp.ALL_TARGET) if number else ssdp.RARE_TARGETS)
+    async def _send_bursts(self, search: SsdpSearch, places: Sequence[Interface], asks: Sequence[Ask]) -> None:
+        full_budget: frozenset[Interface] | None = None
+        for burst in schedule(self._until - self._started):
+            await asyncio.sleep(self._started + burst.at - self._loop.time())
+            if burst.at and full_budget is None:  # not before the first one: it takes a while to find out
+                full_budget = self._with_full_budget(places, asks)
+            for place in places or [ask.interface for ask in asks]:
+                is_full = full_budget is not None and place in full_budget
+                if (is_full or burst.way is Way.EVERY_GROUP) and self._may_send(burst, place, is_full=is_full):
+                    self._send_burst(search, burst, place, [ask for ask in asks if ask.interface == place])
 
-    def _send(self, search: SsdpSearch, targets: Sequence[str], *, is_unicast_round: bool = False) -> None:
-        host = self._scope.host
-        if host is not None:
-            to_group = ip_address(host).is_multicast
-            search.send(targets, () if to_group else (host,), multicast=to_group)
+    def _with_full_budget(self, places: Sequence[Interface], asks: Sequence[Ask]) -> frozenset[Interface]:
+        named = places if self._scope.source_address is not None else with_default_route(places)
+        return frozenset(named) | {ask.interface for ask in asks}
+
+    def _may_send(self, burst: Burst, place: Interface, *, is_full: bool) -> bool:
+        return self._budget.take(
+            place, len(burst.targets), self._loop.time(), is_full=is_full, is_first=burst.at == 0.0
+        )
+
+    def _send_burst(self, search: SsdpSearch, burst: Burst, place: Interface, asks: Sequence[Ask]) -> None:
+        """Send a burst in one network: to its group, or to the hosts that are asked there, which share it."""
+        if asks and (burst.way is Way.HOST or place not in search.interfaces):
+            for number, target in enumerate(burst.targets):
+                search.ask((target,), asks[number % len(asks)])
         else:
-            # Not in the first round: a burst of more than four delays the answer to all of them (miniupnpd: 20 ms).
-            search.send(targets, (*self._next_hops, *self._own_addresses) if is_unicast_round else ())
+            search.send(burst.targets, place, site_scope=burst.way is Way.SITE_GROUP)
 
     # Following up
 
@@ -356,18 +390,6 @@ def _may_get_better(probed: ProbeResult) -> bool:
         status = probed.failure.status or 0
         return status >= 500 or (probed.device.igd_status is IGDStatus.HTTP_EMPTY and status < 300)
     return probed.failure is not None
-
-
-def _leading_to(host: str, places: list[Interface]) -> list[Interface]:
-    """Return the interface whose address packets to ``host`` would have.
-
-    All where only the interface tells where the host is: for a link-local address without a zone.
-    """
-    try:
-        address = source_address_for(host)
-    except TransportError:
-        return places
-    return [place for place in places if place.address == address] or places[:1]
 
 
 def _is_link_local(host: str) -> bool:
