@@ -8,7 +8,7 @@ from __future__ import annotations
 import socket
 from contextlib import suppress
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +16,7 @@ from ..errors import NoRouteError
 
 __all__ = [
     "Interface",
+    "can_send_from",
     "default_next_hops",
     "interfaces",
     "is_our_address",
@@ -50,6 +51,12 @@ class Interface:
     def is_loopback(self) -> bool:
         """Whether nothing that is sent from here leaves the machine."""
         return ip_address(self.address).is_loopback
+
+    def is_on_link(self, host: str) -> bool:
+        """Return whether a host is in the network of this address, taken for a usual LAN: 24 bits, or 64 for IPv6."""
+        if ":" in host:
+            return self.is_ipv6 and ip_address(host.partition("%")[0]) in ip_network(f"{self.address}/64", strict=False)
+        return not self.is_ipv6 and ip_address(host) in ip_network(f"{self.address}/24", strict=False)
 
 
 def interfaces(*, ipv6: bool = False, source_address: str | None = None) -> list[Interface]:
@@ -109,6 +116,22 @@ def source_address_for(host: str) -> str:
         except OSError as error:
             raise NoRouteError(f"there is no route to {host}: {error.strerror or error}") from error
         return str(probe.getsockname()[0]).partition("%")[0]
+
+
+def can_send_from(address: str, host: str) -> bool:
+    """Return whether packets to ``host`` can be sent from a local address: it is still ours, and has a route there."""
+    try:
+        family, kind, protocol, _, destination = socket.getaddrinfo(
+            host, 9, type=socket.SOCK_DGRAM, flags=socket.AI_NUMERICHOST
+        )[0]
+        with socket.socket(family, kind, protocol) as probe:
+            # A link-local address is bound with the zone of where it leads.
+            zone = destination[3] if len(destination) > 3 else 0
+            probe.bind((address, 0, 0, zone) if family == socket.AF_INET6 else (address, 0))
+            probe.connect(destination)  # of a datagram socket: looks up the route, sends nothing
+    except OSError:
+        return False
+    return True
 
 
 def is_our_address(address: str) -> bool:

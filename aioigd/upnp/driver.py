@@ -10,6 +10,7 @@ from ..errors import UnsupportedError, UsageError
 from ..models import Device
 from .backend import UpnpBackend, gateway_id
 from .net.http import HttpClient
+from .reading_plan import KnownPaths
 from .reboot import UpnpListener
 from .search import DeviceSearch
 from .soap_client import GatewayState
@@ -28,10 +29,11 @@ class UpnpDriver(Driver):
         self._scope = scope
         self._http = http or HttpClient()
         self._states: dict[str, GatewayState] = {}
+        self._known = KnownPaths()
 
     def search(self, scope: SearchScope, until: float, report: Callable[[Candidate | None], None]) -> Search:
         """Return a search by M-SEARCH, or the reading of the description that the scope names."""
-        return DeviceSearch(self._http, scope, until, report)
+        return DeviceSearch(self._http, scope, until, report, self._known)
 
     def connect(self, device: Device) -> Backend | None:
         """Return the backend for a device."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, ExitStack, contextmanager
 from dataclasses import replace
@@ -14,6 +15,7 @@ import pytest
 from aioigd import DeadlineError, Device, DiscoveryError, IGDError, IGDStatus, TransportError, UPnPResult
 from aioigd.core.backend import SearchScope
 from aioigd.core.finder import Finder
+from aioigd.net import names
 from aioigd.net.interfaces import Interface
 from aioigd.testing import EmulatedGateway, Quirk, loopback_address
 from aioigd.testing.device_tree import Device as Tree
@@ -304,10 +306,7 @@ async def test_a_given_location_of_another_device_is_no_gateway(http: HttpClient
 
 @pytest.mark.usefixtures("beyond_loopback")
 async def test_a_name_that_is_not_known_is_a_socket_error(http: HttpClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def unknown(*_: object, **__: object) -> object:
-        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
-
-    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", unknown)
+    monkeypatch.setattr(names, "_look_up", lambda _: socket.gaierror(socket.EAI_NONAME, "Name or service not known"))
     with pytest.raises(TransportError, match="Name or service not known"):
         await find(http, None, location="http://router.example/desc.xml")
 
@@ -320,13 +319,39 @@ async def test_a_name_that_cannot_be_one_is_a_socket_error(http: HttpClient) -> 
 
 @pytest.mark.usefixtures("beyond_loopback")
 async def test_a_name_that_takes_too_long_is_a_deadline(http: HttpClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def slow(*_: object, **__: object) -> object:
-        await asyncio.sleep(60)
+    answered = threading.Event()
+
+    def slow(_: str) -> list[str]:
+        answered.wait(60)
         return []
 
-    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", slow)
-    with pytest.raises(DeadlineError):
-        await asyncio.wait_for(find(http, None, 0.1, location="http://router.example/desc.xml"), 5)
+    monkeypatch.setattr(names, "_look_up", slow)
+    try:
+        with pytest.raises(DeadlineError):
+            await asyncio.wait_for(find(http, None, 0.1, location="http://router.example/desc.xml"), 5)
+    finally:
+        answered.set()
+
+
+@pytest.mark.usefixtures("beyond_loopback")
+@pytest.mark.parametrize("ipv6", [False, True])
+async def test_all_addresses_of_a_name_are_tried(http: HttpClient, monkeypatch: pytest.MonkeyPatch, ipv6: bool) -> None:
+    """``localhost`` is ::1 first on some machines, where the gateway may not listen."""
+    async with EmulatedGateway() as gateway:
+        monkeypatch.setattr(names, "_look_up", lambda _: ["::1", "127.0.0.77", "127.0.0.1"])
+        location = gateway.location.replace("127.0.0.1", "router.example")
+        device = await find(http, None, location=location, ipv6=ipv6)
+        assert device.description_url == gateway.location
+        assert device.igd_our_addr == "127.0.0.1"
+
+
+@pytest.mark.usefixtures("beyond_loopback")
+async def test_a_name_none_of_whose_addresses_answers_is_a_socket_error(
+    http: HttpClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(names, "_look_up", lambda _: ["::1", "127.0.0.77"])
+    with pytest.raises(TransportError):
+        await find(http, None, 0.5, location="http://router.example:9/desc.xml")
 
 
 # Everybody
@@ -493,13 +518,17 @@ async def test_it_does_not_look_on_for_ever_for_a_router_that_hangs(http: HttpCl
             assert 1.2 < took() < 3
 
 
-async def test_a_location_at_the_router_may_be_told_by_another_host(http: HttpClient, lan: Lan) -> None:
+async def test_nobody_else_leads_to_the_router(http: HttpClient, lan: Lan) -> None:
+    """``/userRpm/SysRebootRpm.htm?Reboot=Reboot`` is a GET, too."""
     with loopback_address() as elsewhere:
         async with (
             Neighbour(lan.client, lan.router, targets=()) as router,
-            Neighbour(lan.client, elsewhere, locations=[router.location]),
+            Neighbour(lan.client, elsewhere, locations=[router.location]) as other,
         ):
-            assert (await find(http, None)).description_url == router.location
+            with pytest.raises(DiscoveryError):
+                await find(http, None, 0.5)
+            assert router.requests == []
+            assert other.requests == []  # nothing listens at that port there
 
 
 async def test_the_router_is_also_asked_by_unicast(http: HttpClient, lan: Lan) -> None:

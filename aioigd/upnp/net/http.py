@@ -19,6 +19,7 @@ from typing import Any, Final
 
 import aiohttp
 from aiohttp import http_exceptions
+from aiohttp.abc import AbstractResolver, ResolveResult
 from async_timeout import timeout_at
 from yarl import URL
 
@@ -122,7 +123,9 @@ class HttpClient:
             session.detach()
 
     def _open_session(self) -> aiohttp.ClientSession:
-        connector = aiohttp.TCPConnector(force_close=True, limit=0, socket_factory=self._make_socket)
+        connector = aiohttp.TCPConnector(
+            force_close=True, limit=0, socket_factory=self._make_socket, resolver=_NoNames()
+        )
         self._session = aiohttp.ClientSession(
             connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -181,6 +184,18 @@ class HttpClient:
         self._lenient[origin] = None
         if len(self._lenient) > _MAX_CACHED:
             del self._lenient[next(iter(self._lenient))]
+
+
+class _NoNames(AbstractResolver):
+    """Resolves nothing: every URL that is followed has an address for its host."""
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        raise OSError(f"{host} is a name, and only that of a location is looked up")
+
+    async def close(self) -> None:
+        pass
 
 
 def _trace(
