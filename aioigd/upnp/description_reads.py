@@ -9,6 +9,7 @@ password. The best of them counts, whichever answers first:
 - What is read is certain at once, unless a reply has announced another description of the same device, or of another
   gateway at that host. Then the other one gets twice the time that the first took, and a little more.
 - One that refuses to talk is the last resort, and others of its host get two seconds to be announced.
+- On this machine's loopback address several gateways may be emulated at once: then none of them is certain.
 """
 
 from __future__ import annotations
@@ -56,6 +57,8 @@ _REFUSED_GRACE: Final = 2.0
 """Seconds from the start in which a host that refuses to talk may announce another description."""
 _BETTER_GRACE: Final = 0.3
 """Seconds that an announced description gets to turn out better than one of its host, beside the time that one took."""
+_BETTER_GRACE_HERE: Final = 0.1
+"""The same on loopback."""
 _CLOCK_SLACK: Final = 0.05
 """Seconds that a search waits for what is due at the end of such a time."""
 _MAX_LATE: Final = 4
@@ -409,7 +412,8 @@ class DescriptionReads:
             self._known.note(one.url)
             if probed.device.udn:
                 one.udns.add(probed.device.udn)
-            one.hold_until = now + _BETTER_GRACE + 2 * (now - one.began)
+            grace = _BETTER_GRACE_HERE if self._is_own(one.url.host) else _BETTER_GRACE
+            one.hold_until = now + grace + 2 * (now - one.began)
             if self._may_be_bettered(one):
                 self._timers.append(self._loop.call_at(one.hold_until, self._settle, one.url.host))
             return
@@ -435,8 +439,8 @@ class DescriptionReads:
         best_first = sorted(gateways.values(), key=lambda each: _quality(*each), reverse=True)
         for one, probed in best_first:
             its_rank = rank(probed, is_trusted=self._any_is_trusted or self._is_next_hop(host))
-            is_best = one is best_first[0][0] or self._is_own(host)
-            if its_rank is Rank.CERTAIN and (not is_best or self._may_be_bettered(one)):
+            has_rivals = len(best_first) > 1 if self._is_own(host) else one is not best_first[0][0]
+            if its_rank is Rank.CERTAIN and (has_rivals or self._may_be_bettered(one)):
                 its_rank = Rank.LIKELY
             device = self._from_usual_address(probed.device, host)
             told = one.url, its_rank, device.igd_our_addr
@@ -455,7 +459,7 @@ class DescriptionReads:
             other.is_pending
             and other is not one
             and other.url.host == one.url.host
-            and (_are_one(one, other) or (not self._is_own(one.url.host) and (other.is_named or not is_good)))
+            and (_are_one(one, other) or other.is_named or not (is_good or self._is_own(one.url.host)))
             for other in self._descriptions.values()
         )
 
