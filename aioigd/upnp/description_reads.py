@@ -23,7 +23,7 @@ from ipaddress import IPv6Address, ip_address
 from typing import Final
 
 from ..core.backend import NEVER, Candidate, Rank, SearchScope
-from ..errors import IGDError, InvalidResponseError, TransportError
+from ..errors import DeadlineError, IGDError, InvalidResponseError, TransportError
 from ..models import Device
 from ..net.interfaces import Interface, default_next_hops, source_address_for
 from ..results import IGDStatus
@@ -335,7 +335,7 @@ class DescriptionReads:
     async def _read_first_of(self, places: Sequence[_Description]) -> None:
         """Read the description that was named at each of its places until it is had, and again where it may be."""
         pause = _REREAD_PAUSE
-        failed: _Description | None = None
+        result: tuple[_Description, ProbeResult] | None = None
         try:
             left = list(places)
             while left:
@@ -343,13 +343,15 @@ class DescriptionReads:
                     now = self._loop.time()
                     one.began = now
                     fair_share = now + max(0.0, self._last_call - now) / (len(left) - number)
-                    one.probed = await self._probe(one, min(fair_share, now + _READ_TIME))
-                    one.is_done = not _may_get_better(one.probed)
-                    if one.probed.failure is None:
-                        failed = one
+                    probed = await self._probe(one, min(fair_share, now + _READ_TIME))
+                    one.is_done = not _may_get_better(probed)
+                    # Of failures the first is told, or the first answer.
+                    is_answer = not isinstance(probed.failure, (TransportError, DeadlineError))
+                    if result is None or (is_answer and isinstance(result[1].failure, (TransportError, DeadlineError))):
+                        result = one, probed
+                    if probed.failure is None:
+                        result = one, probed
                         return
-                    if failed is None or isinstance(one.probed.failure, InvalidResponseError):
-                        failed = one
                 left = [one for one in left if not one.is_done and self._plan.read_again(one.url, one.standing)]
                 if self._loop.time() + pause >= self._last_call:
                     return
@@ -357,9 +359,9 @@ class DescriptionReads:
                 pause *= 2
         finally:
             places[0].task = None
-            if failed is not None and failed.probed is not None:
-                self._note(failed, failed.probed)
-                self._settle(failed.url.host)
+            if result is not None:
+                self._note(*result)
+                self._settle(result[0].url.host)
             self._report_candidate(None)
 
     async def _probe(self, one: _Description, until: float) -> ProbeResult:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any
@@ -25,10 +25,14 @@ from aioigd.testing.ssdp import Datagram, Message, Search
 from aioigd.upnp import search as search_module
 from aioigd.upnp.driver import UpnpDriver
 from aioigd.upnp.net.http import HttpClient
-from aioigd.upnp.search import MAX_DEVICES
+from aioigd.upnp.net.ssdp_search import SearchReply
+from aioigd.upnp.search import MAX_DEVICES, DeviceSearch
 from aioigd.upnp.sibling_services import search_by_udn
+from aioigd.upnp.wire.ssdp import Announcement, parse_datagram
 
 from ..support import NOTHING, Canary, Neighbour, answer, description, odd, page
+
+IGD = "urn:schemas-upnp-org:device:InternetGatewayDevice:1"
 
 pytestmark = [pytest.mark.usefixtures("nothing_is_left"), pytest.mark.one_loop]
 
@@ -560,6 +564,105 @@ async def test_a_gateway_that_denies_being_connected_is_the_last_resort(http: Ht
         async with Neighbour(lan.client, lan.router, serve=serve) as silent:
             device = await find(http, None)
             assert (device.description_url, device.igd_status) == (silent.location, IGDStatus.DISCONNECTED)
+
+
+# Several likely gateways, where the router is not known
+
+
+def saying(status: str, external_address: str) -> Callable[[HttpRequest], Response | None]:
+    """What a gateway answers to questions about its connection; None for anything else."""
+
+    def serve(request: HttpRequest) -> Response | None:
+        if b"#GetStatusInfo" in request.raw:
+            return page(answer("GetStatusInfo", {"NewConnectionStatus": status}).body)
+        if b"#GetExternalIPAddress" in request.raw:
+            return page(answer("GetExternalIPAddress", {"NewExternalIPAddress": external_address}).body)
+        return None
+
+    return serve
+
+
+class Connection(Neighbour):
+    """A gateway that says this of its connection."""
+
+    def __init__(self, client: str, address: str, status: str, external_address: str, delay: float = 0.0) -> None:
+        says = saying(status, external_address)
+        super().__init__(
+            client, address, delay=delay, serve=lambda request: says(request) or page(description(address, self.port))
+        )
+
+
+@pytest.fixture
+def nowhere(lan: Lan, monkeypatch: pytest.MonkeyPatch) -> Lan:
+    """The same on a system that does not tell its routes, or has no default route."""
+    monkeypatch.setattr(search_module, "default_next_hops", lambda ipv6=False: frozenset())
+    return lan
+
+
+@pytest.mark.parametrize("dead", [("Disconnected", "0.0.0.0"), ("Connected", "0.0.0.0"), ("Connected", "")])
+@pytest.mark.parametrize("alive", [("Connected", "44.0.0.1"), ("Connected", "100.64.0.7"), ("Up", "192.168.5.5")])
+async def test_a_dead_gateway_that_answers_first_is_not_the_choice(
+    http: HttpClient, nowhere: Lan, dead: tuple[str, str], alive: tuple[str, str]
+) -> None:
+    with loopback_address() as elsewhere:
+        async with (
+            Connection(nowhere.client, elsewhere, *dead),
+            Connection(nowhere.client, nowhere.router, *alive, delay=0.05) as router,
+        ):
+            device, devices = await finder(http, None).find_gateway(20)
+            assert device.description_url == router.location
+            assert [other.igd_status for other in devices] == [IGDStatus.OK] * 2
+
+
+async def test_where_there_is_one_only_it_is_not_asked(http: HttpClient, nowhere: Lan) -> None:
+    async with Connection(nowhere.client, nowhere.router, "Connected", "44.0.0.1") as router:
+        await find(http, None)
+        assert [request.method for request in router.requests] == ["GET"]
+
+
+async def test_where_the_router_is_known_nobody_is_asked(http: HttpClient, lan: Lan) -> None:
+    with loopback_address() as elsewhere:
+        async with (
+            Connection(lan.client, elsewhere, "Connected", "44.0.0.1") as other,
+            Connection(lan.client, lan.router, "Connected", "44.0.0.1", delay=0.1) as router,
+        ):
+            assert (await find(http, None)).description_url == router.location
+            assert [request.method for request in (*router.requests, *other.requests)] == ["GET", "GET"]
+
+
+@pytest.mark.parametrize("run", range(6))
+async def test_a_rogue_is_not_chosen_though_replies_in_the_routers_name_are_forged(
+    http: HttpClient, lan: Lan, monkeypatch: pytest.MonkeyPatch, run: int
+) -> None:
+    """The router answers the search sent to it alone, and later than the rogue and four paths that it does not have."""
+    with loopback_address() as elsewhere:
+        async with (
+            Neighbour(lan.client, elsewhere) as rogue,
+            Neighbour(lan.client, lan.router, targets=()) as router,
+        ):
+            serve = router._serve
+            router._serve = lambda request: serve(request) if "root" in request.target else Response(404)
+            begin = DeviceSearch.__aenter__
+
+            async def begin_and_forge(search: DeviceSearch) -> DeviceSearch:
+                await begin(search)
+                for number in range(4):
+                    forged = router.reply(f"http://{lan.router}:{router.port}/gone{number}", IGD)
+                    search._on_reply(SearchReply(_parsed(forged), lan.router, lan.client))
+                true = SearchReply(_parsed(router.reply(router.location)), lan.router, lan.client, is_confirmed=True)
+                asyncio.get_running_loop().call_later(0.5, search._on_reply, true)
+                return search
+
+            monkeypatch.setattr(DeviceSearch, "__aenter__", begin_and_forge)
+            assert (await find(http, None, 5)).description_url == router.location
+            assert len(router.requests) == 5
+            assert len(rogue.requests) == 1
+
+
+def _parsed(datagram: bytes) -> Announcement:
+    announcement = parse_datagram(datagram)
+    assert announcement is not None
+    return announcement
 
 
 # Floods
