@@ -441,7 +441,8 @@ class DescriptionReads:
         best_first = sorted(gateways.values(), key=lambda each: _quality(*each), reverse=True)
         for one, probed in best_first:
             its_rank = rank(probed, is_trusted=self._any_is_trusted or self._is_next_hop(host))
-            has_rivals = len(best_first) > 1 if self._is_own(host) else one is not best_first[0][0]
+            rivals = [each for each, _ in best_first if each is not one and not _is_last_resort(each)]
+            has_rivals = bool(rivals) if self._is_own(host) else one is not best_first[0][0]
             if its_rank is Rank.CERTAIN and (has_rivals or self._may_be_bettered(one)):
                 its_rank = Rank.LIKELY
             device = self._from_usual_address(probed.device, host)
@@ -495,6 +496,10 @@ def _quality(one: _Description, probed: ProbeResult) -> tuple[bool, bool, int, i
 def _are_one(one: _Description, other: _Description) -> bool:
     """Return whether two descriptions are of one device, as far as is known."""
     return not one.udns.isdisjoint(other.udns)
+
+
+def _is_last_resort(one: _Description) -> bool:
+    return one.probed is None or not one.probed.device.is_valid_gateway()
 
 
 def _refuses(one: _Description) -> bool:
