@@ -52,8 +52,9 @@ class PortMapper:
     ``location``: the URL of a device description (http), which is read instead of searching. ``timeout``: seconds
     for one call's own work, ``discovery_timeout``: seconds for the search within it, each more than 0 and at most
     3600. ``ttl``: hops that the search may travel, 0 to 255. ``local_port``: the local UDP port to search from, 0
-    for any. ``ipv6``: search over IPv6 instead of IPv4 (UDA 1.1 annex A). Anything else raises IGDError, which is
-    also a ValueError.
+    for any; all searches of a mapper share it, and where another program or mapper has it, a search raises
+    NoRouteError. ``ipv6``: search over IPv6 instead of IPv4 (UDA 1.1 annex A). Anything else raises IGDError, which
+    is also a ValueError.
 
     Use it with ``async with``, or call :meth:`close` in the end. It belongs to the event loop in which it is first
     used; any number of tasks may use it at once. Closing it deletes no mapping.

@@ -2,12 +2,14 @@
 
 Run it from the root of the project::
 
-    python -m benchmarks.attacks [gateways] [searches] [floods] [canaries] [documents]
+    python -m benchmarks.attacks [gateways] [descriptions] [floods] [searches] [canaries] [beyond] [documents]
 
 - ``gateways``: gateways that attack who uses them. Each is a process of its own, so that only the victim's memory
   counts; each attacks once to warm up and then ``--rounds`` times, and the worst of these is printed.
-- ``searches``: devices whose descriptions are as long as one may be, all of them read in one search.
+- ``descriptions``: devices whose descriptions are as long as one may be, all of them read in one search.
 - ``floods``: somebody who answers a search without end.
+- ``searches``: the datagrams of a search that nobody answers.
+- ``beyond``: replies forged in the name of a host beyond the link; needs root, as it takes namespaces (tests/lab).
 - ``canaries``: hosts that every URL of a gateway leads to, and that no request may reach.
 - ``documents``: the parsers of ``aioigd.upnp.wire`` on documents made to hurt, of the full size and generated ones.
 
@@ -19,7 +21,9 @@ from __future__ import annotations
 import argparse
 import asyncio
 import gc
+import os
 import random
+import socket
 import sys
 import time
 import tracemalloc
@@ -31,11 +35,14 @@ from typing import Final
 
 from aioigd import IGDError, PortMapper
 from aioigd.testing import EmulatedGateway, loopback_address, quirks
+from aioigd.testing.network import search_socket, server_socket
 from aioigd.upnp.wire import ssdp
 from aioigd.upnp.wire.description import parse_description
 from aioigd.upnp.wire.soap import parse_reply
 from aioigd.upnp.wire.url import parse_url
 from aioigd.upnp.wire.xml import MAX_DOCUMENT, has_root_end_tag
+from tests.lab.decoy import Decoy
+from tests.lab.network import NEIGHBOUR_ADDRESS, WAN_ADDRESS, Lab
 from tests.security.attacks import ATTACKS, DISCOVERY_TIMEOUT, TIMEOUT, Attack, victim
 from tests.security.canaries import Canaries
 from tests.security.cost import Cost
@@ -54,8 +61,11 @@ GOALS: Final = {
     "left": (4, "MiB"),
     "heard": (0, ""),
     "cpu": (0.7, "s"),
+    "searches": (40, ""),
 }
 """The most that a figure may be: seconds beyond a deadline, and what all attacks together may leave behind."""
+_SPAN: Final = 5.0
+"""Seconds of the searches that are counted."""
 PARSERS: Final[tuple[Callable[[bytes], object], ...]] = (
     partial(parse_description, url=parse_url("http://192.0.2.1:5000/rootDesc.xml")),
     partial(parse_reply, action="AddPortMapping"),
@@ -122,7 +132,7 @@ def gateways(options: argparse.Namespace) -> Iterator[Row]:
     yield "all gateways", {"left": resident() - before}
 
 
-def searches(_: argparse.Namespace) -> Iterator[Row]:
+def descriptions(_: argparse.Namespace) -> Iterator[Row]:
     """Survey a network in which 40 descriptions of 256 KiB are announced."""
     with emulated_process(quirks.long_descriptions) as enemy:
         asyncio.run(_survey(enemy.address))  # warms up
@@ -136,13 +146,33 @@ def floods(_: argparse.Namespace) -> Iterator[Row]:
         yield f"flood: {name}", asyncio.run(_flood(name))
 
 
+def searches(_: argparse.Namespace) -> Iterator[Row]:
+    """Count the datagrams of a search that nobody answers, in a network that was named by its address."""
+    yield f"an unanswered search of {_SPAN:.0f} s", {"searches": asyncio.run(_unanswered())}
+
+
+def beyond(_: argparse.Namespace) -> Iterator[Row]:
+    """Count the connections to a host on the internet, in whose name a neighbour answers searches."""
+    if sys.platform != "linux" or os.geteuid() != 0:
+        print("beyond: not measured, as only root can make network namespaces")
+        return
+    with Lab() as lab:
+        lab.run("neighbour", ["ip", "address", "add", f"{WAN_ADDRESS}/32", "dev", "lo"])
+        decoy = Decoy(lab, "neighbour", NEIGHBOUR_ADDRESS, reply_from=WAN_ADDRESS)
+        with decoy, lab.watch_tcp("wan", decoy.port) as callers, lab.inside("lan"):
+            found = asyncio.run(_discover(_SPAN))
+            yield "replies from beyond the link", {"heard": len(callers) + len(decoy.requests) + found}
+
+
 def canaries(options: argparse.Namespace) -> Iterator[Row]:
     """Count what reaches hosts that every URL of a gateway leads to."""
     yield "canaries", {"heard": asyncio.run(_heard_by_canaries(options.rounds))}
 
 
 # What documents leave in the allocator would hide what the others take.
-KINDS: Final = {function.__name__: function for function in (gateways, searches, floods, canaries, documents)}
+KINDS: Final = {
+    function.__name__: function for function in (gateways, descriptions, floods, searches, canaries, beyond, documents)
+}
 
 
 async def _suffer(attack: Attack, address: str) -> dict[str, float]:
@@ -172,6 +202,30 @@ async def _flood(name: str) -> dict[str, float]:
             async with Cost() as cost:
                 await mapper.discover(1.0)
     return {**_figures(cost, 1.0, before), "datagrams": flood.sent}
+
+
+async def _discover(seconds: float, source: str | None = None) -> int:
+    async with PortMapper(source_address=source) as mapper:
+        return len(await mapper.discover(seconds))
+
+
+async def _unanswered() -> int:
+    heard = 0
+
+    def hear(ear: socket.socket) -> None:
+        nonlocal heard
+        with suppress(BlockingIOError):
+            while True:  # other programs search on loopback, too
+                heard += ear.recvfrom(65_536)[1][0] == address
+
+    loop = asyncio.get_running_loop()
+    with loopback_address() as address, search_socket(address) as group, server_socket(address) as own:
+        for ear in (group, own):
+            loop.add_reader(ear, hear, ear)
+        await _discover(_SPAN, address)
+        for ear in (group, own):
+            loop.remove_reader(ear)
+    return heard
 
 
 def _figures(cost: Cost, deadline: float, before: float) -> dict[str, float]:

@@ -92,7 +92,7 @@ def test_every_room_is_in_the_plan() -> None:
 FLOORS_OF_UPNP = (
     {"wire"},
     {"net"},
-    {"fallback", "reading_plan", "retry"},
+    {"fallback", "reading_plan", "retry", "search_schedule"},
     {"soap_client"},
     {"list_mappings", "probe", "event_subscription"},
     {"delete_mapping", "description_reads"},

@@ -386,16 +386,21 @@ else:
 
         The folder for temporary files is everybody's: a link that somebody else has put there is not followed.
         """
-        if is_private:
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | (os.O_NOFOLLOW if is_private else 0)
+        try:
+            folder_descriptor = os.open(folder, flags)
+        except FileNotFoundError:
+            if not is_private:
+                raise
             with suppress(FileExistsError):
                 os.mkdir(folder, 0o700)
-        no_link = os.O_NOFOLLOW if is_private else 0
-        folder_descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | no_link)
+            folder_descriptor = os.open(folder, flags)
         try:
             status = os.fstat(folder_descriptor)
             if status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) & 0o077:
                 raise PermissionError(errno.EPERM, "others may write there", folder)
-            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+            # Non-blocking, so that whatever it turns out to be never holds up the event loop.
+            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
             descriptor = os.open(name, flags, _FILE_MODE, dir_fd=folder_descriptor)
         finally:
             os.close(folder_descriptor)

@@ -25,7 +25,7 @@ from typing import Final
 from ..core.backend import NEVER, Candidate, Rank, SearchScope
 from ..errors import DeadlineError, IGDError, InvalidResponseError, TransportError
 from ..models import Device
-from ..net.interfaces import Interface, default_next_hops, source_address_for
+from ..net.interfaces import Interface, default_next_hops
 from ..results import IGDStatus
 from .net.http import HttpClient
 from .net.ssdp_search import SearchReply
@@ -132,7 +132,8 @@ class DescriptionReads:
     """The descriptions that one search reads. Owns their tasks.
 
     ``report`` takes each device that was read, again where more becomes known of it, and None once no more can come.
-    ``known``: paths that have led to gateways before.
+    ``known``: paths that have led to gateways before. ``source_address_for`` returns the address of this machine from
+    which the system would send to a host, or raises TransportError.
     """
 
     def __init__(
@@ -142,7 +143,9 @@ class DescriptionReads:
         until: float,
         report: Callable[[Candidate | None], None],
         known: KnownPaths,
+        source_address_for: Callable[[str], str],
     ) -> None:
+        self._source_address_for = source_address_for
         self._http = http
         self._scope = scope
         self._until = until
@@ -223,7 +226,7 @@ class DescriptionReads:
         same_family = [url for url in urls if source is None or (":" in url.host) == (":" in source)]
         for url in same_family or urls:
             try:
-                our_address = source or source_address_for(url.host)
+                our_address = source or self._source_address_for(url.host)
             except TransportError as error:
                 failure = failure or error
                 continue
@@ -297,7 +300,7 @@ class DescriptionReads:
         if self._scope.source_address is not None:
             return ours
         try:
-            usual = source_address_for(reply.sender)
+            usual = self._source_address_for(reply.sender)
         except TransportError:
             return ours
         return usual if self._leads_to(reply.sender, usual, ours) else ours
@@ -389,7 +392,7 @@ class DescriptionReads:
         allowance = _Spending(self._plan, one)
         for hop in default_next_hops():
             with suppress(TransportError):
-                source = source_address_for(hop)
+                source = self._source_address_for(hop)
                 there = one.url.with_host(hop)
                 twin = (
                     await probe(self._http, there, our_address=source, deadline=deadline, allowance=allowance)
@@ -470,7 +473,7 @@ class DescriptionReads:
         """Return a gateway with the system's choice of our address, if a reply of it has come there meanwhile."""
         if self._scope.source_address is None and host in self._seen_at and ":" not in host:
             with suppress(IGDError):
-                usual = source_address_for(host)
+                usual = self._source_address_for(host)
                 if usual in self._seen_at[host]:
                     return replace(device, igd_our_addr=usual)
         return device

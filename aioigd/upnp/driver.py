@@ -10,6 +10,7 @@ from ..errors import UnsupportedError, UsageError
 from ..models import Device
 from .backend import UpnpBackend, gateway_id
 from .net.http import HttpClient
+from .net.ssdp_search import SearchSockets
 from .reading_plan import KnownPaths
 from .reboot import UpnpListener
 from .search import DeviceSearch
@@ -30,10 +31,11 @@ class UpnpDriver(Driver):
         self._http = http or HttpClient()
         self._states: dict[str, GatewayState] = {}
         self._known = KnownPaths()
+        self._sockets = SearchSockets()
 
     def search(self, scope: SearchScope, until: float, report: Callable[[Candidate | None], None]) -> Search:
         """Return a search by M-SEARCH, or the reading of the description that the scope names."""
-        return DeviceSearch(self._http, scope, until, report, self._known)
+        return DeviceSearch(self._http, scope, until, report, self._sockets, self._known)
 
     def connect(self, device: Device) -> Backend | None:
         """Return the backend for a device."""
@@ -53,8 +55,9 @@ class UpnpDriver(Driver):
         await self._http.close()
 
     def abandon(self) -> None:
-        """Forget the HTTP session, whose connections went with the event loop."""
+        """Forget the HTTP session, whose connections went with the event loop, and the sockets of searches."""
         self._http.abandon()
+        self._sockets = SearchSockets()
 
     def _state_of(self, device: Device) -> GatewayState:
         """Return what is known of a gateway, wherever it was found before."""

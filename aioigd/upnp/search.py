@@ -10,35 +10,32 @@ import asyncio
 from collections.abc import Callable, Collection, Sequence
 from ipaddress import ip_address
 from types import TracebackType
-from typing import Final, Self
+from typing import Self
 
 from async_timeout import timeout_at
 
 from ..core.backend import Candidate, Rank, Search, SearchScope
 from ..core.background import may_await_at_exit
-from ..errors import DeadlineError, DiscoveryError, IGDError, TransportError
+from ..errors import DeadlineError, DiscoveryError, IGDError
 from ..net.guard import check_destination
-from ..net.interfaces import Interface, default_next_hops, interfaces, source_address_for
+from ..net.interfaces import (
+    Interface,
+    default_next_hops,
+    interfaces,
+    leading_to,
+    source_address_for,
+    with_default_route,
+)
 from ..net.names import addresses_of
 from ..results import UPnPResult
 from .description_reads import DescriptionReads, rank
 from .net.http import HttpClient
-from .net.ssdp_search import SearchReply, SsdpSearch
+from .net.ssdp_search import Ask, SearchReply, SearchSockets, SsdpSearch
 from .reading_plan import MAX_DEVICES, KnownPaths
-from .wire import ssdp
+from .search_schedule import SINGLE_TARGETS, Burst, Way, schedule
 from .wire.url import parse_url
 
 __all__ = ["MAX_DEVICES", "DeviceSearch", "rank"]
-
-_SECOND_BURST: Final = 0.1
-"""Seconds after which the rarer targets are searched for: asked at once, routers answer all of them late."""
-_LEAST_GAP: Final = 0.2
-"""Seconds between two rounds at least: a router that is flooded with searches answers none of them in time."""
-_ROUNDS: Final = (0.0, 0.06, 0.12, 0.2, 0.32, 0.46, 0.62, 0.8)
-"""When to search, as parts of the time for it. One round finds a gateway through 30 % loss each way in half of
-all tries, eight in 99 of 100."""
-_SINGLE_TARGETS: Final = (ssdp.LIKELY_TARGETS[0], ssdp.LIKELY_TARGETS[-1], ssdp.ALL_TARGET)
-"""What a search by one datagram asks for, one target each time: some routers do not answer all of these."""
 
 
 class DeviceSearch(Search):
@@ -50,11 +47,15 @@ class DeviceSearch(Search):
         scope: SearchScope,
         until: float,
         report: Callable[[Candidate | None], None],
+        sockets: SearchSockets | None = None,
         known: KnownPaths | None = None,
     ) -> None:
+        self._sockets = sockets
         self._scope = scope
         self._until = until
-        self._reads = DescriptionReads(http, scope, until, report, KnownPaths() if known is None else known)
+        self._reads = DescriptionReads(
+            http, scope, until, report, KnownPaths() if known is None else known, source_address_for
+        )
         self._loop = asyncio.get_running_loop()
         self._next_hops: Collection[str] = ()
         self._own_addresses: tuple[str, ...] = ()
@@ -111,21 +112,43 @@ class DeviceSearch(Search):
         if scope.host is not None:
             check_destination(scope.host, scope.source_address or "")
         places = interfaces(ipv6=scope.ipv6, source_address=scope.source_address)
-        if scope.host is not None and scope.single is not None:
-            places = _leading_to(scope.host, places)
+        all_places = places
         any_is_trusted = scope.source_address is not None and all(place.is_loopback for place in places)
         if any_is_trusted:
             self._own_addresses = tuple(place.address for place in places)
         else:
             self._next_hops = default_next_hops(ipv6=places[0].is_ipv6)
-        self._ssdp = SsdpSearch(places, self._on_reply, ttl=scope.ttl, local_port=scope.local_port)
+        if scope.host is None:
+            asks = [Ask(place.address, place) for place in places] if any_is_trusted else self._hop_asks(places)
+        elif ip_address(scope.host.partition("%")[0]).is_multicast:
+            asks = []
+        else:
+            asks = [Ask(scope.host, place) for place in leading_to(scope.host, places)]
+            places = []
+        self._ssdp = SsdpSearch(
+            places,
+            self._on_reply,
+            ttl=scope.ttl,
+            local_port=scope.local_port,
+            asks=asks,
+            trusted=self._next_hops,
+            sockets=self._sockets,
+        )
         await self._ssdp.__aenter__()
         self._started = self._loop.time()
-        self._reads.start(places, self._next_hops, any_is_trusted=any_is_trusted)
+        self._reads.start(all_places, self._next_hops, any_is_trusted=any_is_trusted)
         if scope.single is not None:
-            self._send(self._ssdp, (_SINGLE_TARGETS[scope.single % len(_SINGLE_TARGETS)],))
+            for ask in asks:
+                self._ssdp.ask((SINGLE_TARGETS[scope.single % len(SINGLE_TARGETS)],), ask)
         else:
-            self._sender = self._loop.create_task(self._send_rounds(self._ssdp))
+            self._sender = self._loop.create_task(self._send_bursts(self._ssdp, places, asks))
+
+    def _hop_asks(self, places: Sequence[Interface]) -> list[Ask]:
+        """Return the next hops with the interface that leads there, if the search goes out there."""
+        found = [Ask(hop, place) for hop in sorted(self._next_hops) for place in leading_to(hop, places)]
+        if self._scope.source_address is None:
+            return found
+        return [ask for ask in found if ask.interface.is_on_link(ask.host) or ask.interface.is_single_address]
 
     def _stop(self) -> list[asyncio.Task[None]]:
         """Close the sockets and cancel the tasks; returns them."""
@@ -137,24 +160,32 @@ class DeviceSearch(Search):
             tasks.append(self._sender)
         return tasks
 
-    async def _send_rounds(self, search: SsdpSearch) -> None:
-        span = self._until - self._started
-        at = self._started - _LEAST_GAP
-        for number, part in enumerate(_ROUNDS):
-            at = max(at + _LEAST_GAP, self._started + part * span)
-            await asyncio.sleep(at - self._loop.time())
-            self._send(search, ssdp.LIKELY_TARGETS, is_unicast_round=number % 2 == 1)
-            await asyncio.sleep(min(_SECOND_BURST, span / 5))
-            self._send(search, (*ssdp.RARE_TARGETS, ssdp.ALL_TARGET) if number else ssdp.RARE_TARGETS)
+    async def _send_bursts(self, search: SsdpSearch, places: Sequence[Interface], asks: Sequence[Ask]) -> None:
+        full_budget: frozenset[Interface] | None = None
+        for burst in schedule(self._until - self._started):
+            await asyncio.sleep(self._started + burst.at - self._loop.time())
+            if not places:
+                for ask in asks:
+                    search.ask(burst.targets, ask)
+            elif burst.way is Way.EVERY_GROUP:
+                for place in places:
+                    search.send(burst.targets, place)
+            else:
+                full_budget = self._with_full_budget(places, asks) if full_budget is None else full_budget
+                for place in full_budget:
+                    self._send_burst(search, burst, place, [ask for ask in asks if ask.interface == place])
 
-    def _send(self, search: SsdpSearch, targets: Sequence[str], *, is_unicast_round: bool = False) -> None:
-        host = self._scope.host
-        if host is not None:
-            to_group = ip_address(host).is_multicast
-            search.send(targets, () if to_group else (host,), multicast=to_group)
-        else:
-            # Not in the first round: a burst of more than four delays the answer to all of them (miniupnpd: 20 ms).
-            search.send(targets, (*self._next_hops, *self._own_addresses) if is_unicast_round else ())
+    def _with_full_budget(self, places: Sequence[Interface], asks: Sequence[Ask]) -> frozenset[Interface]:
+        named = places if self._scope.source_address is not None else with_default_route(places)
+        return frozenset(named) | {ask.interface for ask in asks}
+
+    def _send_burst(self, search: SsdpSearch, burst: Burst, place: Interface, asks: Sequence[Ask]) -> None:
+        """Send a burst in one network; its routers, if it has any, share what goes to them."""
+        if burst.way is not Way.HOST or not asks:
+            search.send(burst.targets, place, site_scope=burst.way is Way.SITE_GROUP)
+            return
+        for number, target in enumerate(burst.targets):
+            search.ask((target,), asks[number % len(asks)])
 
     # Following up
 
@@ -172,15 +203,3 @@ class DeviceSearch(Search):
     def _on_reply(self, reply: SearchReply) -> None:
         self._replies += 1
         self._reads.on_reply(reply)
-
-
-def _leading_to(host: str, places: list[Interface]) -> list[Interface]:
-    """Return the interface whose address packets to ``host`` would have.
-
-    All where only the interface tells where the host is: for a link-local address without a zone.
-    """
-    try:
-        address = source_address_for(host)
-    except TransportError:
-        return places
-    return [place for place in places if place.address == address] or places[:1]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from aioigd.testing import EmulatedGateway, quirks
-from aioigd.upnp.wire.ssdp import parse_datagram
+from aioigd.upnp.wire.ssdp import build_search, parse_datagram
 
 from .client import IGD_1, WAN_IP_1, call, get, post, search, send
 from .proofs import Proofs
@@ -218,6 +220,23 @@ async def unicast_ignored(gateway: EmulatedGateway) -> None:
 async def multicast_ignored(gateway: EmulatedGateway) -> None:
     assert await locations(gateway) == []
     assert len(await search(gateway.address, IGD_1, to=gateway.address)) == 1
+
+
+@proof()
+async def host_must_be_group(gateway: EmulatedGateway) -> None:
+    own = build_search(IGD_1, gateway.address)
+    group = build_search(IGD_1, "239.255.255.250")
+    assert await search(gateway.address, to=gateway.address, raw=own) == []
+    assert await search(gateway.address, to=gateway.address, raw=group.replace(b"MX: 1\r\n", b"")) == []
+    assert len(await search(gateway.address, to=gateway.address, raw=group)) == 1
+    assert await locations(gateway) == [gateway.location]
+
+
+@proof(quirks.slow_searches(0.2, room=1))
+async def slow_searches(gateway: EmulatedGateway) -> None:
+    assert await search(gateway.address, IGD_1, patience=0.02) == []
+    replies = await asyncio.gather(*(search(gateway.address, IGD_1, patience=0.5) for _ in range(8)))
+    assert 0 < sum(len(heard) for heard in replies) < 8
 
 
 @proof()

@@ -15,7 +15,6 @@ from aioigd.net.interfaces import Interface
 from aioigd.testing.device_tree import Device as Tree
 from aioigd.testing.device_tree import Site, describe_device, gateway_device
 from aioigd.testing.soap import parse_call
-from aioigd.upnp import description_reads as module
 from aioigd.upnp.description_reads import DescriptionReads
 from aioigd.upnp.net.http import HttpClient
 from aioigd.upnp.net.ssdp_search import SearchReply
@@ -131,11 +130,18 @@ def reply(
 class Reading:
     """One search from US, whose default route leads over ROUTER."""
 
-    def __init__(self, http: Web, known: KnownPaths, scope: SearchScope, next_hops: Sequence[str]) -> None:
+    def __init__(
+        self,
+        http: Web,
+        known: KnownPaths,
+        scope: SearchScope,
+        next_hops: Sequence[str],
+        usual: Callable[[str], str],
+    ) -> None:
         self.candidates: list[Candidate] = []
         self._loop = asyncio.get_running_loop()
         self.started = self._loop.time()
-        self.reads = DescriptionReads(http, scope, self.started + 5, self._take, known)
+        self.reads = DescriptionReads(http, scope, self.started + 5, self._take, known, usual)
         self.reads.start([Interface(US, 2), Interface(ELSEWHERE, 3)], next_hops)
 
     def _take(self, candidate: Candidate | None) -> None:
@@ -172,13 +178,16 @@ def web() -> Web:
 
 
 @pytest.fixture
-async def start(web: Web, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Start]:
-    monkeypatch.setattr(module, "source_address_for", lambda _: US)
+async def start(web: Web) -> AsyncIterator[Start]:
     known = KnownPaths()
     begun: list[Reading] = []
 
-    def begin(next_hops: Sequence[str] = (ROUTER,), scope: SearchScope = SearchScope()) -> Reading:  # noqa: B008
-        begun.append(Reading(web, known, scope, next_hops))
+    def begin(
+        next_hops: Sequence[str] = (ROUTER,),
+        scope: SearchScope = SearchScope(),  # noqa: B008
+        usual: Callable[[str], str] = lambda _: US,
+    ) -> Reading:
+        begun.append(Reading(web, known, scope, next_hops, usual))
         return begun[-1]
 
     yield begin
@@ -464,13 +473,10 @@ async def test_two_interfaces_in_one_lan_make_no_difference(web: Web, start: Sta
     assert device.igd_our_addr == US
 
 
-async def test_an_address_at_which_it_was_not_seen_is_not_used(
-    web: Web, start: Start, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_an_address_at_which_it_was_not_seen_is_not_used(web: Web, start: Start) -> None:
     """Policy routing: the main table leads over another network, from which the gateway cannot be reached."""
-    monkeypatch.setattr(module, "source_address_for", lambda _: ELSEWHERE)
     web.serve(ROUTER, {"/igd.xml": described()})
-    search = start()
+    search = start(usual=lambda _: ELSEWHERE)
     search.hear(reply("/igd.xml", ours=US))
     (device,) = await search.read()
     assert device.igd_our_addr == US
@@ -488,15 +494,12 @@ async def test_an_address_that_was_asked_for_is_used(web: Web, start: Start) -> 
     assert device.igd_our_addr == US_TOO
 
 
-async def test_without_a_route_the_address_of_the_reply_is_used(
-    web: Web, start: Start, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_without_a_route_the_address_of_the_reply_is_used(web: Web, start: Start) -> None:
     def no_route(_: str) -> str:
         raise TransportError("no route", may_have_arrived=False)
 
-    monkeypatch.setattr(module, "source_address_for", no_route)
     web.serve(ROUTER, {"/igd.xml": described()})
-    search = start()
+    search = start(usual=no_route)
     search.hear(reply("/igd.xml", ours=US_TOO))
     (device,) = await search.read()
     assert device.igd_our_addr == US_TOO

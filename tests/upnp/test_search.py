@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, ExitStack, contextmanager
 from dataclasses import replace
@@ -17,19 +18,21 @@ from aioigd.core.backend import SearchScope
 from aioigd.core.finder import Finder
 from aioigd.net import names
 from aioigd.net.interfaces import Interface
-from aioigd.testing import EmulatedGateway, Quirk, loopback_address
+from aioigd.testing import EmulatedGateway, Quirk, loopback_address, network, quirks
 from aioigd.testing.device_tree import Device as Tree
 from aioigd.testing.device_tree import Site
 from aioigd.testing.http import HttpRequest, Response
 from aioigd.testing.ssdp import Datagram, Message, Search
 from aioigd.upnp import search as search_module
 from aioigd.upnp.driver import UpnpDriver
+from aioigd.upnp.net import ssdp_search
 from aioigd.upnp.net.http import HttpClient
 from aioigd.upnp.net.ssdp_search import SearchReply
 from aioigd.upnp.search import MAX_DEVICES, DeviceSearch
 from aioigd.upnp.sibling_services import search_by_udn
 from aioigd.upnp.wire.ssdp import Announcement, parse_datagram
 
+from ..leases.virtual import run
 from ..support import NOTHING, Canary, Neighbour, answer, description, odd, page
 
 IGD = "urn:schemas-upnp-org:device:InternetGatewayDevice:1"
@@ -542,7 +545,115 @@ async def test_the_router_is_also_asked_by_unicast(http: HttpClient, lan: Lan) -
         ear.bind((lan.router, 1900))
         with pytest.raises(DiscoveryError):
             await find(http, None, 0.6)
-        assert ear.recv(4096).startswith(b"M-SEARCH * HTTP/1.1\r\nHOST: " + lan.router.encode())
+        assert ear.recv(4096).startswith(b"M-SEARCH * HTTP/1.1\r\nHOST: 239.255.255.250:1900\r\n")
+
+
+async def test_a_router_that_hears_the_group_only_in_host_and_no_multicast_is_found(http: HttpClient) -> None:
+    async with EmulatedGateway(quirks.multicast_ignored, quirks.host_must_be_group, address=None) as gateway:
+        assert (await find(http, gateway.address)).is_valid_gateway()
+
+
+async def test_replies_of_the_router_to_a_question_of_its_own_are_confirmed(
+    http: HttpClient, lan: Lan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replies: list[tuple[str, bool]] = []
+    on_reply = search_module.DeviceSearch._on_reply
+
+    def noted(search: search_module.DeviceSearch, reply: SearchReply) -> None:
+        replies.append((reply.sender, reply.is_confirmed))
+        on_reply(search, reply)
+
+    monkeypatch.setattr(search_module.DeviceSearch, "_on_reply", noted)
+    with loopback_address() as elsewhere, network.server_socket(lan.router) as ear:
+
+        def answer_unicast() -> None:
+            _, searcher = ear.recvfrom(4096)
+            ear.sendto(
+                b"HTTP/1.1 200 OK\r\nST: upnp:rootdevice\r\nLOCATION: http://%d/\r\n\r\n" % len(replies), searcher
+            )
+
+        loop = asyncio.get_running_loop()
+        loop.add_reader(ear, answer_unicast)
+        async with Neighbour(lan.client, elsewhere), Neighbour(lan.client, lan.router, wan=False):
+            await finder(http, None).discover(0.8, 2, "")
+        loop.remove_reader(ear)
+    assert {*replies} == {(elsewhere, False), (lan.router, False), (lan.router, True)}
+
+
+def count_searches(monkeypatch: pytest.MonkeyPatch) -> Counter[tuple[str, str]]:
+    """Count datagrams by the address that they are sent from, and the one that they are sent to."""
+    sent: Counter[tuple[str, str]] = Counter()
+    send = ssdp_search._Endpoint.send
+
+    def counted(endpoint: ssdp_search._Endpoint, datagram: bytes, host: str, ttl: int) -> None:
+        sent[endpoint.interface.address, host] += 1
+        send(endpoint, datagram, host, ttl)
+
+    monkeypatch.setattr(ssdp_search._Endpoint, "send", counted)
+    return sent
+
+
+GROUP = "239.255.255.250"
+
+
+@pytest.mark.parametrize("routers", [0, 1, 2])
+def test_an_unanswered_search_keeps_to_its_budget_in_each_network(
+    monkeypatch: pytest.MonkeyPatch, routers: int
+) -> None:
+    sent = count_searches(monkeypatch)
+    with addresses(3 + routers) as found:
+        (best, other, bridge), hops = found[:3], found[3:]
+        places = [Interface(address, 1) for address in (best, other, bridge)]
+        monkeypatch.setattr(search_module, "interfaces", lambda **_: places)
+        monkeypatch.setattr(search_module, "default_next_hops", lambda ipv6=False: frozenset(hops))
+        monkeypatch.setattr(search_module, "with_default_route", lambda _: frozenset(places[:2]))
+        monkeypatch.setattr(search_module, "leading_to", lambda _, places: [places[0]])
+
+        async def search() -> None:
+            http = HttpClient()
+            with pytest.raises(DiscoveryError):
+                await find(http, None)
+            await http.close()
+
+        run(search())
+    by_source = Counter[str]()
+    for (source, _), number in sent.items():
+        by_source[source] += number
+    assert by_source == {best: 40, other: 40, bridge: 9}
+    assert [sent[best, hop] for hop in sorted(hops)] == [[], [7], [4, 3]][routers]
+    assert {host for source, host in sent if source != best} == {GROUP}
+
+
+def test_one_host_is_asked_no_more_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent = count_searches(monkeypatch)
+    with addresses(3) as (one, other, host):
+        monkeypatch.setattr(search_module, "interfaces", lambda **_: [Interface(one, 1), Interface(other, 1)])
+
+        async def search() -> None:
+            http = HttpClient()
+            async for _ in finder(http, None).iter_devices(5.0, 2, "", host):
+                raise AssertionError("nobody is there")
+            await http.close()
+
+        run(search())
+        assert list(sent.items()) == [((one, host), 40)]
+
+
+async def test_searches_at_once_share_a_port_of_ones_choice(http: HttpClient, gateway: EmulatedGateway) -> None:
+    with network.spare_socket(gateway.address) as free:
+        port = free.getsockname()[1]
+    searcher = finder(http, gateway.address, local_port=port)
+    devices, more, (device, _) = await asyncio.gather(
+        searcher.discover(0.5, 2, ""), searcher.discover(0.3, 1, ""), searcher.find_gateway(3)
+    )
+    assert devices == more == [device]
+    assert {request.sender for request in gateway.requests if request.kind == "M-SEARCH"} == {(gateway.address, port)}
+    other = finder(http, gateway.address, local_port=port)
+    async with asyncio.TaskGroup() as both:
+        both.create_task(searcher.discover(0.3, 2, ""))
+        await asyncio.sleep(0.05)
+        with pytest.raises(TransportError, match=rf"port {port} is in use.*another PortMapper; local_port=0 means any"):
+            await other.find_gateway(1)
 
 
 async def test_a_gateway_that_denies_being_connected_is_the_last_resort(http: HttpClient, lan: Lan) -> None:

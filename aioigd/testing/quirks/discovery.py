@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -23,6 +24,7 @@ __all__ = [
     "duplicate_headers",
     "first_searches_lost",
     "hanging_device_first",
+    "host_must_be_group",
     "junk_before_replies",
     "late_replies",
     "location_on_another_host",
@@ -39,6 +41,7 @@ __all__ = [
     "repeated_replies",
     "replies_from_other_port",
     "root_devices_first",
+    "slow_searches",
     "tr064_twin_first",
     "two_versions",
     "unicast_ignored",
@@ -384,6 +387,45 @@ def unicast_ignored() -> Hooks:
 def multicast_ignored() -> Hooks:
     """Receives only searches that are sent to its own address."""
     return Hooks(hears=lambda search: search.unicast)
+
+
+@quirk(
+    "discovery",
+    reason="The standard has the address of the device in HOST of a unicast search, and libupnp takes that for none.",
+    source="libupnp (pupnp 1.6, 1.14): igd2-for-linux, linux-igd",
+)
+def host_must_be_group() -> Hooks:
+    """Receives only searches that have the multicast group in HOST, and a number of seconds in MX, by unicast, too."""
+
+    def hears(search: Search) -> bool:
+        hosts = [line[5:].strip().lower() for line in search.raw.split(b"\r\n") if line[:5].upper() == b"HOST:"]
+        return bool(search.mx) and hosts in ([b"239.255.255.250:1900"], [b"[ff02::c]:1900"])
+
+    return Hooks(hears=hears)
+
+
+@quirk(
+    "discovery",
+    reason="Whoever sends more searches than the router has time for makes it deaf, to other programs, too.",
+    source="slow daemons: 13 to 27 ms for each M-SEARCH",
+)
+def slow_searches(seconds: float = 0.027, room: int = 256) -> Hooks:
+    """Processes one search after another, so many seconds each; what comes while its queue is full is lost."""
+    busy_until = 0.0
+
+    def hears(search: Search) -> bool:
+        nonlocal busy_until
+        now = asyncio.get_running_loop().time()
+        if busy_until - now > seconds * room:
+            return False
+        busy_until = max(now, busy_until) + seconds
+        return True
+
+    def datagrams(search: Search, sent: Sequence[Datagram], site: Site) -> Iterable[Datagram]:
+        wait = max(0.0, busy_until - asyncio.get_running_loop().time())
+        return [replace(each, delay=each.delay + wait) for each in sent]
+
+    return Hooks(hears=hears, datagrams=datagrams)
 
 
 @quirk("discovery", reason="A restart has to be noticed without being told.", source="common")
