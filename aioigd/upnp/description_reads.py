@@ -208,14 +208,25 @@ class DescriptionReads:
     def on_reply(self, reply: SearchReply) -> None:
         """Read what a reply announces, if that is to be read."""
         try:
-            # Whatever host it names: only the one that answered is asked.
-            url = parse_location(reply.announcement.location).with_host(reply.sender)
+            url = self._at_sender(parse_location(reply.announcement.location), reply)
         except ValueError as error:
             log.debug("ignoring %s: %s", reply.sender, error)
             return
         if reply.sender in self._seen_at or len(self._seen_at) < _MAX_HOSTS:
             self._seen_at.setdefault(reply.sender, set()).add(reply.our_address)
         self._follow(url, reply)
+
+    def _at_sender(self, url: HttpUrl, reply: SearchReply) -> HttpUrl:
+        """Return a URL at the host that has sent it, whatever host it names.
+
+        Over IPv6 a router may answer from its link-local address, and name the one that is the next hop. That is not
+        confirmed either, as little as a sender is.
+        """
+        if _is_link_local(reply.sender) and self._is_next_hop(url.host) and not _is_link_local(url.host):
+            with suppress(TransportError):
+                self._source_address_for(url.host)
+                return url
+        return url.with_host(reply.sender)
 
     def read_named(self, urls: Sequence[HttpUrl]) -> None:
         """Read the description that the caller has named, at the first of these places where it is."""
@@ -248,7 +259,7 @@ class DescriptionReads:
                     self._wait_until_late(url, reply)
                 return
             self._late.pop(url, None)
-            one = self._descriptions[url] = _Description(url, self._source_for(reply), standing)
+            one = self._descriptions[url] = _Description(url, self._source_for(url.host, reply.our_address), standing)
             one.target, one.server = announcement.target, announcement.server
             one.is_waiting = True
         elif not one.is_pending and not one.is_done and self._plan.read_again(url, one.standing):
@@ -261,7 +272,8 @@ class DescriptionReads:
 
     def _standing(self, url: HttpUrl, reply: SearchReply, is_named: bool) -> Standing:
         if self._is_next_hop(url.host) or (self._scope.host is not None and same_address(url.host, self._scope.host)):
-            return Standing.CONFIRMED if reply.is_confirmed or url in self._known else Standing.ROUTER
+            is_confirmed = reply.is_confirmed and url.host == reply.sender
+            return Standing.CONFIRMED if is_confirmed or url in self._known else Standing.ROUTER
         return Standing.GATEWAY if is_named else Standing.OTHER
 
     def _wait_until_late(self, url: HttpUrl, reply: SearchReply) -> None:
@@ -290,32 +302,27 @@ class DescriptionReads:
 
     # The address to ask from
 
-    def _source_for(self, reply: SearchReply) -> str:
-        """Return the address of this machine from which the sender of a reply is asked.
+    def _source_for(self, host: str, ours: str) -> str:
+        """Return the address of this machine from which a host is asked whose reply came to the address ``ours``.
 
         The system's choice, so that it is the same each time: several of our addresses may have been answered, and
         which reply comes first is chance.
         """
-        ours = reply.our_address
-        if self._scope.source_address is not None:
+        is_out_of_scope = _is_link_local(ours) and not _is_link_local(host)
+        if self._scope.source_address is not None and not is_out_of_scope:
             return ours
         try:
-            usual = self._source_address_for(reply.sender)
+            usual = self._source_address_for(host)
         except TransportError:
             return ours
-        return usual if self._leads_to(reply.sender, usual, ours) else ours
+        return usual if is_out_of_scope or self._leads_to(host, usual, ours) else ours
 
     def _leads_to(self, host: str, usual: str, ours: str) -> bool:
         """Return whether a host whose reply came to the address ``ours`` is in the network of the address ``usual``."""
         if usual == host.partition("%")[0]:
             return False  # it is this machine itself
         place = self._places.get(ours)
-        return (
-            usual in self._seen_at.get(host, ())
-            or (place is not None and place.is_on_link(usual))
-            # A link-local address reaches others only.
-            or (_is_link_local(ours) and not _is_link_local(host))
-        )
+        return usual in self._seen_at.get(host, ()) or (place is not None and place.is_on_link(usual))
 
     # Reading
 

@@ -253,15 +253,38 @@ async def test_a_reply_leads_to_its_sender_whatever_it_names(web: Web, start: St
     assert {url.host for url in web.gets} == {OTHER}
 
 
+FORGED = [f"/cgi-bin/reboot{number}" for number in range(20)]
+GLOBAL, LINK_LOCAL, OUR_LINK_LOCAL, OUR_GLOBAL = "2001:db8::1", "fe80::1%2", "fe80::2", "2001:db8::2"
+
+
+async def test_over_ipv6_a_router_may_name_its_global_address(web: Web, start: Start) -> None:
+    web.serve(GLOBAL, {"/igd.xml": described()})
+    search = start(next_hops=[GLOBAL], usual=lambda host: OUR_GLOBAL if host == GLOBAL else OUR_LINK_LOCAL)
+    search.hear(*(reply(path, LINK_LOCAL, ours=OUR_LINK_LOCAL, at=f"[{GLOBAL}]", st=IGD) for path in FORGED[:2]))
+    search.hear(reply("/reboot?now", LINK_LOCAL, ours=OUR_LINK_LOCAL, at=f"[{GLOBAL}]", st=IGD, confirmed=True))
+    search.hear(reply("/igd.xml", LINK_LOCAL, ours=OUR_LINK_LOCAL, at=f"[{GLOBAL}]", st=IGD))
+    search.hear(*(reply(path, LINK_LOCAL, ours=OUR_LINK_LOCAL, at=f"[{GLOBAL}]", st=IGD) for path in FORGED))
+    (best, *_) = await search.read()
+    assert best.igd_our_addr == OUR_GLOBAL
+    assert len(web.paths(GLOBAL)) == len(web.gets) == 4
+    assert "/reboot?now" not in web.paths(GLOBAL)
+
+
+async def test_over_ipv6_others_are_asked_where_they_answer_from(web: Web, start: Start) -> None:
+    web.serve(LINK_LOCAL, {"/igd.xml": described()})
+    search = start(next_hops=[LINK_LOCAL], usual=lambda _: OUR_LINK_LOCAL)
+    search.hear(reply("/igd.xml", LINK_LOCAL, ours=OUR_LINK_LOCAL, at=f"[{GLOBAL}]"))
+    (best, *_) = await search.read()
+    assert best.igd_our_addr == OUR_LINK_LOCAL
+    assert search.ranks()
+
+
 async def test_the_first_reply_in_the_routers_name_is_read_at_once(web: Web, start: Start) -> None:
     web.serve(ROUTER, {"/igd.xml": described()})
     search = start()
     search.hear(reply("/igd.xml"))
     await search.read()
     assert search.ranks() == {"/igd.xml": Rank.CERTAIN}
-
-
-FORGED = [f"/cgi-bin/reboot{number}" for number in range(20)]
 
 
 @pytest.mark.parametrize("st", [ROOT, IGD])
