@@ -15,6 +15,7 @@ from aioigd.net.interfaces import Interface
 from aioigd.testing.device_tree import Device as Tree
 from aioigd.testing.device_tree import Site, describe_device, gateway_device
 from aioigd.testing.soap import parse_call
+from aioigd.upnp import description_reads as module
 from aioigd.upnp.description_reads import DescriptionReads
 from aioigd.upnp.net.http import HttpClient
 from aioigd.upnp.net.ssdp_search import SearchReply
@@ -257,7 +258,10 @@ FORGED = [f"/cgi-bin/reboot{number}" for number in range(20)]
 GLOBAL, LINK_LOCAL, OUR_LINK_LOCAL, OUR_GLOBAL = "2001:db8::1", "fe80::1%2", "fe80::2", "2001:db8::2"
 
 
-async def test_over_ipv6_a_router_may_name_its_global_address(web: Web, start: Start) -> None:
+async def test_over_ipv6_a_router_may_name_its_global_address(
+    web: Web, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "default_next_hops", frozenset)  # it has no other address
     web.serve(GLOBAL, {"/igd.xml": described()})
     search = start(next_hops=[GLOBAL], usual=lambda host: OUR_GLOBAL if host == GLOBAL else OUR_LINK_LOCAL)
     search.hear(*(reply(path, LINK_LOCAL, ours=OUR_LINK_LOCAL, at=f"[{GLOBAL}]", st=IGD) for path in FORGED[:2]))
