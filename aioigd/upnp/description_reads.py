@@ -57,8 +57,6 @@ _REFUSED_GRACE: Final = 2.0
 """Seconds from the start in which a host that refuses to talk may announce another description."""
 _BETTER_GRACE: Final = 0.3
 """Seconds that an announced description gets to turn out better than one of its host, beside the time that one took."""
-_BETTER_GRACE_HERE: Final = 0.1
-"""The same on loopback."""
 _CLOCK_SLACK: Final = 0.05
 """Seconds that a search waits for what is due at the end of such a time."""
 _MAX_LATE: Final = 4
@@ -424,8 +422,7 @@ class DescriptionReads:
             self._known.note(one.url)
             if probed.device.udn:
                 one.udns.add(probed.device.udn)
-            grace = _BETTER_GRACE_HERE if self._is_own(one.url.host) else _BETTER_GRACE
-            one.hold_until = now + grace + 2 * (now - one.began)
+            one.hold_until = now + _BETTER_GRACE + 2 * (now - one.began)
             if self._may_be_bettered(one):
                 self._timers.append(self._loop.call_at(one.hold_until, self._settle, one.url.host))
             return
