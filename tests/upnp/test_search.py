@@ -427,6 +427,15 @@ async def test_a_search_by_udn_passes_over_other_gateways(http: HttpClient) -> N
                 await search_by_udn(http, scope, "uuid:of nobody", now() + 0.3)
 
 
+async def test_a_search_by_udn_prefers_the_description_that_has_a_service(http: HttpClient) -> None:
+    async with EmulatedGateway(quirks.two_versions, address=None, version=2) as gateway:
+        known, _ = await finder(http, None, location=gateway.location).find_gateway(3)
+        scope = SearchScope(source_address=gateway.address)
+        for service, path in (("wanipv6firewallcontrol", "/rootDesc.xml"), ("", "xml"), ("toaster", "xml")):
+            device = await search_by_udn(http, scope, known.udn, now() + 0.7, service)
+            assert device.description_url.endswith(path)
+
+
 # Over IPv6
 
 
