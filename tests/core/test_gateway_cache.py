@@ -1,4 +1,4 @@
-"""For how long a gateway is used that a search has found: after a minute a better one is looked for than a last resort."""
+"""For how long a gateway is used that a search has found: of a last resort for a minute, then a better one is sought."""
 
 from __future__ import annotations
 
