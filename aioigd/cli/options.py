@@ -14,7 +14,7 @@ import click
 import ifaddr
 from click.shell_completion import CompletionItem
 
-from .. import PortMapper, Proto, UsageError
+from .. import PortMapper, Proto, TransportError, UsageError, source_address_for
 from .output import Output
 from .runner import show_logs
 
@@ -78,7 +78,11 @@ def all_interfaces(*, ipv6: bool = False) -> list[Interface]:
     """
     found: list[Interface] = []
     loopback: list[Interface] = []
-    for adapter in ifaddr.get_adapters():
+    try:
+        adapters = list(ifaddr.get_adapters())
+    except OSError:  # without netlink, which a sandbox may forbid
+        return _towards_internet(ipv6=ipv6)
+    for adapter in adapters:
         texts = [entry.ip if isinstance(entry.ip, str) else entry.ip[0] for entry in adapter.ips]
         addresses = [ip_address(text.partition("%")[0]) for text in texts]
         prefixes = dict(zip(addresses, (entry.network_prefix for entry in adapter.ips), strict=True))
@@ -90,6 +94,15 @@ def all_interfaces(*, ipv6: bool = False) -> list[Interface]:
                 Interface(_name_of(adapter, str(each)), str(each), prefixes[each])
             )
     return found + loopback[:1]
+
+
+def _towards_internet(*, ipv6: bool) -> list[Interface]:
+    """Return the interface by which hosts on the internet are reached, named by its address."""
+    try:
+        address = source_address_for("2001:db8::1" if ipv6 else "192.0.2.1")
+    except TransportError:
+        return []
+    return [Interface(address, address)]
 
 
 def _name_of(adapter: ifaddr.Adapter, address: str) -> str:

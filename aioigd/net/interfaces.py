@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from ..errors import NoRouteError, TransportError
-from .linux_addresses import AddressEntry, Network, ipv4_addresses, ipv6_addresses
+from .linux_addresses import MAX_ADDRESSES, AddressEntry, Network, ipv4_addresses, ipv6_addresses
 
 __all__ = [
     "Interface",
@@ -259,15 +259,17 @@ def _all_addresses() -> list[Interface]:
     """Return each address of each interface; empty where the system does not tell."""
     entries: list[AddressEntry] = []
     for ask in (_ask_ioctl, _ask_ifaddr) if _IS_LINUX else (_ask_ifaddr,):
-        # No netlink, no such question, no C library that could be asked.
-        with suppress(OSError, ImportError, AttributeError):
+        # No netlink, no such question, no C library that could be asked, or an answer that ifaddr did not expect.
+        with suppress(OSError, ImportError, AttributeError, AssertionError):
             entries = entries or ask()
+    # A prefix of no bits would have the whole internet on the link.
+    entries = [entry._replace(prefix_length=entry.prefix_length or None) for entry in entries]
     networks: dict[int | str, dict[Network, None]] = {}
     for entry in entries:
         here = networks.setdefault(entry.number or entry.name, {})
         if entry.prefix_length is not None:
             here[ip_network((entry.address, entry.prefix_length), strict=False)] = None
-        if entry.network is not None:
+        if entry.network is not None and entry.network.prefixlen:
             here[entry.network] = None
     return [
         Interface(
@@ -289,7 +291,8 @@ def _with_address(address: str, found: Iterable[Interface]) -> Interface:
         for interface in found:
             if interface.is_loopback and interface.is_ipv6 == (wanted.version == 6):
                 return Interface(address, interface.index, interface.prefix_length, interface.networks, interface.name)
-    if not found and is_our_address(address):
+    # A list that is missing, or has no room for all of them, says nothing about this one.
+    if (not found or len(found) >= MAX_ADDRESSES) and is_our_address(address):
         return Interface(address, 0)
     raise NoRouteError(f"no interface of this machine has the address {address}")
 

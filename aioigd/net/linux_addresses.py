@@ -15,7 +15,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from pathlib import Path
 from typing import Final, NamedTuple
 
-__all__ = ["AddressEntry", "Network", "ipv4_addresses", "ipv6_addresses"]
+__all__ = ["MAX_ADDRESSES", "AddressEntry", "Network", "ipv4_addresses", "ipv6_addresses"]
 
 Network = IPv4Network | IPv6Network
 
@@ -26,20 +26,21 @@ _SIOCGIFDSTADDR: Final = 0x8917
 _SIOCGIFNETMASK: Final = 0x891B
 _NAME_SIZE: Final = 16
 _IFREQ_SIZE: Final = 40 if struct.calcsize("@P") == 8 else 32
-_ROOM: Final = 1024
+MAX_ADDRESSES: Final = 1024
 """Addresses that are read at most of each version of IP."""
 
 
 class AddressEntry(NamedTuple):
     """An address of an interface, which has a name and a number.
 
-    ``network``: the prefix of the peer, where the interface is one end of a line; None where that is of the address.
+    ``prefix_length`` is None where it is not known. ``network``: the prefix of the peer, where the interface is one end
+    of a line; None where there is none, or it is not known.
     """
 
     name: str
     number: int
     address: str
-    prefix_length: int
+    prefix_length: int | None
     network: Network | None = None
 
 
@@ -49,7 +50,7 @@ def ipv4_addresses() -> Iterator[AddressEntry]:
     from array import array
 
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asked:
-        room = array("B", bytes(_ROOM * _IFREQ_SIZE))
+        room = array("B", bytes(MAX_ADDRESSES * _IFREQ_SIZE))
         request = struct.pack("@iP", len(room), room.buffer_info()[0])
         size = struct.unpack("@iP", fcntl.ioctl(asked, _SIOCGIFCONF, request))[0]
         for start in range(0, size, _IFREQ_SIZE):
@@ -57,12 +58,16 @@ def ipv4_addresses() -> Iterator[AddressEntry]:
             entry = bytes(room[start : start + _IFREQ_SIZE])
             label = os.fsdecode(entry[:_NAME_SIZE].partition(b"\0")[0])
             name = label.partition(":")[0]
-            with suppress(OSError, ValueError):  # one that went away meanwhile
-                mask = _address(fcntl.ioctl(asked, _SIOCGIFNETMASK, entry))
+            try:
+                number = socket.if_nametoindex(name)
+            except OSError:
+                continue  # it went away meanwhile
+            length, network = None, None
+            with suppress(OSError):  # kernels that are not quite Linux may not know the one or the other
+                length = int(_address(fcntl.ioctl(asked, _SIOCGIFNETMASK, entry))).bit_count()
                 peer = _address(fcntl.ioctl(asked, _SIOCGIFDSTADDR, entry))
-                length = int(mask).bit_count()
                 network = IPv4Network((peer, length), strict=False)
-                yield AddressEntry(name, socket.if_nametoindex(name), str(_address(entry)), length, network)
+            yield AddressEntry(name, number, str(_address(entry)), length, network)
 
 
 def ipv6_addresses() -> Iterator[AddressEntry]:
@@ -73,7 +78,7 @@ def ipv6_addresses() -> Iterator[AddressEntry]:
         return
     with open(descriptor, "rb", buffering=0) as table:
         content = b""
-        while len(content) < _ROOM * 64 and (part := os.read(table.fileno(), _ROOM * 64)):
+        while len(content) < MAX_ADDRESSES * 64 and (part := os.read(table.fileno(), MAX_ADDRESSES * 64)):
             content += part
     for line in content.splitlines():
         with suppress(ValueError):

@@ -14,6 +14,7 @@ from .net.ssdp_search import SearchSockets
 from .reading_plan import KnownPaths
 from .reboot import UpnpListener
 from .search import DeviceSearch
+from .search_schedule import Budget
 from .soap_client import GatewayState
 from .wire.url import parse_url
 
@@ -32,10 +33,13 @@ class UpnpDriver(Driver):
         self._states: dict[str, GatewayState] = {}
         self._known = KnownPaths()
         self._sockets = SearchSockets()
+        self._budget = Budget()
 
     def search(self, scope: SearchScope, until: float, report: Callable[[Candidate | None], None]) -> Search:
         """Return a search by M-SEARCH, or the reading of the description that the scope names."""
-        return DeviceSearch(self._http, scope, until, report, self._sockets, self._known)
+        return DeviceSearch(
+            self._http, scope, until, report, sockets=self._sockets, budget=self._budget, known=self._known
+        )
 
     def connect(self, device: Device) -> Backend | None:
         """Return the backend for a device."""

@@ -32,7 +32,7 @@ from .description_reads import DescriptionReads, rank
 from .net.http import HttpClient
 from .net.ssdp_search import Ask, SearchReply, SearchSockets, SsdpSearch
 from .reading_plan import MAX_DEVICES, KnownPaths
-from .search_schedule import SINGLE_TARGETS, Burst, Way, schedule
+from .search_schedule import SINGLE_TARGETS, Budget, Burst, Way, schedule
 from .wire.url import parse_url
 
 __all__ = ["MAX_DEVICES", "DeviceSearch", "rank"]
@@ -47,10 +47,13 @@ class DeviceSearch(Search):
         scope: SearchScope,
         until: float,
         report: Callable[[Candidate | None], None],
+        *,
         sockets: SearchSockets | None = None,
+        budget: Budget | None = None,
         known: KnownPaths | None = None,
     ) -> None:
         self._sockets = sockets
+        self._budget = budget or Budget()
         self._scope = scope
         self._until = until
         self._reads = DescriptionReads(
@@ -139,6 +142,7 @@ class DeviceSearch(Search):
         self._reads.start(all_places, self._next_hops, any_is_trusted=any_is_trusted)
         if scope.single is not None:
             for ask in asks:
+                self._budget.take(ask.interface, 1, self._started, is_first=True)
                 self._ssdp.ask((SINGLE_TARGETS[scope.single % len(SINGLE_TARGETS)],), ask)
         else:
             self._sender = self._loop.create_task(self._send_bursts(self._ssdp, places, asks))
@@ -164,28 +168,29 @@ class DeviceSearch(Search):
         full_budget: frozenset[Interface] | None = None
         for burst in schedule(self._until - self._started):
             await asyncio.sleep(self._started + burst.at - self._loop.time())
-            if not places:
-                for ask in asks:
-                    search.ask(burst.targets, ask)
-            elif burst.way is Way.EVERY_GROUP:
-                for place in places:
-                    search.send(burst.targets, place)
-            else:
-                full_budget = self._with_full_budget(places, asks) if full_budget is None else full_budget
-                for place in full_budget:
+            if burst.at and full_budget is None:  # not before the first one: it takes a while to find out
+                full_budget = self._with_full_budget(places, asks)
+            for place in places or [ask.interface for ask in asks]:
+                is_full = full_budget is not None and place in full_budget
+                if (is_full or burst.way is Way.EVERY_GROUP) and self._may_send(burst, place, is_full=is_full):
                     self._send_burst(search, burst, place, [ask for ask in asks if ask.interface == place])
 
     def _with_full_budget(self, places: Sequence[Interface], asks: Sequence[Ask]) -> frozenset[Interface]:
         named = places if self._scope.source_address is not None else with_default_route(places)
         return frozenset(named) | {ask.interface for ask in asks}
 
+    def _may_send(self, burst: Burst, place: Interface, *, is_full: bool) -> bool:
+        return self._budget.take(
+            place, len(burst.targets), self._loop.time(), is_full=is_full, is_first=burst.at == 0.0
+        )
+
     def _send_burst(self, search: SsdpSearch, burst: Burst, place: Interface, asks: Sequence[Ask]) -> None:
-        """Send a burst in one network; its routers, if it has any, share what goes to them."""
-        if burst.way is not Way.HOST or not asks:
+        """Send a burst in one network: to its group, or to the hosts that are asked there, which share it."""
+        if asks and (burst.way is Way.HOST or place not in search.interfaces):
+            for number, target in enumerate(burst.targets):
+                search.ask((target,), asks[number % len(asks)])
+        else:
             search.send(burst.targets, place, site_scope=burst.way is Way.SITE_GROUP)
-            return
-        for number, target in enumerate(burst.targets):
-            search.ask((target,), asks[number % len(asks)])
 
     # Following up
 

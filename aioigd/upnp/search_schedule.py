@@ -12,18 +12,51 @@ No more than four go out at once: a longer burst delays the answer to all of the
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Hashable, Iterator
 from enum import Enum
 from typing import Final, NamedTuple
 
 from .wire.ssdp import ALL_TARGET, LIKELY_TARGETS, RARE_TARGETS
 
-__all__ = ["SINGLE_TARGETS", "Burst", "Way", "schedule"]
+__all__ = ["SINGLE_TARGETS", "Budget", "Burst", "Way", "schedule"]
 
 _IGD_1, _IGD_2, _ROOT = LIKELY_TARGETS
 
 SINGLE_TARGETS: Final = (_IGD_1, _ROOT, ALL_TARGET)
 """What a search by one datagram asks for, one target each time: some routers do not answer all of these."""
+
+
+_WINDOW: Final = 5.0
+"""Seconds for which a budget is."""
+_FULL: Final = 40
+"""Datagrams in that time to a network in which a default route leads, or which the program has named."""
+_SMALL: Final = 9
+"""The same for any other network."""
+
+
+class Budget:
+    """What all searches of a driver together have sent to each network lately. The clock is passed in.
+
+    One search keeps to the budget by its schedule. Of searches that run at once, or one after another, only the first
+    burst of each is sent in any case.
+    """
+
+    def __init__(self) -> None:
+        self._sent: dict[Hashable, deque[tuple[float, int]]] = {}
+
+    def take(self, network: Hashable, number: int, now: float, *, is_full: bool = True, is_first: bool = False) -> bool:
+        """Return whether so many datagrams may be sent to a network now, and count them if so."""
+        for known in [known for known, sent in self._sent.items() if sent[-1][0] <= now - _WINDOW]:
+            del self._sent[known]
+        sent = self._sent.get(network, deque())
+        while sent and sent[0][0] <= now - _WINDOW:
+            sent.popleft()
+        if not is_first and sum(count for _, count in sent) + number > (_FULL if is_full else _SMALL):
+            return False
+        sent.append((now, number))
+        self._sent[network] = sent
+        return True
 
 
 class Way(Enum):

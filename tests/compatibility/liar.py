@@ -166,11 +166,12 @@ class Liar:
 
     def search(self, interfaces: Sequence[Interface], on_reply: Callable[[SearchReply], None], **_: Any) -> _Search:
         """Return a search that is answered."""
-        return _Search(self, on_reply)
+        return _Search(self, interfaces, on_reply)
 
 
 class _Search:
-    def __init__(self, liar: Liar, on_reply: Callable[[SearchReply], None]) -> None:
+    def __init__(self, liar: Liar, interfaces: Sequence[Interface], on_reply: Callable[[SearchReply], None]) -> None:
+        self.interfaces = interfaces
         self._liar = liar
         self._on_reply: Callable[[SearchReply], None] | None = on_reply
 

@@ -1,4 +1,4 @@
-"""For how long a gateway is used that a search has found: of a last resort for a minute, then a better one is sought."""
+"""For how long a gateway is used that a search has found: a last resort for a minute, then a better one is sought."""
 
 from __future__ import annotations
 

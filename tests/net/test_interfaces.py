@@ -22,7 +22,7 @@ from aioigd.net.interfaces import (
     source_address_for,
     with_default_route,
 )
-from aioigd.net.linux_addresses import ipv4_addresses, ipv6_addresses
+from aioigd.net.linux_addresses import AddressEntry, ipv4_addresses, ipv6_addresses
 
 
 def have_adapters(monkeypatch: pytest.MonkeyPatch, adapters: list[SimpleNamespace]) -> None:
@@ -243,6 +243,21 @@ def test_without_a_list_the_network_is_that_of_the_default_route(
     monkeypatch.setattr(module, "source_address_for", nowhere)
     with pytest.raises(TransportError, match="no network"):
         interfaces(ipv6=ipv6)
+
+
+def test_a_prefix_of_no_bits_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    everything = ip_network("0.0.0.0/0")
+    entries = [
+        AddressEntry("ppp0", 2, "10.1.1.5", 0, everything),
+        AddressEntry("ppp1", 3, "10.2.2.5", None),
+        AddressEntry("eth0", 4, "10.3.0.5", 16, ip_network("10.3.0.0/16")),
+    ]
+    monkeypatch.setattr(module, "_ask_ioctl", lambda: entries)
+    for interface in interfaces():
+        assert interface.is_on_link(interface.address.replace(".5", ".99"))
+        assert not interface.is_on_link("10.9.9.9")
+        assert not interface.is_on_link("8.8.8.8")
+    assert [str(interface.network) for interface in interfaces()] == ["10.1.1.0/24", "10.2.2.0/24", "10.3.0.0/16"]
 
 
 # One address for each network

@@ -19,7 +19,7 @@ from aioigd.testing.device_tree import Site
 from aioigd.testing.ssdp import Message, Search
 from aioigd.upnp.driver import UpnpDriver
 from aioigd.upnp.net.http import HttpClient
-from aioigd.upnp.search_schedule import SINGLE_TARGETS, Way, schedule
+from aioigd.upnp.search_schedule import SINGLE_TARGETS, Budget, Way, schedule
 from aioigd.upnp.wire.ssdp import ALL_TARGET, LIKELY_TARGETS, RARE_TARGETS
 
 from ..leases.virtual import run
@@ -84,6 +84,31 @@ def test_the_router_is_asked_by_unicast_for_every_target_soon() -> None:
         asked = [one for one in sent_in(span) if one.way is Way.HOST and one.at <= 0.4]
         assert Counter(one.target for one in asked) == Counter(TARGETS)
     assert {*SINGLE_TARGETS} <= {*TARGETS}
+
+
+def test_the_budget_is_for_all_searches_of_a_driver() -> None:
+    budget = Budget()
+
+    def granted(network: str, start: float, span: float, *, full: bool = True) -> list[float]:
+        bursts = (burst for burst in schedule(span) if full or burst.way is Way.EVERY_GROUP)
+        times: list[float] = []
+        for burst in bursts:
+            at, number = start + burst.at, len(burst.targets)
+            if budget.take(network, number, at, is_full=full, is_first=burst.at == 0.0):
+                times += [at] * number
+        return times
+
+    def densest(times: list[float]) -> int:
+        return max(sum(start <= at < start + 5 for at in times) for start in times)
+
+    alone = granted("lan", 0.0, 5.0)
+    assert len(alone) == 40
+    assert len(granted("bridge", 0.0, 5.0, full=False)) == 9
+    assert len(granted("lan", 5.5, 5.0)) == 40, "one after another they have it each"
+    assert len(granted("lan", 100.0, 5.0)) == 40
+    in_a_row = [at for number in range(40) for at in granted("lan", 1000.0 + number * 1.2, 1.0)]
+    assert 40 <= densest(in_a_row) <= 40 + 5 * 3
+    assert len(budget._sent) == 1, "what is long ago is forgotten"
 
 
 def chance(targets: Collection[str], *, by_unicast: bool = True) -> float:

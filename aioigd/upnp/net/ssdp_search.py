@@ -68,7 +68,7 @@ class SsdpSearch:
         trusted: Iterable[str] = (),
         sockets: SearchSockets | None = None,
     ) -> None:
-        self._interfaces = interfaces
+        self.interfaces = interfaces
         self._on_reply = on_reply
         self._ttl = ttl
         self._local_port = local_port
@@ -81,14 +81,14 @@ class SsdpSearch:
         self._tracer = tracer.get()
 
     async def __aenter__(self) -> SsdpSearch:
-        for interface in self._interfaces:
+        for interface in self.interfaces:
             check_destination(_group(interface), interface.address)
         for ask in self._asks:
             check_destination(ask.host, ask.interface.address)
         errors: list[OSError] = []
         try:
             # One interface may be going away; the others are used.
-            for interface in self._interfaces:
+            for interface in self.interfaces:
                 try:
                     self._multicast[interface] = await self._open(interface, self._local_port)
                 except OSError as error:
@@ -155,7 +155,7 @@ class SsdpSearch:
         self._on_reply(SearchReply(announcement, sender, endpoint.interface.address, is_confirmed))
 
     def _is_wanted(self, endpoint: _Endpoint, sender: str) -> bool:
-        if not self._interfaces and len(endpoint.searches) > 1:
+        if not self.interfaces and len(endpoint.searches) > 1:
             return _plain(sender) in self._trusted  # others answer other searches
         return endpoint.interface.is_on_link(sender) or sender in self._trusted
 
