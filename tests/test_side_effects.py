@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from aioigd.net.guard import VARIABLE
 from aioigd.testing import EmulatedGateway
 
 PROGRAM = """
@@ -60,7 +61,7 @@ print(*seen, sep="\\n")
 
 
 def effects(*arguments: str, **variables: str) -> list[str]:
-    environment = {**os.environ, **variables}
+    environment = {**os.environ, VARIABLE: "1", **variables}
     done = subprocess.run(
         [sys.executable, "-X", "dev", "-W", "error", "-c", PROGRAM, *arguments],
         env=environment,
