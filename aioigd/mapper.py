@@ -48,13 +48,13 @@ _SETTLE_LIMIT: Final = 6.0
 class PortMapper:
     """Maps ports on the router in front of this machine; the asyncio counterpart of Godot's ``UPNP``.
 
-    ``source_address``: the local IP address to search from, and so the interface; all of them if None.
-    ``location``: the URL of a device description (http), which is read instead of searching. ``timeout``: seconds
-    for one call's own work, ``discovery_timeout``: seconds for the search within it, each more than 0 and at most
-    3600. ``ttl``: hops that the search may travel, 0 to 255. ``local_port``: the local UDP port to search from, 0
-    for any; all searches of a mapper share it, and where another program or mapper has it, a search raises
-    NoRouteError. ``ipv6``: search over IPv6 instead of IPv4 (UDA 1.1 annex A). Anything else raises IGDError, which
-    is also a ValueError.
+    ``source_address``: the local IP address to search from, and so the interface; all of them if None. ``location``:
+    the URL of a device description (http), which is read instead of searching; of a name in it all addresses are
+    tried, those of IPv4 first unless ``ipv6``. ``timeout``: seconds for one call's own work, ``discovery_timeout``:
+    seconds for the search within it, each more than 0 and at most 3600. ``ttl``: hops that the search may travel, 0
+    to 255. ``local_port``: the local UDP port to search from, 0 for any; all searches of a mapper share it, and where
+    another program or mapper has it, a search raises NoRouteError. ``ipv6``: search over IPv6 instead of IPv4 (UDA
+    1.1 annex A). Anything else raises IGDError, which is also a ValueError.
 
     Use it with ``async with``, or call :meth:`close` in the end. It belongs to the event loop in which it is first
     used; any number of tasks may use it at once. Closing it deletes no mapping.

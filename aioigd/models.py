@@ -94,9 +94,10 @@ class PortMapping:
 class Device:
     """A device that answered a search, as Godot's ``UPNPDevice`` has it.
 
-    ``description_url`` is where its description was read, ``service_type`` the search target that it answered
-    to, ``igd_control_url`` and ``igd_service_type`` the service that maps ports, ``igd_our_addr`` the address of
-    this machine in the network that connects it to the device, ``igd_status`` what its examination said.
+    ``description_url`` is where its description was read, ``service_type`` the search target that it answered to,
+    ``igd_control_url`` and ``igd_service_type`` the service that maps ports, ``igd_our_addr`` the address of this
+    machine from which the device is asked (the system's choice, so that it is the same each time), ``igd_status``
+    what its examination said.
 
     The rest is what it says of itself (UDA 1.1 section 2.3), and may be empty: ``device_type`` and ``udn``, names,
     numbers, ``presentation_url`` for its web page as it is written there, and ``server`` from its search reply.

@@ -2,10 +2,11 @@
 
 Run it from the root of the project::
 
-    python -m benchmarks.attacks [gateways] [floods] [searches] [canaries] [beyond] [documents]
+    python -m benchmarks.attacks [gateways] [descriptions] [floods] [searches] [canaries] [beyond] [documents]
 
 - ``gateways``: gateways that attack who uses them. Each is a process of its own, so that only the victim's memory
   counts; each attacks once to warm up and then ``--rounds`` times, and the worst of these is printed.
+- ``descriptions``: devices whose descriptions are as long as one may be, all of them read in one search.
 - ``floods``: somebody who answers a search without end.
 - ``searches``: the datagrams of a search that nobody answers.
 - ``beyond``: replies forged in the name of a host beyond the link; needs root, as it takes namespaces (tests/lab).
@@ -59,6 +60,7 @@ GOALS: Final = {
     "memory": (12, "MiB"),
     "left": (4, "MiB"),
     "heard": (0, ""),
+    "cpu": (0.7, "s"),
     "searches": (40, ""),
 }
 """The most that a figure may be: seconds beyond a deadline, and what all attacks together may leave behind."""
@@ -130,6 +132,13 @@ def gateways(options: argparse.Namespace) -> Iterator[Row]:
     yield "all gateways", {"left": resident() - before}
 
 
+def descriptions(_: argparse.Namespace) -> Iterator[Row]:
+    """Survey a network in which 40 descriptions of 256 KiB are announced."""
+    with emulated_process(quirks.long_descriptions) as enemy:
+        asyncio.run(_survey(enemy.address))  # warms up
+        yield "40 descriptions of 256 KiB", asyncio.run(_survey(enemy.address))
+
+
 def floods(_: argparse.Namespace) -> Iterator[Row]:
     """Look for a gateway that is not there while somebody answers without end."""
     for name in FLOODS:
@@ -161,7 +170,9 @@ def canaries(options: argparse.Namespace) -> Iterator[Row]:
 
 
 # What documents leave in the allocator would hide what the others take.
-KINDS: Final = {function.__name__: function for function in (gateways, floods, searches, canaries, beyond, documents)}
+KINDS: Final = {
+    function.__name__: function for function in (gateways, descriptions, floods, searches, canaries, beyond, documents)
+}
 
 
 async def _suffer(attack: Attack, address: str) -> dict[str, float]:
@@ -171,6 +182,13 @@ async def _suffer(attack: Attack, address: str) -> dict[str, float]:
         async with Cost() as cost:
             await attack.suffer(mapper)
         return _figures(cost, attack.deadline, before)
+
+
+async def _survey(address: str) -> dict[str, float]:
+    async with PortMapper(source_address=address) as mapper:
+        began = time.process_time()
+        await mapper.discover(1.5, device_filter="")
+        return {"cpu": time.process_time() - began}
 
 
 async def _flood(name: str) -> dict[str, float]:

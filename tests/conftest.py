@@ -23,6 +23,7 @@ from aioigd import PortMapper
 from aioigd.net.guard import VARIABLE
 from aioigd.testing import EmulatedGateway, loopback_address
 
+from .leases.virtual import VirtualLoop
 from .support import Canary, settled_loop, sockets
 
 _ON_BOTH_LOOPS = ("core", "leases", "net", "upnp", "test_mapper", "test_functions", "test_cancellation")
@@ -51,6 +52,8 @@ def _loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
 @pytest.hookimpl(optionalhook=True)
 def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
     part = item.path.relative_to(_HERE).parts[0] if _HERE in item.path.parents else ""
+    if item.get_closest_marker("virtual_time") is not None:
+        return {"virtual": VirtualLoop}
     if part.removesuffix(".py") in _ON_BOTH_LOOPS and item.get_closest_marker("one_loop") is None:
         return _loop_factories()
     return {"asyncio": asyncio.new_event_loop}
@@ -82,6 +85,7 @@ def pytest_configure(config: pytest.Config) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if not config.getoption("--hypothesis-profile", None):
         settings.load_profile("quick")
+    config.addinivalue_line("markers", "virtual_time: the clock of its loop jumps to the next timer")
     config.addinivalue_line("markers", "one_loop: says nothing about event loops, so one of them is enough")
 
 

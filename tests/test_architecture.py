@@ -92,10 +92,11 @@ def test_every_room_is_in_the_plan() -> None:
 FLOORS_OF_UPNP = (
     {"wire"},
     {"net"},
-    {"fallback", "retry", "search_schedule"},
+    {"fallback", "reading_plan", "retry", "search_schedule"},
     {"soap_client"},
     {"list_mappings", "probe", "event_subscription"},
-    {"delete_mapping", "search"},
+    {"delete_mapping", "description_reads"},
+    {"search"},
     {"add_mapping", "sibling_services"},
     {"pinholes", "wan_status"},
     {"backend"},

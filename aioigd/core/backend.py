@@ -74,16 +74,27 @@ class Rank(IntEnum):
 
     CERTAIN = 0  #: usable, and the next hop of the default route, or in a network that has nothing else
     LIKELY = 1  #: usable
-    LAST_RESORT = 2  #: says that it is not connected
+    LAST_RESORT = 2  #: says that it is not connected, or refuses to talk
     USELESS = 3  #: no gateway
 
 
 class Candidate(NamedTuple):
-    """A device that a search has found. ``types``: the device and service types that it names."""
+    """A device that a search has found.
+
+    ``types``: the device and service types that it names. ``identity``: by which it is known where it has several
+    descriptions, of which the search reports the best it knows; the one reported last counts. Empty for one of which
+    only its description URL is known.
+    """
 
     device: Device
     rank: Rank
     types: tuple[str, ...] = ()
+    identity: str = ""
+
+    @property
+    def key(self) -> str:
+        """What is the same whenever this device is reported."""
+        return self.identity or self.device.description_url
 
 
 class Hint(Enum):

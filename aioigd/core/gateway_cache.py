@@ -36,6 +36,7 @@ class GatewayCache:
     A gateway that a search has found, and that is not the router of the best default route where that is known, is a
     stopgap (:meth:`Backend.home_hosts`): it is dropped 60 s after it was found, so that the next call searches again.
     Who has leases keeps it (:meth:`keep_stopgap`), and looks for the router (:meth:`find_home`) to go home to it.
+    A last resort, which is not connected or refuses to talk, is dropped after that time whoever has it.
     """
 
     def __init__(
@@ -66,7 +67,7 @@ class GatewayCache:
         if self._backend is not None and self.devices == self._chosen_from:
             if self._drop_at > asyncio.get_running_loop().time():
                 return self._backend
-            log.info("dropping %s, which is not the router of the default route", self._backend)
+            log.info("dropping %s, to look for a better one", self._backend)
             self.devices = []
         self._drop_at = float("inf")
         device = next((device for device in self.devices if device.is_valid_gateway()), None)
@@ -164,8 +165,10 @@ class GatewayCache:
 
     def _limit_stopgap(self) -> None:
         """Note until when the gateway in use may be used."""
-        is_stopgap = not self._is_kept and self._backend is not None and self.devices == self._searched
-        if is_stopgap and self._backend is not None and self._backend.home_hosts():
+        backend = self._backend
+        was_found = backend is not None and self.devices == self._searched
+        is_last_resort = backend is not None and not backend.device.is_valid_gateway()
+        if was_found and (is_last_resort or (not self._is_kept and backend is not None and backend.home_hosts())):
             self._drop_at = asyncio.get_running_loop().time() + _STOPGAP_KEPT
         else:
             self._drop_at = float("inf")

@@ -22,6 +22,7 @@ from .linux_addresses import MAX_ADDRESSES, AddressEntry, Network, ipv4_addresse
 
 __all__ = [
     "Interface",
+    "can_send_from",
     "default_next_hops",
     "interfaces",
     "is_our_address",
@@ -196,6 +197,22 @@ def source_address_for(host: str) -> str:
         except OSError as error:
             raise NoRouteError(f"there is no route to {host}: {error.strerror or error}") from error
         return str(probe.getsockname()[0]).partition("%")[0]
+
+
+def can_send_from(address: str, host: str) -> bool:
+    """Return whether packets to ``host`` can be sent from a local address: it is still ours, and has a route there."""
+    try:
+        family, kind, protocol, _, destination = socket.getaddrinfo(
+            host, 9, type=socket.SOCK_DGRAM, flags=socket.AI_NUMERICHOST
+        )[0]
+        with socket.socket(family, kind, protocol) as probe:
+            # A link-local address is bound with the zone of where it leads.
+            zone = destination[3] if len(destination) > 3 else 0
+            probe.bind((address, 0, 0, zone) if family == socket.AF_INET6 else (address, 0))
+            probe.connect(destination)  # of a datagram socket: looks up the route, sends nothing
+    except OSError:
+        return False
+    return True
 
 
 def is_our_address(address: str) -> bool:

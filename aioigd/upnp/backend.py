@@ -25,7 +25,7 @@ from ..models import (
     Proto,
     TrafficTotals,
 )
-from ..net.interfaces import default_next_hops, source_address_for
+from ..net.interfaces import can_send_from, default_next_hops, source_address_for
 from . import delete_mapping, list_mappings, wan_status
 from .add_mapping import AddAnyMapping, AddMapping
 from .net.http import HttpClient
@@ -93,12 +93,17 @@ class UpnpBackend(Backend):
         return () if any(same_address(host, hop) for hop in hops) else sorted(hops)
 
     def local_address_changed(self) -> bool:
-        """Return whether the way to the gateway leads over another address of this machine now."""
+        """Return whether the address from which the gateway was found is not ours any more, or leads there no more.
+
+        That the system would use another one of ours now is no move: a mapping is for the address that it was made for.
+        """
         if self._scope.source_address is not None:
             return False
+        ours = self.device.igd_our_addr
         try:
-            return source_address_for(parse_url(self.device.igd_control_url).host) != self.device.igd_our_addr
-        except (IGDError, ValueError):
+            host = parse_url(self.device.igd_control_url).host
+            return source_address_for(host) != ours and not can_send_from(ours, host)
+        except (IGDError, OSError, ValueError):
             return True
 
     # Mappings

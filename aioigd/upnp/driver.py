@@ -11,6 +11,7 @@ from ..models import Device
 from .backend import UpnpBackend, gateway_id
 from .net.http import HttpClient
 from .net.ssdp_search import SearchSockets
+from .reading_plan import KnownPaths
 from .reboot import UpnpListener
 from .search import DeviceSearch
 from .search_schedule import Budget
@@ -30,12 +31,15 @@ class UpnpDriver(Driver):
         self._scope = scope
         self._http = http or HttpClient()
         self._states: dict[str, GatewayState] = {}
+        self._known = KnownPaths()
         self._sockets = SearchSockets()
         self._budget = Budget()
 
     def search(self, scope: SearchScope, until: float, report: Callable[[Candidate | None], None]) -> Search:
         """Return a search by M-SEARCH, or the reading of the description that the scope names."""
-        return DeviceSearch(self._http, scope, until, report, sockets=self._sockets, budget=self._budget)
+        return DeviceSearch(
+            self._http, scope, until, report, sockets=self._sockets, budget=self._budget, known=self._known
+        )
 
     def connect(self, device: Device) -> Backend | None:
         """Return the backend for a device."""

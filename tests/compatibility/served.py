@@ -36,6 +36,10 @@ _SENSELESS: Final = tuple(
         ),
         # A connection of another type cannot be searched for by this one.
         (_ANSWERS, ["vendor_urns", "ppp_instead_of_ip"]),
+        # The older description names a service that is not there.
+        (["two_versions"], ["vendor_urns", "ppp_instead_of_ip"]),
+        # What is announced as a root device only is not expected to be a gateway, too.
+        (["dead_gateway_first"], ["vendor_urns"]),
         # One host in front of the other is no URL.
         (["foreign_control_url"], ["absolute_urls", "absolute_urls_elsewhere", "urls_without_slash"]),
         # Neither the document nor the connection ends, and nobody says how long it is.

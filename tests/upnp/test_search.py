@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import threading
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 from aioigd import DeadlineError, Device, DiscoveryError, IGDError, IGDStatus, TransportError, UPnPResult
 from aioigd.core.backend import SearchScope
 from aioigd.core.finder import Finder
+from aioigd.net import names
 from aioigd.net.interfaces import Interface
 from aioigd.testing import EmulatedGateway, Quirk, loopback_address, network, quirks
 from aioigd.testing.device_tree import Device as Tree
@@ -26,11 +28,14 @@ from aioigd.upnp.driver import UpnpDriver
 from aioigd.upnp.net import ssdp_search
 from aioigd.upnp.net.http import HttpClient
 from aioigd.upnp.net.ssdp_search import SearchReply
-from aioigd.upnp.search import MAX_DEVICES
+from aioigd.upnp.search import MAX_DEVICES, DeviceSearch
 from aioigd.upnp.sibling_services import search_by_udn
+from aioigd.upnp.wire.ssdp import Announcement, parse_datagram
 
 from ..leases.virtual import run
 from ..support import NOTHING, Canary, Neighbour, answer, description, odd, page
+
+IGD = "urn:schemas-upnp-org:device:InternetGatewayDevice:1"
 
 pytestmark = [pytest.mark.usefixtures("nothing_is_left"), pytest.mark.one_loop]
 
@@ -308,10 +313,7 @@ async def test_a_given_location_of_another_device_is_no_gateway(http: HttpClient
 
 @pytest.mark.usefixtures("beyond_loopback")
 async def test_a_name_that_is_not_known_is_a_socket_error(http: HttpClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def unknown(*_: object, **__: object) -> object:
-        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
-
-    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", unknown)
+    monkeypatch.setattr(names, "_look_up", lambda _: socket.gaierror(socket.EAI_NONAME, "Name or service not known"))
     with pytest.raises(TransportError, match="Name or service not known"):
         await find(http, None, location="http://router.example/desc.xml")
 
@@ -324,13 +326,39 @@ async def test_a_name_that_cannot_be_one_is_a_socket_error(http: HttpClient) -> 
 
 @pytest.mark.usefixtures("beyond_loopback")
 async def test_a_name_that_takes_too_long_is_a_deadline(http: HttpClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def slow(*_: object, **__: object) -> object:
-        await asyncio.sleep(60)
+    answered = threading.Event()
+
+    def slow(_: str) -> list[str]:
+        answered.wait(60)
         return []
 
-    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", slow)
-    with pytest.raises(DeadlineError):
-        await asyncio.wait_for(find(http, None, 0.1, location="http://router.example/desc.xml"), 5)
+    monkeypatch.setattr(names, "_look_up", slow)
+    try:
+        with pytest.raises(DeadlineError):
+            await asyncio.wait_for(find(http, None, 0.1, location="http://router.example/desc.xml"), 5)
+    finally:
+        answered.set()
+
+
+@pytest.mark.usefixtures("beyond_loopback")
+@pytest.mark.parametrize("ipv6", [False, True])
+async def test_all_addresses_of_a_name_are_tried(http: HttpClient, monkeypatch: pytest.MonkeyPatch, ipv6: bool) -> None:
+    """``localhost`` is ::1 first on some machines, where the gateway may not listen."""
+    async with EmulatedGateway() as gateway:
+        monkeypatch.setattr(names, "_look_up", lambda _: ["::1", "127.0.0.77", "127.0.0.1"])
+        location = gateway.location.replace("127.0.0.1", "router.example")
+        device = await find(http, None, location=location, ipv6=ipv6)
+        assert device.description_url == gateway.location
+        assert device.igd_our_addr == "127.0.0.1"
+
+
+@pytest.mark.usefixtures("beyond_loopback")
+async def test_a_name_none_of_whose_addresses_answers_is_a_socket_error(
+    http: HttpClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(names, "_look_up", lambda _: ["::1", "127.0.0.77"])
+    with pytest.raises(TransportError):
+        await find(http, None, 0.5, location="http://router.example:9/desc.xml")
 
 
 # Everybody
@@ -397,6 +425,15 @@ async def test_a_search_by_udn_passes_over_other_gateways(http: HttpClient) -> N
             assert device.description_url == wanted.location
             with pytest.raises(DiscoveryError):
                 await search_by_udn(http, scope, "uuid:of nobody", now() + 0.3)
+
+
+async def test_a_search_by_udn_prefers_the_description_that_has_a_service(http: HttpClient) -> None:
+    async with EmulatedGateway(quirks.two_versions, address=None, version=2) as gateway:
+        known, _ = await finder(http, None, location=gateway.location).find_gateway(3)
+        scope = SearchScope(source_address=gateway.address)
+        for service, path in (("wanipv6firewallcontrol", "/rootDesc.xml"), ("", "xml"), ("toaster", "xml")):
+            device = await search_by_udn(http, scope, known.udn, now() + 0.7, service)
+            assert device.description_url.endswith(path)
 
 
 # Over IPv6
@@ -497,13 +534,17 @@ async def test_it_does_not_look_on_for_ever_for_a_router_that_hangs(http: HttpCl
             assert 1.2 < took() < 3
 
 
-async def test_a_location_at_the_router_may_be_told_by_another_host(http: HttpClient, lan: Lan) -> None:
+async def test_nobody_else_leads_to_the_router(http: HttpClient, lan: Lan) -> None:
+    """``/userRpm/SysRebootRpm.htm?Reboot=Reboot`` is a GET, too."""
     with loopback_address() as elsewhere:
         async with (
             Neighbour(lan.client, lan.router, targets=()) as router,
-            Neighbour(lan.client, elsewhere, locations=[router.location]),
+            Neighbour(lan.client, elsewhere, locations=[router.location]) as other,
         ):
-            assert (await find(http, None)).description_url == router.location
+            with pytest.raises(DiscoveryError):
+                await find(http, None, 0.5)
+            assert router.requests == []
+            assert other.requests == []  # nothing listens at that port there
 
 
 async def test_the_router_is_also_asked_by_unicast(http: HttpClient, lan: Lan) -> None:
@@ -643,6 +684,105 @@ async def test_a_gateway_that_denies_being_connected_is_the_last_resort(http: Ht
         async with Neighbour(lan.client, lan.router, serve=serve) as silent:
             device = await find(http, None)
             assert (device.description_url, device.igd_status) == (silent.location, IGDStatus.DISCONNECTED)
+
+
+# Several likely gateways, where the router is not known
+
+
+def saying(status: str, external_address: str) -> Callable[[HttpRequest], Response | None]:
+    """What a gateway answers to questions about its connection; None for anything else."""
+
+    def serve(request: HttpRequest) -> Response | None:
+        if b"#GetStatusInfo" in request.raw:
+            return page(answer("GetStatusInfo", {"NewConnectionStatus": status}).body)
+        if b"#GetExternalIPAddress" in request.raw:
+            return page(answer("GetExternalIPAddress", {"NewExternalIPAddress": external_address}).body)
+        return None
+
+    return serve
+
+
+class Connection(Neighbour):
+    """A gateway that says this of its connection."""
+
+    def __init__(self, client: str, address: str, status: str, external_address: str, delay: float = 0.0) -> None:
+        says = saying(status, external_address)
+        super().__init__(
+            client, address, delay=delay, serve=lambda request: says(request) or page(description(address, self.port))
+        )
+
+
+@pytest.fixture
+def nowhere(lan: Lan, monkeypatch: pytest.MonkeyPatch) -> Lan:
+    """The same on a system that does not tell its routes, or has no default route."""
+    monkeypatch.setattr(search_module, "default_next_hops", lambda ipv6=False: frozenset())
+    return lan
+
+
+@pytest.mark.parametrize("dead", [("Disconnected", "0.0.0.0"), ("Connected", "0.0.0.0"), ("Connected", "")])
+@pytest.mark.parametrize("alive", [("Connected", "44.0.0.1"), ("Connected", "100.64.0.7"), ("Up", "192.168.5.5")])
+async def test_a_dead_gateway_that_answers_first_is_not_the_choice(
+    http: HttpClient, nowhere: Lan, dead: tuple[str, str], alive: tuple[str, str]
+) -> None:
+    with loopback_address() as elsewhere:
+        async with (
+            Connection(nowhere.client, elsewhere, *dead),
+            Connection(nowhere.client, nowhere.router, *alive, delay=0.05) as router,
+        ):
+            device, devices = await finder(http, None).find_gateway(20)
+            assert device.description_url == router.location
+            assert [other.igd_status for other in devices] == [IGDStatus.OK] * 2
+
+
+async def test_where_there_is_one_only_it_is_not_asked(http: HttpClient, nowhere: Lan) -> None:
+    async with Connection(nowhere.client, nowhere.router, "Connected", "44.0.0.1") as router:
+        await find(http, None)
+        assert [request.method for request in router.requests] == ["GET"]
+
+
+async def test_where_the_router_is_known_nobody_is_asked(http: HttpClient, lan: Lan) -> None:
+    with loopback_address() as elsewhere:
+        async with (
+            Connection(lan.client, elsewhere, "Connected", "44.0.0.1") as other,
+            Connection(lan.client, lan.router, "Connected", "44.0.0.1", delay=0.1) as router,
+        ):
+            assert (await find(http, None)).description_url == router.location
+            assert [request.method for request in (*router.requests, *other.requests)] == ["GET", "GET"]
+
+
+@pytest.mark.parametrize("run", range(6))
+async def test_a_rogue_is_not_chosen_though_replies_in_the_routers_name_are_forged(
+    http: HttpClient, lan: Lan, monkeypatch: pytest.MonkeyPatch, run: int
+) -> None:
+    """The router answers the search sent to it alone, and later than the rogue and four paths that it does not have."""
+    with loopback_address() as elsewhere:
+        async with (
+            Neighbour(lan.client, elsewhere) as rogue,
+            Neighbour(lan.client, lan.router, targets=()) as router,
+        ):
+            serve = router._serve
+            router._serve = lambda request: serve(request) if "root" in request.target else Response(404)
+            begin = DeviceSearch.__aenter__
+
+            async def begin_and_forge(search: DeviceSearch) -> DeviceSearch:
+                await begin(search)
+                for number in range(4):
+                    forged = router.reply(f"http://{lan.router}:{router.port}/gone{number}", IGD)
+                    search._on_reply(SearchReply(_parsed(forged), lan.router, lan.client))
+                true = SearchReply(_parsed(router.reply(router.location)), lan.router, lan.client, is_confirmed=True)
+                asyncio.get_running_loop().call_later(0.5, search._on_reply, true)
+                return search
+
+            monkeypatch.setattr(DeviceSearch, "__aenter__", begin_and_forge)
+            assert (await find(http, None, 5)).description_url == router.location
+            assert len(router.requests) == 5
+            assert len(rogue.requests) == 1
+
+
+def _parsed(datagram: bytes) -> Announcement:
+    announcement = parse_datagram(datagram)
+    assert announcement is not None
+    return announcement
 
 
 # Floods

@@ -19,6 +19,7 @@ from typing import Any, Final
 
 import aiohttp
 from aiohttp import http_exceptions
+from aiohttp.abc import AbstractResolver, ResolveResult
 from async_timeout import timeout_at
 from yarl import URL
 
@@ -29,7 +30,7 @@ from ..wire.http_reply import HttpReply, dechunked
 from ..wire.url import HttpUrl
 from ..wire.xml import MAX_DOCUMENT, has_root_end_tag
 from . import lenient_http
-from .lenient_http import MAX_LOOKS
+from .lenient_http import MAX_LOOKS, zone_index
 
 __all__ = ["HttpClient"]
 
@@ -43,6 +44,8 @@ _IP_BIND_ADDRESS_NO_PORT: Final = 24  # Linux; the socket module names it only f
 _source: ContextVar[str] = ContextVar("source", default="")
 """The local address of the request that is being sent. The peer does not determine it: requests from several local
 addresses to one host may be open at the same time."""
+_zone: ContextVar[int] = ContextVar("zone", default=0)
+"""The zone of the host of that request: the number of an interface, 0 for none."""
 
 wire_log = logging.getLogger("aioigd.traffic.http")
 
@@ -122,7 +125,9 @@ class HttpClient:
             session.detach()
 
     def _open_session(self) -> aiohttp.ClientSession:
-        connector = aiohttp.TCPConnector(force_close=True, limit=0, socket_factory=self._make_socket)
+        connector = aiohttp.TCPConnector(
+            force_close=True, limit=0, socket_factory=self._make_socket, resolver=_NoNames()
+        )
         self._session = aiohttp.ClientSession(
             connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -138,7 +143,8 @@ class HttpClient:
         family, kind, protocol, _, address = address_info
         if VARIABLE in os.environ:
             check_destination(address[0])
-        sock = socket.socket(family, kind, protocol)
+        zone = _zone.get()
+        sock = _ZonedSocket(zone, family, kind, protocol) if zone else socket.socket(family, kind, protocol)
         try:
             sock.setblocking(False)
             source = _source.get()
@@ -146,7 +152,7 @@ class HttpClient:
                 if sys.platform == "linux":
                     # Without it each bind takes a port for itself, and a batch of thousands runs out of them.
                     sock.setsockopt(socket.IPPROTO_IP, _IP_BIND_ADDRESS_NO_PORT, 1)
-                sock.bind(_local_address(source, address) if ":" in source else (source, 0))
+                sock.bind((source, 0, 0, zone or address[3]) if ":" in source else (source, 0))
         except BaseException:
             sock.close()
             raise
@@ -158,6 +164,7 @@ class HttpClient:
         """Send one request through aiohttp; None where aiohttp cannot read the reply."""
         session = self._session or self._open_session()
         _source.set(source)  # for _make_socket; each request says it anew, so nothing has to be put back
+        _zone.set(zone_index(url.host) if "%" in url.host else 0)
         try:
             async with session.request(
                 method, _yarl(url), data=body, headers=headers, allow_redirects=False
@@ -181,6 +188,32 @@ class HttpClient:
         self._lenient[origin] = None
         if len(self._lenient) > _MAX_CACHED:
             del self._lenient[next(iter(self._lenient))]
+
+
+class _ZonedSocket(socket.socket):
+    """A socket that connects to a link-local address in its zone, an interface number.
+
+    A zone in the host would make asyncio resolve it, number or not, in the executor of the application.
+    """
+
+    def __init__(self, zone: int, family: int, kind: int, protocol: int) -> None:
+        super().__init__(family, kind, protocol)
+        self._zone = zone
+
+    def connect(self, address: Any) -> None:
+        super().connect((*address[:3], self._zone))
+
+
+class _NoNames(AbstractResolver):
+    """Resolves nothing: every URL that is followed has an address for its host."""
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        raise OSError(f"{host} is a name, and only that of a location is looked up")
+
+    async def close(self) -> None:
+        pass
 
 
 def _trace(
@@ -225,18 +258,12 @@ async def _read(response: aiohttp.ClientResponse) -> tuple[bytes, bool, bool]:
     return received, has_root_end_tag(received), True
 
 
-def _local_address(source: str, address: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Return the socket address of ``source``; a link-local one gets the zone of the ``address`` to connect to."""
-    zone = str(address[0]).partition("%")[2]
-    index = int(zone) if zone.isdecimal() else socket.if_nametoindex(zone) if zone else address[3]
-    return source, 0, 0, index
-
-
 @lru_cache(maxsize=_MAX_CACHED)
 def _yarl(url: HttpUrl) -> URL:
     # In parts, because a path may begin with two slashes, which would be parsed as a host.
     path, _, query = url.target.partition("?")
-    authority = f"[{url.host}]:{url.port}" if ":" in url.host else f"{url.host}:{url.port}"
+    host = url.host if sys.platform == "win32" else url.host.partition("%")[0]  # Windows connects past _ZonedSocket
+    authority = f"[{host}]:{url.port}" if ":" in host else f"{host}:{url.port}"
     return URL.build(scheme="http", authority=authority, path=path, query_string=query, encoded=True)
 
 

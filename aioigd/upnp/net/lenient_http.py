@@ -6,6 +6,7 @@ The end of the document, or of the connection, is what counts, not the length th
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Final
@@ -16,7 +17,7 @@ from ..wire.http_reply import MAX_HEAD, HttpReply, content_length, parse_http_re
 from ..wire.url import HttpUrl
 from ..wire.xml import MAX_DOCUMENT, has_root_end_tag
 
-__all__ = ["ask"]
+__all__ = ["MAX_LOOKS", "ask", "zone_index"]
 
 MAX_LOOKS: Final = 256
 """How many times a growing reply is searched for its end: bounds the time for one that is sent byte by byte."""
@@ -36,9 +37,7 @@ async def ask(method: str, url: HttpUrl, source: str, headers: Mapping[str, str]
         lines.append(f"Content-Length: {len(body)}")
     request = "\r\n".join([*lines, "Connection: close", "", ""]).encode("latin-1") + (body or b"")
     check_destination(url.host)
-    zone = url.host.partition("%")[2]
-    local = (f"{source}%{zone}" if zone and ":" in source else source, 0) if source else None
-    reader, writer = await asyncio.open_connection(url.host, url.port, local_addr=local, limit=MAX_HEAD)
+    reader, writer = await _connect(url, source)
     try:
         writer.write(request)
         await writer.drain()
@@ -52,6 +51,30 @@ async def ask(method: str, url: HttpUrl, source: str, headers: Mapping[str, str]
     if not received:
         raise TransportError(f"{url}: the connection was closed without an answer", may_have_arrived=True)
     return parse_http_reply(received)
+
+
+async def _connect(url: HttpUrl, source: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    if "%" not in url.host:
+        local = (source, 0) if source else None
+        return await asyncio.open_connection(url.host, url.port, local_addr=local, limit=MAX_HEAD)
+    # asyncio would have a host with a zone resolved in the executor of the application.
+    zone = zone_index(url.host)
+    sock = socket.socket(socket.AF_INET6, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        if source:
+            sock.bind((source, 0, 0, zone))
+        await asyncio.get_running_loop().sock_connect(sock, (url.host.partition("%")[0], url.port, 0, zone))
+        return await asyncio.open_connection(sock=sock, limit=MAX_HEAD)
+    except BaseException:
+        sock.close()
+        raise
+
+
+def zone_index(host: str) -> int:
+    """Return the zone of a link-local host as a number. Raises OSError for one that this machine does not have."""
+    zone = host.partition("%")[2]
+    return int(zone) if zone.isdecimal() else socket.if_nametoindex(zone)
 
 
 async def _abort(writer: asyncio.StreamWriter) -> None:

@@ -6,7 +6,9 @@ import asyncio
 import gzip
 import itertools
 import socket
+import threading
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -417,3 +419,35 @@ async def test_a_socket_that_cannot_be_bound_is_closed() -> None:
         HttpClient._make_socket(address)
     http_module._source.reset(token)
     assert sockets() == before
+
+
+@pytest.mark.parametrize("zone", [str(socket.if_nametoindex("lo")), "lo"])
+@pytest.mark.parametrize("reply", [good(), raw(b"HTTP/1.1 200\nno colon\n\n" + DOCUMENT)], ids=["aiohttp", "lenient"])
+async def test_numbers_are_never_resolved_not_even_with_a_zone(
+    http: HttpClient, zone: str, reply: Transmission
+) -> None:
+    """Which asyncio would do in the executor of the application, and that may be busy."""
+    with ThreadPoolExecutor(1) as executor:
+        busy = threading.Event()
+        asyncio.get_running_loop().set_default_executor(executor)
+        executor.submit(busy.wait, 30)
+        try:
+            async with Server("::1", *[reply] * 3) as server:
+                url = server.url.with_host(f"::1%{zone}")
+                deadline = asyncio.get_running_loop().time() + 5
+                found = await http.request("GET", url, deadline=deadline, source="::1")
+                assert found.body == DOCUMENT
+        finally:
+            busy.set()
+
+
+async def test_a_zone_that_is_not_there_is_a_transport_error(http: HttpClient) -> None:
+    deadline = asyncio.get_running_loop().time() + 5
+    with pytest.raises(TransportError):
+        await http.request("GET", HttpUrl("fe80::1%nowhere", 9, "/"), deadline=deadline)
+
+
+async def test_names_are_not_resolved(http: HttpClient) -> None:
+    deadline = asyncio.get_running_loop().time() + 5
+    with pytest.raises(TransportError, match="is a name"):
+        await http.request("GET", HttpUrl("localhost", 9, "/"), deadline=deadline)
