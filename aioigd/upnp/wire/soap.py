@@ -166,21 +166,23 @@ def _parse(document: bytes, action: str) -> Reply:
     except InvalidResponseError as error:
         return InvalidReply(error.message)
     wanted = f"{action}Response".lower()
-    found: dict[str, etree._Element] = {}
-    for element in root.iter():
-        name = xml.local_name(element)
-        if name == wanted or name == "fault" or name == "upnperror" or name == "errorcode":
-            found.setdefault(name, element)
     # A fault takes precedence over an answer in the same reply, a code alone does not.
-    for name in ("fault", "upnperror", wanted, "errorcode"):
+    precedence = ("fault", "upnperror", wanted, "errorcode")
+    found: dict[str, etree._Element] = {}
+    unnamed: etree._Element | None = None
+    for element in root.iter():
+        name = element.get("n", "")
+        if name in precedence:
+            found.setdefault(name, element)
+        elif unnamed is None and name.startswith("new"):
+            unnamed = element.getparent()
+    for name in precedence:
         if name in found:
             return _answer(found[name]) if name == wanted else _fault(found[name])
-    if action.startswith("Get"):
-        # An answer by any name: the reader of the values notices if they are missing. For an action that changes
-        # something it may be an echo of the request, which is no answer.
-        for element in root.iter():
-            if any(xml.local_name(value).startswith("new") for value in islice(element, _MAX_VALUES)):
-                return _answer(element)
+    # An answer by any name: the reader of the values notices if they are missing. For an action that changes
+    # something it may be an echo of the request, which is no answer.
+    if unnamed is not None and action.startswith("Get"):
+        return _answer(unnamed)
     return InvalidReply(f"a reply without {action}Response or fault (its root is {xml.local_name(root)[:40]!r})")
 
 
