@@ -54,6 +54,8 @@ __all__ = [
 
 _MAX_ROW_VALUES: Final = 32
 """Elements read in one row; the standard has eight."""
+_NEEDED_IN_ROW: Final = ("newexternalport", "newprotocol", "newinternalclient")
+"""Arguments without which a row is no mapping."""
 _ARGUMENT_OF_ROW: Final = {"newdescription": "newportmappingdescription", "newleasetime": "newleaseduration"}
 """The elements of a row whose names differ from those of the arguments."""
 
@@ -220,10 +222,14 @@ def _key_arguments(key: MappingKey) -> dict[str, str]:
 
 
 def _row(element: etree._Element) -> PortMapping | None:
+    if not len(element):
+        return None
     values: dict[str, str] = {}
     for value in islice(element, _MAX_ROW_VALUES):
         name = xml.local_name(value)
         values.setdefault(_ARGUMENT_OF_ROW.get(name, name), xml.text_of(value))
+    if not all(values.get(name) for name in _NEEDED_IN_ROW):  # much cheaper than an exception
+        return None
     try:
         return read_generic_entry(values)
     except InvalidResponseError:
