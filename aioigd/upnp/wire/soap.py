@@ -82,10 +82,11 @@ _CODE_OF_DESCRIPTION: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """An action with its input arguments."""
+    """An action with its input arguments, and whether it has output arguments."""
 
     name: str
     arguments: Mapping[str, str] = field(hash=False)
+    has_output: bool = True
 
 
 class Answer(NamedTuple):

@@ -80,6 +80,7 @@ def add_port_mapping(request: MappingRequest, client: str, terms: Terms) -> Acti
             "NewPortMappingDescription": terms.desc,
             "NewLeaseDuration": str(terms.duration),
         },
+        has_output=False,
     )
 
 
@@ -90,12 +91,12 @@ def add_any_port_mapping(request: MappingRequest, client: str, terms: Terms) -> 
 
 def delete_port_mapping(key: MappingKey) -> Action:
     """DeletePortMapping (section 2.5.18)."""
-    return Action("DeletePortMapping", _key_arguments(key))
+    return Action("DeletePortMapping", _key_arguments(key), has_output=False)
 
 
 def delete_port_mapping_range(start: int, end: int, proto: Proto) -> Action:
     """DeletePortMappingRange (section 2.5.19) with NewManage: of all clients, where the gateway allows it."""
-    return Action("DeletePortMappingRange", _range_arguments(start, end, proto))
+    return Action("DeletePortMappingRange", _range_arguments(start, end, proto), has_output=False)
 
 
 def get_list(proto: Proto) -> Action:

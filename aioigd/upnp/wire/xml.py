@@ -156,7 +156,7 @@ def canonical(document: bytes) -> str:
     return "".join(parts).replace(_BOUNDARY, "").replace("]]>", "]]&gt;")
 
 
-def has_root_end_tag(document: bytes) -> bool:
+def has_root_end_tag(document: bytes | bytearray) -> bool:
     """Return whether the end tag of the root has arrived, so that nothing is missing.
 
     HTTP framing is often wrong (lengths that are too long or too short, connections that stay open); the end of the
