@@ -182,7 +182,7 @@ class _Body:
         self._chunks = 0
 
     def feed(self, data: bytes) -> None:
-        if not self.document and not self._pending and data.startswith(b"<"):
+        if self._chunks == 0 and not self._pending and data.startswith(b"<"):
             self.is_plain = True
         if self.is_plain:
             self.document += data

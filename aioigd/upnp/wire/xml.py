@@ -29,6 +29,7 @@ __all__ = [
     "canonical",
     "escape",
     "first_text",
+    "first_texts",
     "has_root_end_tag",
     "is_finished",
     "iter_named",
@@ -136,10 +137,9 @@ def canonical(document: bytes) -> str:
     # What follows the last ">" is dropped: it is garbage, or half of something.
     text = _NO_TAG.sub(_replace_no_tag, text[: text.rfind(">") + 1])
     # References before blanks, as what stood before the blanks may be dropped.
-    _, *pieces = _TAG.split(_REFERENCE.sub(_replace_reference, text))
+    pieces = iter(_TAG.split(_REFERENCE.sub(_replace_reference, text))[1:])
     parts: list[str] = []
-    each = iter(pieces)
-    for name, rest, text in zip(each, each, each, strict=True):
+    for name, rest, text in zip(pieces, pieces, pieces, strict=True):
         # Text behind an element goes with its end tag, as nothing in UPnP has text beside elements.
         if name[0] == "/":
             if parts:
@@ -199,6 +199,16 @@ def first_text(element: etree._Element, name: str) -> str:
         if child.get("n") == name:
             return text_of(child)
     return ""
+
+
+def first_texts(element: etree._Element, *names: str) -> list[str]:
+    """Return what :func:`first_text` returns for each of some names, in one pass."""
+    found: dict[str, str] = {}
+    for child in islice(element, _MAX_CHILDREN):
+        name = child.get("n", "")
+        if name in names and name not in found:
+            found[name] = text_of(child)
+    return [found.get(name, "") for name in names]
 
 
 def escape(text: str) -> str:
