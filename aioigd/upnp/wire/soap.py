@@ -167,25 +167,18 @@ def _parse(document: bytes, action: str) -> Reply:
     except InvalidResponseError as error:
         return InvalidReply(error.message)
     wanted = f"{action}Response".lower()
+    names = xml.names(root)
     # A fault takes precedence over an answer in the same reply, a code alone does not.
-    precedence = ("fault", "upnperror", wanted, "errorcode")
-    names = frozenset(precedence)
-    is_question = action.startswith("Get")
-    found: dict[str, etree._Element] = {}
-    unnamed: etree._Element | None = None
-    for element in root.iter():
-        name = element.get("n", "")
+    for name in ("fault", "upnperror", wanted, "errorcode"):
         if name in names:
-            found.setdefault(name, element)
-        elif is_question and unnamed is None and name.startswith("new"):
-            unnamed = element.getparent()
-    for name in precedence:
-        if name in found:
-            return _answer(found[name]) if name == wanted else _fault(found[name])
-    # An answer by any name: the reader of the values notices if they are missing. For an action that changes
-    # something it may be an echo of the request, which is no answer.
-    if unnamed is not None:
-        return _answer(unnamed)
+            element = xml.element_at(root, names.index(name))
+            return _answer(element) if name == wanted else _fault(element)
+    if action.startswith("Get"):
+        # An answer by any name: the reader of the values notices if they are missing. For an action that changes
+        # something it may be an echo of the request, which is no answer.
+        index = next((index for index, name in enumerate(names) if name.startswith("new")), 0)
+        if index:
+            return _answer(next(xml.element_at(root, index).iterancestors()))
     return InvalidReply(f"a reply without {action}Response or fault (its root is {xml.local_name(root)[:40]!r})")
 
 

@@ -223,7 +223,7 @@ def _key_arguments(key: MappingKey) -> dict[str, str]:
 
 
 def _row(element: etree._Element) -> PortMapping | None:
-    if not len(element):
+    if len(element) < len(_NEEDED_IN_ROW):
         return None
     values: dict[str, str] = {}
     for value in islice(element, _MAX_ROW_VALUES):
