@@ -19,6 +19,7 @@ from ..models import Device
 from .net.event_server import CallbackServer
 from .net.http import HttpClient
 from .wire import gena
+from .wire.http_reply import BodyRule
 from .wire.url import HttpUrl, parse_url
 
 __all__ = ["EventSubscription"]
@@ -140,7 +141,13 @@ class EventSubscription:
     ) -> Mapping[str, str]:
         deadline = asyncio.get_running_loop().time() + seconds
         reply = await self._http.request(
-            method, url, deadline=deadline, source=source, headers=headers, repeatable=False
+            method,
+            url,
+            deadline=deadline,
+            source=source,
+            headers=headers,
+            repeatable=False,
+            body_rule=BodyRule.NONE,
         )
         if reply.status != 200:
             raise InvalidResponseError(f"{method} was answered with HTTP status {reply.status}", status=reply.status)

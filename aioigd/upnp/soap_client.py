@@ -23,7 +23,7 @@ from .retry import Step, next_step, pause_after
 from .wire import soap
 from .wire.description import Service
 from .wire.error_codes import refused, result_of_error_code
-from .wire.http_reply import HttpReply
+from .wire.http_reply import BodyRule, HttpReply
 from .wire.soap import Action
 from .wire.url import HttpUrl, parse_url
 
@@ -118,6 +118,7 @@ class SoapClient:
                     headers=headers,
                     body=soap.build_request(self.service_type, latest.name, latest.arguments),
                     repeatable=repeatable,
+                    body_rule=BodyRule.EXPECTED if latest.has_output else BodyRule.OPTIONAL,
                 )
                 outcome = Outcome.ANSWERED
             except (TransportError, DeadlineError) as error:

@@ -262,6 +262,22 @@ async def test_a_new_external_address_is_known_at_once_by_an_event(
     assert gateway.subscriptions == []
 
 
+@pytest.mark.parametrize("quirk", [quirks.head_alone, quirks.broken_header_line, quirks.broken_header_line(" SID")])
+async def test_a_subscription_needs_no_more_than_a_head_with_a_sid(quirk: Quirk[...]) -> None:
+    """Neither a body, nor a length, nor the end of the connection, nor that each line of the head is a header."""
+    gateway = EmulatedGateway(quirk, address=None)
+    async with gateway, PortMapper(source_address=gateway.address) as mapper:
+        async with mapper.lease(8080) as lease:
+            await until(lambda: len(gateway.subscriptions) == 1 and gateway.subscriptions[0].sent == 1)
+            await asyncio.sleep(0.05)
+            change = asyncio.ensure_future(next_change(lease, ChangeKind.NEW_ADDRESS))
+            await asyncio.sleep(0)
+            await gateway.set_external_address("5.6.7.8")
+            assert str((await change)[0].external_address) == "5.6.7.8"
+        assert gateway.subscriptions == []
+        assert gateway.count("SUBSCRIBE") == gateway.count("UNSUBSCRIBE") == 1
+
+
 async def test_and_one_from_before_the_subscription_by_the_first_event() -> None:
     def change_first(exchange: Exchange) -> None:
         if exchange.request.method == "SUBSCRIBE":

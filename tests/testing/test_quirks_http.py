@@ -52,6 +52,22 @@ async def no_length_no_close(gateway: EmulatedGateway) -> None:
 
 
 @proof()
+async def head_alone(gateway: EmulatedGateway) -> None:
+    reply = await send(gateway, ADD, patience=0.05)
+    assert reply.status == 200
+    assert b"Content-Length" not in reply.head
+    assert (reply.body, reply.end) == (b"", "open")
+    assert (await fetch(gateway)).body.endswith(b"</root>\n")
+
+
+@proof()
+async def broken_header_line(gateway: EmulatedGateway) -> None:
+    reply = await fetch(gateway)
+    assert reply.received.startswith(b"HTTP/1.1 200 OK\r\nno header at all\r\n")
+    assert stated_length(reply) == len(reply.body)
+
+
+@proof()
 async def http_1_0(gateway: EmulatedGateway) -> None:
     assert (await fetch(gateway)).received.startswith(b"HTTP/1.0 200 OK\r\n")
 

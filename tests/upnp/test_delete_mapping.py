@@ -8,7 +8,7 @@ import pytest
 
 from aioigd import DeadlineError, IGDError, PortMapper, PortMapping, RefusedError, UPnPResult
 from aioigd.core.calls import Operation
-from aioigd.testing import EmulatedGateway
+from aioigd.testing import EmulatedGateway, quirks
 from aioigd.testing.http import End, Transmission
 from aioigd.testing.wan_connection import ActionCall
 from aioigd.upnp import delete_mapping
@@ -125,3 +125,17 @@ async def test_a_gateway_that_hangs_is_given_up_after_the_calls_own_time() -> No
         with pytest.raises(DeadlineError):
             await gateway.delete_port_mapping_range(10, 40, "TCP")
         assert loop.time() - before < 30 * 0.5 / 2  # not half a second for each port
+
+
+async def test_a_head_alone_is_an_answer_and_is_not_asked_for_again() -> None:
+    async with (
+        EmulatedGateway(quirks.head_alone, address=None, version=2) as router,
+        PortMapper(location=router.location, timeout=20.0) as mapper,
+    ):
+        gateway = await mapper.get_gateway()
+        for port in (10, 11, 12):
+            await mapper.add_port_mapping(port, proto="TCP")
+        await mapper.delete_port_mapping(10, "TCP")
+        await gateway.delete_port_mapping_range(11, 12, "TCP")
+        assert router.mappings == []
+        assert [router.count(action) for action in ("AddPortMapping", DELETE, RANGE)] == [3, 1, 1]

@@ -20,7 +20,7 @@ from aioigd.upnp.description_reads import DescriptionReads
 from aioigd.upnp.net.http import HttpClient
 from aioigd.upnp.net.ssdp_search import SearchReply
 from aioigd.upnp.reading_plan import MAX_DEVICES, KnownPaths
-from aioigd.upnp.wire.http_reply import HttpReply
+from aioigd.upnp.wire.http_reply import BodyRule, HttpReply
 from aioigd.upnp.wire.ssdp import Announcement
 from aioigd.upnp.wire.url import HttpUrl
 
@@ -93,6 +93,7 @@ class Web(HttpClient):
         headers: Mapping[str, str] | None = None,
         body: bytes | None = None,
         repeatable: bool = True,
+        body_rule: BodyRule = BodyRule.EXPECTED,
     ) -> HttpReply:
         if method == "POST":
             assert body is not None

@@ -12,6 +12,7 @@ from ..http import Admission, End, Response, Transmission
 __all__ = [
     "answers_with_status",
     "bare_lf_head",
+    "broken_header_line",
     "chunked",
     "continue_first",
     "duplicate_content_length",
@@ -19,6 +20,7 @@ __all__ = [
     "faults_with_status",
     "half_close_aborts",
     "hangs_at_first",
+    "head_alone",
     "http_1_0",
     "keep_alive_broken",
     "length_too_long",
@@ -42,6 +44,12 @@ __all__ = [
 ]
 
 
+_WITHOUT_OUTPUT = frozenset(
+    {"AddPortMapping", "DeletePortMapping", "DeletePortMappingRange", "UpdatePinhole", "DeletePinhole"}
+)
+"""Actions without output arguments."""
+
+
 @quirk("http", reason="The end of the connection is the end of the body (RFC 9112 section 6.3).", source="common")
 def no_content_length() -> Hooks:
     """Sends no Content-Length, and closes the connection behind the body."""
@@ -52,6 +60,38 @@ def no_content_length() -> Hooks:
 def no_length_no_close() -> Hooks:
     """Sends no Content-Length, and leaves the connection open behind the body."""
     return _framed(lambda response: replace(response, length=_no_length, end=End.HANG))
+
+
+@quirk("http", reason="Nothing follows a head that says it all; who waits for more waits for ever.", source="unnamed")
+def head_alone() -> Hooks:
+    """Sends a head alone, without a length, where it tells everything, and leaves the connection open."""
+
+    def response(exchange: Exchange, response: Response) -> Response:
+        done = exchange.call is not None and exchange.error is None and exchange.action in _WITHOUT_OUTPUT
+        if not done and exchange.purpose != "event":
+            return response
+        return replace(response.without("Transfer-Encoding"), body=b"", length=_no_length, end=End.HANG)
+
+    return Hooks(response=response)
+
+
+@quirk("http", reason="One line that is no header says nothing of the others.", source="unnamed")
+def broken_header_line(line: str = "no header at all") -> Hooks:
+    """Has a line in the head of each reply that is no header."""
+
+    def transmission(exchange: Exchange, sent: Transmission) -> Transmission:
+        def steps() -> Iterator[bytes | float]:
+            is_head = True
+            for step in sent.steps:
+                if is_head and isinstance(step, bytes) and b"\n" in step:
+                    status, end, rest = step.partition(b"\n")
+                    step = status + end + line.encode("latin-1") + b"\r\n" + rest
+                    is_head = False
+                yield step
+
+        return Transmission(steps(), sent.end)
+
+    return Hooks(transmission=transmission)
 
 
 @quirk("http", reason="Old servers know neither keep-alive nor chunks.", source="common")

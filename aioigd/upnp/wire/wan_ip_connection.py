@@ -54,6 +54,8 @@ __all__ = [
 
 _MAX_ROW_VALUES: Final = 32
 """Elements read in one row; the standard has eight."""
+_NEEDED_IN_ROW: Final = ("newexternalport", "newprotocol", "newinternalclient")
+"""Arguments without which a row is no mapping."""
 _ARGUMENT_OF_ROW: Final = {"newdescription": "newportmappingdescription", "newleasetime": "newleaseduration"}
 """The elements of a row whose names differ from those of the arguments."""
 
@@ -78,6 +80,7 @@ def add_port_mapping(request: MappingRequest, client: str, terms: Terms) -> Acti
             "NewPortMappingDescription": terms.desc,
             "NewLeaseDuration": str(terms.duration),
         },
+        has_output=False,
     )
 
 
@@ -88,12 +91,12 @@ def add_any_port_mapping(request: MappingRequest, client: str, terms: Terms) -> 
 
 def delete_port_mapping(key: MappingKey) -> Action:
     """DeletePortMapping (section 2.5.18)."""
-    return Action("DeletePortMapping", _key_arguments(key))
+    return Action("DeletePortMapping", _key_arguments(key), has_output=False)
 
 
 def delete_port_mapping_range(start: int, end: int, proto: Proto) -> Action:
     """DeletePortMappingRange (section 2.5.19) with NewManage: of all clients, where the gateway allows it."""
-    return Action("DeletePortMappingRange", _range_arguments(start, end, proto))
+    return Action("DeletePortMappingRange", _range_arguments(start, end, proto), has_output=False)
 
 
 def get_list(proto: Proto) -> Action:
@@ -220,10 +223,14 @@ def _key_arguments(key: MappingKey) -> dict[str, str]:
 
 
 def _row(element: etree._Element) -> PortMapping | None:
+    if len(element) < len(_NEEDED_IN_ROW):
+        return None
     values: dict[str, str] = {}
     for value in islice(element, _MAX_ROW_VALUES):
         name = xml.local_name(value)
         values.setdefault(_ARGUMENT_OF_ROW.get(name, name), xml.text_of(value))
+    if not all(values.get(name) for name in _NEEDED_IN_ROW):  # much cheaper than an exception
+        return None
     try:
         return read_generic_entry(values)
     except InvalidResponseError:
