@@ -295,7 +295,7 @@ def test_any_bytes_are_read_or_refused(datagram: bytes) -> None:
 
 
 @pytest.mark.long
-@settings(max_examples=100_000, deadline=None)
+@settings(max_examples=10_000, deadline=None)
 @given(DATAGRAMS)
 def test_any_bytes_are_read_or_refused_at_length(datagram: bytes) -> None:
     holds_for_any_bytes(datagram)
