@@ -148,7 +148,7 @@ def test_the_modules_of_upnp_stand_on_floors() -> None:
     assert_floors("upnp", FLOORS_OF_UPNP)
 
 
-FLOORS_OF_PCP = ({"wire"}, {"epoch"})
+FLOORS_OF_PCP = ({"wire"}, {"epoch", "client"})
 """The modules of pcp/, likewise."""
 
 
