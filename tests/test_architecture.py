@@ -148,7 +148,14 @@ def test_the_modules_of_upnp_stand_on_floors() -> None:
     assert_floors("upnp", FLOORS_OF_UPNP)
 
 
-FLOORS_OF_PCP = ({"wire"}, {"epoch", "client"})
+FLOORS_OF_PCP = (
+    {"wire"},
+    {"epoch", "client", "nonce", "results"},
+    {"state"},
+    {"backend"},
+    {"search", "announcements"},
+    {"driver"},
+)
 """The modules of pcp/, likewise."""
 
 

@@ -13,6 +13,7 @@ import socket
 from collections.abc import Callable, Iterator
 from typing import Any, Final, Generic, Literal, TypeVar, cast
 
+from ..core.limiter import Limiter, Outcome
 from ..errors import DeadlineError, NoRouteError, TransportError
 from ..net.guard import check_destination
 from ..net.trace import tracer
@@ -30,8 +31,6 @@ MAX_SENT: Final = 9
 """How often a request is sent at most (RFC 6886 section 3.1)."""
 _JITTER: Final = 0.1
 """The share by which pauses differ at random (RFC 6887 section 8.1.1), so that requests do not go out in step."""
-_MAX_OUT: Final = 32
-"""Requests to one router that are out at a time: more could overflow the buffer of its socket."""
 
 
 def pauses() -> Iterator[float]:
@@ -45,14 +44,15 @@ class PcpClient:
     """Asks one router.
 
     ``host`` is its address, an IP address, with the zone where it is link-local; ``port`` its UDP port. With
-    ``source_address`` (an IP address of this machine) requests are sent from there.
+    ``source_address`` (an IP address of this machine) requests are sent from there. The ``limiter`` of the router says
+    how many may be out: some write a rule of their firewall in 50 ms, and what is sent again meanwhile costs as much.
     """
 
-    def __init__(self, host: str, port: int, source_address: str | None = None) -> None:
+    def __init__(self, host: str, port: int, source_address: str | None = None, limiter: Limiter | None = None) -> None:
         self.host = host
         self.port = port
         self.source_address = source_address
-        self._places = asyncio.Semaphore(_MAX_OUT)
+        self._limiter = limiter or Limiter()
 
     def __repr__(self) -> str:
         return f"<PcpClient of {self.host} port {self.port}>"
@@ -63,27 +63,36 @@ class PcpClient:
         read: Callable[[bytes], T | None],
         deadline: Callable[[], float],
         *,
-        on_send: Callable[[], None] = lambda: None,
+        first: bool = False,
     ) -> T:
         """Send a datagram until a reply comes, and return what ``read`` makes of that.
 
         ``read`` returns None for a datagram that does not answer the request. ``deadline`` is asked when the request
-        may go, for the time of the loop's clock until which to wait. ``on_send`` is called before anything is sent.
+        goes out, for the time of the loop's clock until which to wait. ``first``: it goes before others that wait.
 
         Raises NoRouteError where nothing can be sent, TransportError where the router says that nobody listens,
         DeadlineError where no reply comes.
         """
-        async with self._places:
-            until = deadline()
-            exchange = _Exchange(read, self.host)
+        permit = await self._limiter.acquire(first=first)
+        outcome = Outcome.UNKNOWN
+        try:
             opened = self._socket()
+            exchange = _Exchange(read, self.host)
             try:
-                on_send()
+                until = deadline()
                 await asyncio.get_running_loop().create_datagram_endpoint(lambda: exchange, sock=opened)
-                return await exchange.run(datagram, until)
+                reply = await exchange.run(datagram, until)
+                # What comes only when it was sent again may be from a router that does not cope.
+                outcome = Outcome.ANSWERED if exchange.sent == 1 else Outcome.LOST
+                return reply
             finally:
                 exchange.close()  # uvloop goes on with opening it when this is cancelled
                 opened.close()
+        except DeadlineError:
+            outcome = Outcome.LOST
+            raise
+        finally:
+            self._limiter.release(permit, outcome)
 
     def _socket(self) -> socket.socket:
         """Return a socket that is connected to the router."""
@@ -112,6 +121,8 @@ class _Exchange(asyncio.DatagramProtocol, Generic[T]):
         self._reply: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._transport: asyncio.DatagramTransport | None = None
         self._is_closed = False
+        self.sent = 0
+        """How often the request was sent."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # No isinstance: asyncio's datagram transport does not derive from DatagramTransport.
@@ -165,6 +176,7 @@ class _Exchange(asyncio.DatagramProtocol, Generic[T]):
 
     def _send(self, datagram: bytes) -> None:
         assert self._transport is not None  # noqa: S101 (the endpoint is made)
+        self.sent += 1
         _trace("out", datagram, self._host)
         self._transport.sendto(datagram)
 
