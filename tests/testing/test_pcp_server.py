@@ -7,13 +7,20 @@ from ipaddress import IPv4Address, IPv6Address
 
 import pytest
 import pytest_asyncio
+from hypothesis import given
 
 from aioigd.models import Pinhole, PortMapping
 from aioigd.pcp.wire import nat_pmp, pcp
 from aioigd.pcp.wire.pcp import Filter, MapData, OtherOption, PreferFailure, ResultCode, ThirdParty
 from aioigd.testing import EmulatedGateway
+from aioigd.testing.firewall import Firewall
+from aioigd.testing.hooks import Pipeline
 from aioigd.testing.network import neighbour_of
+from aioigd.testing.pcp_server import PcpServer
+from aioigd.testing.wan_connection import ProtocolName, WanConnection
 
+from ..pcp.wire.test_nat_pmp import DATAGRAMS as NAT_PMP_DATAGRAMS
+from ..pcp.wire.test_pcp import DATAGRAMS
 from .client import mapping, outcome, values
 from .pcp_client import (
     NONCE,
@@ -360,3 +367,24 @@ async def test_ipv6_has_no_nat_pmp() -> None:
         assert reply[:4] == bytes((2, 128, 0, 1))
     with pytest.raises(ValueError, match="NAT-PMP is spoken over IPv4 only"):
         EmulatedGateway(address="::1", protocols=("nat-pmp",))
+
+
+# Anything
+
+
+@given(DATAGRAMS | NAT_PMP_DATAGRAMS)
+@pytest.mark.parametrize("protocols", [("pcp",), ("nat-pmp",), ("pcp", "nat-pmp")])
+def test_whatever_is_sent_is_answered_properly_or_not_at_all(
+    protocols: tuple[ProtocolName, ...], datagram: bytes
+) -> None:
+    clock = Clock()
+    connection = WanConnection(clock, external_address="11.22.33.44", table_size=3)
+    server = PcpServer(Pipeline(()), protocols, connection, Firewall(clock), clock)
+    for sender in ("192.168.1.7", "2001:db8::7"):
+        query = server.understand(datagram, (sender, 5000))
+        sent = server.answer(query)
+        assert len(sent) <= 1
+        assert bool(sent) == (query.request is not None)
+        for reply in sent:
+            by_pcp, by_nat_pmp = pcp.parse_response(reply.payload), nat_pmp.parse_response(reply.payload)
+            assert (by_pcp is not None) or (by_nat_pmp is not None) or reply.payload[1] & 0x7F > 2
