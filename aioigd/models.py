@@ -99,6 +99,9 @@ class Device:
     machine from which the device is asked (the system's choice, so that it is the same each time), ``igd_status``
     what its examination said.
 
+    ``protocol`` is the one by which it was found. One of PCP or NAT-PMP has no URLs, but an ``address``, with its port
+    where that is another than 5351.
+
     The rest is what it says of itself (UDA 1.1 section 2.3), and may be empty: ``device_type`` and ``udn``, names,
     numbers, ``presentation_url`` for its web page as it is written there, and ``server`` from its search reply.
     """
@@ -120,6 +123,8 @@ class Device:
     presentation_url: str = ""
     alternative_control_urls: tuple[str, ...] = field(default=(), repr=False)
     event_urls: tuple[str, ...] = field(default=(), repr=False)
+    protocol: Literal["upnp", "pcp", "nat-pmp"] = "upnp"
+    address: str = ""
 
     def is_valid_gateway(self) -> bool:
         """Whether ports can be mapped on it, as far as its description tells."""

@@ -14,9 +14,10 @@ if TYPE_CHECKING:
     from .eventing import Subscription
     from .firewall import Firewall
     from .gateway import EmulatedGateway
-    from .hooks import Exchange, Hooks, Proceed, Quirk, quirk
+    from .hooks import Exchange, Hooks, PcpProceed, Proceed, Quirk, quirk
     from .http import Admission, End, HttpRequest, Response, Tally, Transmission
     from .network import loopback_address
+    from .pcp_messages import PcpDatagram, PcpQuery, PcpReply, PcpRules
     from .plugin import GatewayFactory
     from .recording import record
     from .replay import ReplayedGateway
@@ -43,6 +44,11 @@ else:
         "Line": ".wan_line",
         "Message": ".ssdp",
         "Outputs": ".wan_connection",
+        "PcpDatagram": ".pcp_messages",
+        "PcpProceed": ".hooks",
+        "PcpQuery": ".pcp_messages",
+        "PcpReply": ".pcp_messages",
+        "PcpRules": ".pcp_messages",
         "Proceed": ".hooks",
         "Quirk": ".hooks",
         "ReplayedGateway": ".replay",
@@ -85,6 +91,11 @@ __all__ = [
     "Line",
     "Message",
     "Outputs",
+    "PcpDatagram",
+    "PcpProceed",
+    "PcpQuery",
+    "PcpReply",
+    "PcpRules",
     "Proceed",
     "Quirk",
     "ReplayedGateway",

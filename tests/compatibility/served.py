@@ -13,8 +13,8 @@ from aioigd.testing import EmulatedGateway, Quirk, quirks
 
 __all__ = ["NO_ADDRESS", "USABLE", "Served", "pairs", "serve", "serve_all"]
 
-USABLE: Final = {name: each for name, each in quirks.CATALOGUE.items() if not each.hopeless}
-"""The quirks with which ports can be mapped."""
+USABLE: Final = {name: each for name, each in quirks.CATALOGUE.items() if not each.hopeless and each.family != "pcp"}
+"""The quirks with which ports can be mapped by UPnP."""
 NO_ADDRESS: Final = frozenset(
     {
         "no_external_address",

@@ -23,7 +23,7 @@ QUICKER: dict[str, tuple[str | Quirk[...], float]] = {
 """Those that make everybody wait for seconds, with shorter waits, and the timeout of the mapper; as they are they are
 served in the long run."""
 TABLE = Path(__file__).parents[2] / "docs" / "routers.md"
-HOPELESS = [name for name, each in quirks.CATALOGUE.items() if each.hopeless and each.family != "hostile"]
+HOPELESS = [name for name, each in quirks.CATALOGUE.items() if each.hopeless and each.family not in ("hostile", "pcp")]
 
 
 async def unserved(combined: Sequence[Sequence[str]]) -> list[Served]:
@@ -84,4 +84,5 @@ async def test_a_router_that_cannot_be_used_is_an_error_of_ours_and_soon(name: s
 def test_the_table_of_the_documentation_has_every_quirk() -> None:
     """``python -m tests.compatibility.table`` writes it."""
     table = TABLE.read_text("utf-8")
-    assert [name for name in USABLE if f"| `{name}` |" not in table] == []
+    of_pcp = [name for name, each in quirks.CATALOGUE.items() if each.family == "pcp"]
+    assert [name for name in [*USABLE, *of_pcp] if f"| `{name}` |" not in table] == []
