@@ -246,6 +246,7 @@ async def absent_delete_succeeds(gateway: EmulatedGateway) -> None:
 
 ADDRESSES = {
     "external_address_empty": "",
+    "external_address_ipv6": "2001:db8::1",
     "external_address_private": "192.168.100.2",
     "external_address_shared": "100.64.7.8",
     "external_address_unspecified": "0.0.0.0",
@@ -256,6 +257,17 @@ ADDRESSES = {
 async def test_the_external_address_is_of_no_use(name: str) -> None:
     async with EmulatedGateway(name, address=None) as gateway:
         assert await values(gateway, "GetExternalIPAddress") == {"newexternalipaddress": ADDRESSES[name]}
+
+
+@proof()
+async def external_address_with_port(gateway: EmulatedGateway) -> None:
+    assert await values(gateway, "GetExternalIPAddress") == {"newexternalipaddress": f"{gateway.external_address}:0"}
+
+
+@proof()
+async def external_address_with_zeros(gateway: EmulatedGateway) -> None:
+    gateway.external_address = "44.0.0.1"
+    assert await values(gateway, "GetExternalIPAddress") == {"newexternalipaddress": "044.000.000.001"}
 
 
 FAULTS = {

@@ -26,9 +26,12 @@ __all__ = [
     "empty_answers_for_nothing",
     "entries_disabled",
     "external_address_empty",
+    "external_address_ipv6",
     "external_address_private",
     "external_address_shared",
     "external_address_unspecified",
+    "external_address_with_port",
+    "external_address_with_zeros",
     "false_success",
     "faultcode_for_errorcode",
     "faults_in_words",
@@ -465,6 +468,24 @@ def external_address_shared() -> Hooks:
     return _external("100.64.7.8")
 
 
+@quirk("soap", reason="What stands behind the address is no part of it.", source="miniupnp#537, #460")
+def external_address_with_port(behind: str = ":0") -> Hooks:
+    """Writes a port, or a prefix length, behind its external address."""
+    return _writes_external(lambda address: f"{address}{behind}")
+
+
+@quirk("soap", reason="Zeros in front change no number, and make none octal.", source="Mono.Nat#35")
+def external_address_with_zeros() -> Hooks:
+    """Writes its external address with three digits for each number."""
+    return _writes_external(lambda address: ".".join(part.zfill(3) for part in address.split(".")))
+
+
+@quirk("soap", reason="IPv4 is what is mapped, and this is none.", source="DS-Lite: syncthing#7406")
+def external_address_ipv6(address: str = "2001:db8::1") -> Hooks:
+    """Says that its external address is an IPv6 address."""
+    return _external(address)
+
+
 # How replies are written
 
 
@@ -640,9 +661,15 @@ def _slow(name: str, seconds: float) -> Hooks:
 
 
 def _external(address: str) -> Hooks:
+    return _writes_external(lambda _: address)
+
+
+def _writes_external(write: Callable[[str], str]) -> Hooks:
     def action(call: ActionCall, proceed: Proceed) -> Outputs:
         outputs = proceed(call)
-        return {"NewExternalIPAddress": address} if call.action == "GetExternalIPAddress" else outputs
+        if call.action != "GetExternalIPAddress":
+            return outputs
+        return {"NewExternalIPAddress": write(outputs["NewExternalIPAddress"])}
 
     return Hooks(action=action)
 

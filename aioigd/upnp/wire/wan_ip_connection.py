@@ -6,8 +6,9 @@ a ``read_…`` function turns the output arguments of one into a value, or raise
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_address
 from itertools import islice
 from typing import Final
 
@@ -41,6 +42,7 @@ __all__ = [
     "get_generic_entry",
     "get_list",
     "get_specific_entry",
+    "parse_external_address",
     "read_connection_status",
     "read_connection_type",
     "read_entry",
@@ -54,6 +56,14 @@ __all__ = [
 
 _MAX_ROW_VALUES: Final = 32
 """Elements read in one row; the standard has eight."""
+_ADDRESS: Final = re.compile(
+    r"(\d{1,3})\.(\d{1,3})\.(\d{1,3})\.(\d{1,3})(?:\s*:\s*\d{1,5}|\s*/\s*\d{1,2}|\s*/?\s*255(?:\.\d{1,3}){3})?",
+    re.ASCII,
+)
+"""An address, and what some write behind it: a port, a prefix length, a mask."""
+_AROUND_ADDRESS: Final = " \t\r\n\0\"'[]<>()"
+_THIS_NETWORK: Final = IPv4Network("0.0.0.0/8")
+_BROADCAST: Final = IPv4Address("255.255.255.255")
 _ARGUMENT_OF_ROW: Final = {"newdescription": "newportmappingdescription", "newleasetime": "newleaseduration"}
 """The elements of a row whose names differ from those of the arguments."""
 
@@ -138,18 +148,33 @@ def read_generic_entry(values: Mapping[str, str]) -> PortMapping:
     return read_entry(MappingKey(port, proto, values.get("newremotehost", "")), values)
 
 
-def read_external_address(values: Mapping[str, str]) -> IPv4Address | IPv6Address:
+def read_external_address(values: Mapping[str, str]) -> IPv4Address:
     """Return the address in a reply to GetExternalIPAddress: private ones too, impossible ones never."""
     text = values.get("newexternalipaddress", "")
-    try:
-        address = ip_address("" if "%" in text else text)  # a zone has no meaning on the internet
-    except ValueError:
-        raise InvalidResponseError(f"{text[:60]!r} is not an external address") from None
-    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-        address = address.ipv4_mapped
-    if address.is_unspecified or address.is_loopback or address.is_multicast:
-        raise InvalidResponseError(f"{address} cannot be the external address of a gateway")
+    address = parse_external_address(text)
+    if address is None:
+        raise InvalidResponseError(f"{text[:60]!r} is not the external IPv4 address of a gateway")
     return address
+
+
+def parse_external_address(text: str) -> IPv4Address | None:
+    """Return an external address however it is written, None for what cannot be the IPv4 address of a gateway.
+
+    Routers write it with a port, a prefix length or a mask behind it, in quotes, or with zeros in front (of decimal
+    numbers: no C library of a router prints octal ones).
+    """
+    text = text.strip(_AROUND_ADDRESS)
+    found = _ADDRESS.fullmatch(text)
+    try:
+        if found is not None:
+            address: IPv4Address | IPv6Address | None = IPv4Address(".".join(str(int(part)) for part in found.groups()))
+        else:
+            address = getattr(ip_address(text), "ipv4_mapped", None)
+    except ValueError:
+        return None
+    if not isinstance(address, IPv4Address) or address in _THIS_NETWORK or address == _BROADCAST:
+        return None
+    return None if address.is_loopback or address.is_multicast else address
 
 
 def read_reserved_port(values: Mapping[str, str]) -> int:
