@@ -21,6 +21,7 @@ from typing import Final
 
 from ..core.calls import ROLLBACK_TIMEOUT, Operation, Phase
 from ..errors import (
+    DENIED_STATUSES,
     GONE_STATUSES,
     ConflictError,
     DeadlineError,
@@ -30,6 +31,7 @@ from ..errors import (
     RefusedError,
     TransportError,
     UnsupportedError,
+    is_denied,
     is_gone,
 )
 from ..models import MappingRequest, PortMapping
@@ -48,6 +50,9 @@ _CONFLICT: Final = UPnPErrorCode.CONFLICT_IN_MAPPING_ENTRY
 _NOT_AUTHORIZED: Final = UPnPErrorCode.ACTION_NOT_AUTHORIZED
 _IN_THE_WAY: Final = frozenset({_CONFLICT, _NOT_AUTHORIZED})
 """Codes after which something may have to be removed before other terms make sense."""
+_CLEAR_STATUSES: Final = GONE_STATUSES | DENIED_STATUSES
+"""HTTP statuses with which nothing can have been done, whatever else is in the reply."""
+_BAD_REQUEST: Final = 400
 _TRIES_IF_LOST: Final = 6
 """How often a request is sent that gets lost, and has to be looked for each time before it is sent again."""
 _FIRST_PAUSE: Final = 0.02
@@ -141,6 +146,8 @@ class AddMapping(_Addition):
         if isinstance(outcome, IGDError) and self._overwrite:
             outcome = await self._remove_and_negotiate(outcome)
         if isinstance(outcome, IGDError):
+            if UPnPErrorCode.is_unsupported(outcome.error_code) or _is_bad_request(outcome):
+                raise UnsupportedError(outcome.message, outcome.error_code) from outcome
             raise outcome
         key = self._request.key
         self._state.our_keys.add(key)
@@ -183,14 +190,14 @@ class AddMapping(_Addition):
 
     def _go_on_after(self, refusal: IGDError) -> bool:
         """Go on to the next terms; returns whether there are any."""
-        self._failures.append(Failure(self._terms, refusal.error_code))
-        return self._next_terms()
+        self._failures.append(Failure(self._terms, refusal.error_code, _is_bad_request(refusal)))
+        return not is_denied(refusal) and self._next_terms()
 
     async def _ask(self) -> PortMapping | IGDError:
         """Ask once on the present terms, and return what was granted, or the refusal."""
         status, reply = await (self._send() if self._overwrite else self._send_verified())
         self._op.checkpoint()
-        if isinstance(reply, soap.Fault) or (isinstance(reply, soap.InvalidReply) and status in GONE_STATUSES):
+        if isinstance(reply, soap.Fault) or (isinstance(reply, soap.InvalidReply) and status in _CLEAR_STATUSES):
             self._op.rejected()
             return self._refusal(status, reply)
         doubtful = is_doubtful(status, reply)
@@ -307,7 +314,7 @@ class AddMapping(_Addition):
         """Delete what may be in the way; returns whether it is worth trying again."""
         if refusal.error_code != _CONFLICT:
             # Codes that may mean anything, or "not yours": only if there is something in the way at all.
-            if refusal.error_code in FINAL_CODES - {_NOT_AUTHORIZED}:
+            if refusal.error_code in FINAL_CODES - {_NOT_AUTHORIZED} or is_denied(refusal) or _is_bad_request(refusal):
                 return False
             with suppress(RefusedError, InvalidResponseError):
                 held = await find_mapping(self._client, self._request.key, self._op)
@@ -348,8 +355,12 @@ class AddAnyMapping(_Addition):
                 if UPnPErrorCode.is_unsupported(error.error_code):
                     raise UnsupportedError(error.message, error.error_code) from error
                 self._failures.append(Failure(self._terms, error.error_code))
-                if not self._next_terms():
+                if is_denied(error) or not self._next_terms():
                     raise
+            except InvalidResponseError as error:
+                if _is_bad_request(error):
+                    raise UnsupportedError(error.message) from error
+                raise
             else:
                 if self._policy != self._state.terms_policy:
                     self._learn_terms()
@@ -375,7 +386,7 @@ class AddAnyMapping(_Addition):
                 self._has_outcome = True
                 return wan_ip_connection.read_reserved_port(read_answer(reply, action)[1])
             except InvalidResponseError as error:
-                if is_gone(error):
+                if is_gone(error) or _is_bad_request(error):
                     raise
                 doubt: IGDError = error
             except (TransportError, DeadlineError) as error:
@@ -407,3 +418,8 @@ class AddAnyMapping(_Addition):
         key = self._request.key
         same_kind = (held.proto, held.remote_host, held.desc) == (key.proto, key.remote_host, self._terms.desc)
         return same_kind and super()._is_ours(held)
+
+
+def _is_bad_request(error: IGDError) -> bool:
+    """Return whether a gateway said HTTP 400 and nothing else, as some do to actions that they do not have."""
+    return isinstance(error, InvalidResponseError) and error.status == _BAD_REQUEST

@@ -11,7 +11,7 @@ from ..errors import GONE_STATUSES, InvalidResponseError, NotFoundError, Refused
 from ..models import MappingKey, Proto
 from ..results import UPnPResult
 from .list_mappings import find_mapping, iter_mappings
-from .soap_client import SoapClient, is_doubtful, read_answer
+from .soap_client import SoapClient, is_denial, is_doubtful, read_answer
 from .wire import soap, wan_ip_connection
 from .wire.error_codes import UPnPErrorCode, refused
 
@@ -25,7 +25,9 @@ async def delete_mapping(client: SoapClient, key: MappingKey, op: Operation) -> 
     action = wan_ip_connection.delete_port_mapping(key)
     client.state.our_keys.discard(key)  # whatever becomes of it: nobody wants it any more
     status, reply = await client.send(action, op)
-    if isinstance(reply, soap.Fault):
+    if is_denial(status, reply):
+        read_answer((status, reply), action)
+    elif isinstance(reply, soap.Fault):
         await _judge_refusal(client, key, op, reply)
     elif is_doubtful(status, reply):
         if status in GONE_STATUSES and isinstance(reply, soap.InvalidReply):

@@ -12,9 +12,17 @@ the gateway says                          what is tried next
 here, codes outside, a fault without a    ASCII description, none (or a plain one where none was asked for); a lease
 code, an HTTP error without a fault       of an hour; then both
 718, once overwriting has not helped      once, a description that names port and protocol: some compare only that
+HTTP 400 without a fault                  once, no lease and no description: it may not have the action at all
 724, 716, 729, 726, 727, 728, 732, 606,   nothing: reported as it is
-401, 403, 713, 714, 715, 730, 733
+401, 602, 403, 713, 714, 715, 730, 733,
+HTTP 401 or 403 without a code
+nothing, each time, although it answers   as 501: it may be how it refuses
+other requests
 ========================================  ==================================================================
+
+Of many ports of which one is wanted only the first gets all of this. The others are *trials*: after a refusal there is
+one more request on the plainest terms (after 725 and 718 the first of the table), so that the way through many ports
+that are refused, whatever the terms, stays short.
 """
 
 from __future__ import annotations
@@ -52,6 +60,7 @@ _DEFAULT_DESC: Final = "aioigd"
 FINAL_CODES: Final = frozenset(
     {
         UPnPErrorCode.INVALID_ACTION,
+        UPnPErrorCode.OPTIONAL_ACTION_NOT_IMPLEMENTED,
         UPnPErrorCode.OUT_OF_SYNC,
         UPnPErrorCode.ACTION_NOT_AUTHORIZED,
         UPnPErrorCode.SPECIFIED_ARRAY_INDEX_INVALID,
@@ -69,6 +78,10 @@ FINAL_CODES: Final = frozenset(
     }
 )
 """Codes after which other terms cannot help: wrong port, wrong host, no right, no room, no such action."""
+_MENDABLE_CODES: Final = frozenset(
+    {UPnPErrorCode.ONLY_PERMANENT_LEASES_SUPPORTED, UPnPErrorCode.CONFLICT_IN_MAPPING_ENTRY}
+)
+"""Codes that say which terms could help."""
 
 
 class LeasePolicy(Enum):
@@ -101,10 +114,14 @@ AS_ASKED: Final = TermsPolicy()
 
 
 class Failure(NamedTuple):
-    """A request that the gateway did not grant: its terms, and the UPnP error code or None."""
+    """A request that the gateway did not grant: its terms, and the UPnP error code or None.
+
+    ``is_bad_request``: HTTP 400 and no fault.
+    """
 
     terms: Terms
     error_code: int | None
+    is_bad_request: bool = False
 
 
 _ORDER: Final = (
@@ -126,6 +143,8 @@ _ORDER: Final = (
     TermsPolicy(LeasePolicy.HOUR, DescriptionPolicy.UNIQUE),
 )
 """What can be varied, from the least to the largest sacrifice."""
+_PLAINEST: Final = TermsPolicy(LeasePolicy.NONE, DescriptionPolicy.NONE)
+"""What most routers take that take anything."""
 
 
 @cache
@@ -149,19 +168,24 @@ def candidate_terms(request: MappingRequest, policy: TermsPolicy = AS_ASKED) -> 
 
 
 def next_terms(
-    request: MappingRequest, failures: Sequence[Failure], policy: TermsPolicy
+    request: MappingRequest, failures: Sequence[Failure], policy: TermsPolicy, *, is_trial: bool = False
 ) -> tuple[TermsPolicy, Terms] | None:
     """Return the terms for the next try, or None where nothing more can be done.
 
     The first call, with no failures, gives the terms to begin with. As no terms are tried twice, there are at most
-    as many tries as :func:`candidate_terms`: 9, or 12 for a gateway that is known to compare descriptions.
+    as many tries as :func:`candidate_terms`: 12, or 16 for a gateway that is known to compare descriptions. There are
+    two with ``is_trial``: the port is one of many.
     """
     code = failures[-1].error_code if failures else None
-    if code in FINAL_CODES:
+    has_bad_request = bool(failures) and failures[-1].is_bad_request
+    if code in FINAL_CODES or (is_trial and len(failures) > 1):
         return None
+    if has_bad_request and sum(failure.is_bad_request for failure in failures) > 1:
+        return None
+    is_plainest_next = has_bad_request or (is_trial and bool(failures) and code not in _MENDABLE_CODES)
     tried = {failure.terms for failure in failures}
     for candidate, terms in candidate_terms(request, policy):
-        if terms in tried:
+        if terms in tried or (is_plainest_next and candidate != _PLAINEST):
             continue
         if (
             any(failure.error_code == UPnPErrorCode.ONLY_PERMANENT_LEASES_SUPPORTED for failure in failures)

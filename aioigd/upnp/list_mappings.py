@@ -23,7 +23,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Final, get_args
 
 from ..core.calls import Operation
-from ..errors import GONE_STATUSES, IGDError, InvalidResponseError, RefusedError
+from ..errors import GONE_STATUSES, IGDError, InvalidResponseError, RefusedError, is_denied
 from ..models import MappingKey, PortMapping, Proto
 from .soap_client import SoapClient
 from .wire import wan_ip_connection
@@ -87,7 +87,7 @@ class MappingTable:
             self.ended = self._blank_rows > _MAX_BLANK_ROWS
             return
         if isinstance(row, RefusedError):
-            self.ended = has_rows or row.error_code not in _NO_TABLE
+            self.ended = has_rows or (row.error_code not in _NO_TABLE and not is_denied(row))
         elif isinstance(row, InvalidResponseError) and row.status is not None:
             self.ended = has_rows and row.status >= 400 and row.status not in GONE_STATUSES
         if not self.ended:
@@ -121,6 +121,8 @@ async def find_mapping(client: SoapClient, key: MappingKey, op: Operation) -> Po
     except RefusedError as error:
         if UPnPErrorCode.is_end_of_list(error.error_code):
             return None
+        if is_denied(error):
+            raise
     except InvalidResponseError:
         pass  # a blank entry is how some say "none"; the table tells
     table = MappingTable()

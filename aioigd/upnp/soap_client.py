@@ -13,7 +13,15 @@ from typing import Final
 
 from ..core.calls import Operation, Undo
 from ..core.limiter import Limiter, Outcome
-from ..errors import GONE_STATUSES, Attempt, DeadlineError, InvalidResponseError, TransportError
+from ..errors import (
+    DENIED_STATUSES,
+    GONE_STATUSES,
+    Attempt,
+    DeadlineError,
+    InvalidResponseError,
+    RefusedError,
+    TransportError,
+)
 from ..models import Device, MappingKey
 from ..net.interfaces import default_next_hops, source_address_for
 from ..results import UPnPResult
@@ -27,7 +35,7 @@ from .wire.http_reply import HttpReply
 from .wire.soap import Action
 from .wire.url import HttpUrl, parse_url
 
-__all__ = ["GatewayState", "SoapClient", "is_doubtful", "read_answer"]
+__all__ = ["GatewayState", "SoapClient", "is_denial", "is_doubtful", "read_answer"]
 
 _CONTENT_TYPE: Final = 'text/xml; charset="utf-8"'
 _GET_TRIES: Final = 2
@@ -149,7 +157,7 @@ class SoapClient:
                     self._use_next_control_url(url)
                     continue
                 self._is_proven = True
-                op.attempts.append(_attempt(latest, parsed))
+                op.attempts.append(_attempt(latest, reply.status, parsed))
                 return reply.status, parsed
             if step is Step.NEXT_URL:
                 self._use_next_control_url(url)
@@ -215,18 +223,34 @@ def is_doubtful(status: int, reply: soap.Reply) -> bool:
 
 
 def read_answer(reply: tuple[int, soap.Reply], action: Action) -> tuple[int, Mapping[str, str]]:
-    """Return HTTP status and output arguments of a reply that is an answer; raise what else it is."""
+    """Return HTTP status and output arguments of a reply that is an answer; raise what else it is.
+
+    RefusedError for a fault, and for HTTP 401 and 403 (NOT_AUTHORIZED) unless a fault says more; InvalidResponseError
+    for anything else.
+    """
     status, parsed = reply
     if isinstance(parsed, soap.Answer):
         return status, parsed.values
+    if is_denial(status, parsed):
+        raise RefusedError(
+            f"the gateway lets this machine not use {action.name} (HTTP status {status})", UPnPResult.NOT_AUTHORIZED
+        )
     if isinstance(parsed, soap.Fault):
         raise refused(f"the gateway refused {action.name}: {parsed.description or 'without a reason'}", parsed.code)
     raise InvalidResponseError(f"{action.name}: {parsed.reason} (HTTP status {status})", status=status)
 
 
-def _attempt(action: Action, reply: soap.Reply) -> Attempt:
+def is_denial(status: int, reply: soap.Reply) -> bool:
+    """Return whether a reply says that this machine may ask for nothing: HTTP 401 or 403, and no code besides."""
+    says_more = isinstance(reply, soap.Answer) or (isinstance(reply, soap.Fault) and reply.code is not None)
+    return status in DENIED_STATUSES and not says_more
+
+
+def _attempt(action: Action, status: int, reply: soap.Reply) -> Attempt:
     if isinstance(reply, soap.Answer):
         return Attempt(action.name, action.arguments, None, UPnPResult.SUCCESS)
+    if is_denial(status, reply):
+        return Attempt(action.name, action.arguments, None, UPnPResult.NOT_AUTHORIZED)
     if isinstance(reply, soap.Fault):
         return Attempt(action.name, action.arguments, reply.code, result_of_error_code(reply.code))
     return Attempt(action.name, action.arguments, None, UPnPResult.INVALID_RESPONSE)

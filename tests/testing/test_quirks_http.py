@@ -149,6 +149,12 @@ async def answers_with_status(gateway: EmulatedGateway) -> None:
     assert len(gateway.mappings) == 1
 
 
+@proof()
+async def denies_control(gateway: EmulatedGateway) -> None:
+    assert [(await send(gateway, request)).status for request in (get(), ADD)] == [200, 401]
+    assert gateway.mappings == []
+
+
 @proof(quirks.slow(0.1), quirks.one_connection_or_reset)
 async def one_connection_or_reset(gateway: EmulatedGateway) -> None:
     assert await at_once(gateway) == ["200", "reset", "reset", "reset"]

@@ -186,6 +186,12 @@ async def no_specific_entry(gateway: EmulatedGateway) -> None:
 
 
 @proof()
+async def bad_request_for_unknown(gateway: EmulatedGateway) -> None:
+    reply = await send(gateway, post("GetSpecificPortMappingEntry", key()))
+    assert (reply.status, reply.body) == (400, b"")
+
+
+@proof()
 async def no_generic_entry(gateway: EmulatedGateway) -> None:
     await add(gateway)
     assert await listing(gateway) == [401]

@@ -8,7 +8,7 @@ import pytest
 
 from aioigd import DeadlineError, IGDError, InvalidResponseError, PortMapping, RefusedError, UPnPResult
 from aioigd.core.calls import Operation, Phase
-from aioigd.errors import TransportError
+from aioigd.errors import TransportError, UnsupportedError
 from aioigd.models import MappingKey, MappingRequest, Terms
 from aioigd.testing.wan_connection import ActionCall
 from aioigd.upnp.add_mapping import AddAnyMapping
@@ -54,6 +54,27 @@ def paper() -> PaperGateway:
 async def test_a_free_port_is_had_with_one_request() -> None:
     gateway = paper()
     assert await add_any(gateway) == PortMapping(8080, 8080, OURS, "TCP", "my server", 3600)
+    assert gateway.actions == [ANY]
+
+
+@pytest.mark.parametrize(
+    ("reaction", "kind", "result"),
+    [
+        (fault(401), UnsupportedError, UPnPResult.INVALID_GATEWAY),
+        (fault(602), UnsupportedError, UPnPResult.INVALID_GATEWAY),
+        (HttpReply(400, b""), UnsupportedError, UPnPResult.INVALID_GATEWAY),
+        (HttpReply(401, b"<html/>"), RefusedError, UPnPResult.NOT_AUTHORIZED),
+        (HttpReply(403, b""), RefusedError, UPnPResult.NOT_AUTHORIZED),
+    ],
+)
+async def test_what_no_other_terms_could_mend_takes_one_request(
+    reaction: Reaction, kind: type[IGDError], result: UPnPResult
+) -> None:
+    gateway = paper()
+    gateway.respond = lambda _: reaction
+    with pytest.raises(kind) as caught:
+        await add_any(gateway)
+    assert caught.value.result is result
     assert gateway.actions == [ANY]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from aioigd import Attempt, DeadlineError, IGDError, InvalidResponseError, PortMapping, RefusedError, UPnPResult
 from aioigd.core import calls
 from aioigd.core.calls import Operation, Phase
-from aioigd.errors import TransportError
+from aioigd.errors import TransportError, UnsupportedError
 from aioigd.models import MappingKey, MappingRequest, Terms
 from aioigd.testing.wan_connection import ActionCall
 from aioigd.upnp import add_mapping, retry
@@ -208,6 +209,49 @@ async def test_no_control_url_there_is_not_a_matter_of_terms() -> None:
         await add(gateway)
     assert caught.value.status == 404
     assert gateway.actions == [ADD]
+
+
+@pytest.mark.parametrize("status", [401, 403])
+@pytest.mark.parametrize("body", [b"", b"<html>Unauthorized</html>", fault(None).body])
+@pytest.mark.parametrize("overwrite", [True, False])
+async def test_who_has_no_right_to_ask_is_told_so_at_once(status: int, body: bytes, overwrite: bool) -> None:
+    gateway = PaperGateway(lambda _: HttpReply(status, body))
+    op = Operation(10)
+    with pytest.raises(RefusedError, match=rf"AddPortMapping \(HTTP status {status}\)") as caught:
+        await add(gateway, overwrite=overwrite, op=op)
+    assert (caught.value.result, caught.value.error_code) == (UPnPResult.NOT_AUTHORIZED, None)
+    assert gateway.actions == [*([] if overwrite else [LOOK]), ADD]
+    assert op.attempts[-1].result is UPnPResult.NOT_AUTHORIZED
+    assert not has_undo(op)
+
+
+async def test_a_code_says_more_than_the_status() -> None:
+    gateway = PaperGateway(script(AddPortMapping=[fault(725, 401)]))
+    assert (await add(gateway)).duration == 0
+
+
+@pytest.mark.parametrize("code", [401, 602])
+async def test_an_action_that_the_gateway_does_not_have_is_asked_for_once(code: int) -> None:
+    gateway = PaperGateway(lambda _: fault(code))
+    with pytest.raises(UnsupportedError) as caught:
+        await add(gateway)
+    assert caught.value.error_code == code
+    assert gateway.actions == [ADD]
+
+
+async def test_a_bad_request_may_be_an_argument_or_the_action_so_the_plainest_terms_are_tried() -> None:
+    gateway = PaperGateway(script(AddPortMapping=[HttpReply(400, b"")]))
+    assert await add(gateway) == replace(GRANTED, desc="", duration=0)
+    assert gateway.terms() == [("my server", "3600"), ("", "0")]
+    gateway = PaperGateway(lambda _: HttpReply(400, b"<html>Bad Request</html>"))
+    with pytest.raises(UnsupportedError, match="HTTP status 400"):
+        await add(gateway)
+    assert gateway.actions.count(ADD) == 2
+    assert len(gateway.calls) <= 6
+    gateway = PaperGateway(lambda _: HttpReply(400, b""))
+    with pytest.raises(UnsupportedError):
+        await add(gateway, request("", 0))
+    assert gateway.actions.count(ADD) == 1
 
 
 # In the way of another

@@ -8,6 +8,7 @@ import pytest
 
 from aioigd import DeadlineError, IGDError, PortMapper, PortMapping, RefusedError, UPnPResult
 from aioigd.core.calls import Operation
+from aioigd.models import MappingKey
 from aioigd.testing import EmulatedGateway
 from aioigd.testing.http import End, Transmission
 from aioigd.testing.wan_connection import ActionCall
@@ -125,3 +126,13 @@ async def test_a_gateway_that_hangs_is_given_up_after_the_calls_own_time() -> No
         with pytest.raises(DeadlineError):
             await gateway.delete_port_mapping_range(10, 40, "TCP")
         assert loop.time() - before < 1.0
+
+
+@pytest.mark.parametrize("status", [401, 403])
+async def test_who_may_not_delete_is_told_so_at_once(status: int) -> None:
+    gateway = paper(1, 10)
+    gateway.respond = lambda _: HttpReply(status, b"<html/>")
+    with pytest.raises(RefusedError) as caught:
+        await delete_mapping.delete_mapping(gateway.client(), MappingKey(10, "TCP"), Operation(10))
+    assert caught.value.result is UPnPResult.NOT_AUTHORIZED
+    assert gateway.actions == [DELETE]

@@ -14,6 +14,7 @@ __all__ = [
     "bare_lf_head",
     "chunked",
     "continue_first",
+    "denies_control",
     "duplicate_content_length",
     "exact_soapaction_only",
     "faults_with_status",
@@ -191,6 +192,16 @@ def answers_with_status(status: int = 500) -> Hooks:
         return replace(response, status=status) if exchange.call and not exchange.error else response
 
     return Hooks(response=response)
+
+
+@quirk("http", reason="No other terms give anybody the right to ask.", source="TR-064: fritzconnection", hopeless=True)
+def denies_control(status: int = 401) -> Hooks:
+    """Answers every action with HTTP 401 and a page of HTML."""
+
+    def intercept(exchange: Exchange) -> Response | None:
+        return Response(status, body=b"<html>Unauthorized</html>") if exchange.purpose == "control" else None
+
+    return Hooks(intercept=intercept)
 
 
 @quirk("http", reason="Requests have to be few at a time, and repeated where they were lost.", source="syncthing")

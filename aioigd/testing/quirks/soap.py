@@ -18,6 +18,7 @@ __all__ = [
     "absent_delete_succeeds",
     "answers_without_namespaces",
     "any_remote_host_only",
+    "bad_request_for_unknown",
     "bare_faults",
     "blank_entries",
     "descriptions_are_unique",
@@ -339,6 +340,18 @@ def no_specific_entry(code: int = 401) -> Hooks:
 def no_generic_entry(code: int = 401) -> Hooks:
     """Does not know GetGenericPortMappingEntry."""
     return _unknown("GetGenericPortMappingEntry", code)
+
+
+@quirk("soap", reason="A server may be at a loss for an action that it does not have.", source="a dummy router")
+def bad_request_for_unknown(action: str = "GetSpecificPortMappingEntry") -> Hooks:
+    """Answers an action that it does not have with HTTP 400, and no fault."""
+
+    def unknown(call: ActionCall, proceed: Proceed) -> Outputs:
+        if call.action == action:
+            raise BareError(400)
+        return proceed(call)
+
+    return Hooks(action=unknown)
 
 
 @quirk("soap", reason="The address is not needed to map a port.", source="common")
