@@ -6,8 +6,11 @@ A value that exists can be sent. Nothing here does I/O.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
+from itertools import islice
 from math import isfinite
 from operator import index
 from typing import Any, Final
@@ -26,6 +29,7 @@ from .models import (
 from .results import UPnPResult
 
 __all__ = [
+    "OneOf",
     "check_address",
     "check_address6",
     "check_desc",
@@ -62,6 +66,30 @@ def check_port(port: object, what: str = "port", *, lowest: int = 1) -> int:
             f"{what} must be a whole number from {lowest} to 65535, not {_shown(port)}", UPnPResult.INVALID_PORT
         )
     return number
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class OneOf:
+    """One of some ports, in this order: ``mapper.lease(aioigd.OneOf([6881, 51413]))``.
+
+    ``ports``: external ports, each 1 to 65535 and not twice; the first that the gateway grants is had, and of more than
+    256 only the first 256 are tried. Raises UsageError for anything else (INVALID_PORT), before anything is sent.
+    """
+
+    ports: tuple[int, ...]
+
+    def __init__(self, ports: Iterable[int]) -> None:
+        if isinstance(ports, (str, bytes)) or not isinstance(ports, Iterable):
+            raise UsageError(
+                f"OneOf takes several ports, as in OneOf([6881, 51413]), not {_shown(ports)}", UPnPResult.INVALID_PORT
+            )
+        checked = tuple(check_port(port, "each port of OneOf") for port in islice(ports, 65536))
+        if not checked:
+            raise UsageError("OneOf takes at least one port, and there is none", UPnPResult.INVALID_PORT)
+        if len(set(checked)) < len(checked):
+            twice = next(port for number, port in enumerate(checked) if port in checked[:number])
+            raise UsageError(f"OneOf takes each port once, and {twice} is there twice", UPnPResult.INVALID_PORT)
+        object.__setattr__(self, "ports", checked)
 
 
 def check_proto(proto: object) -> Proto:

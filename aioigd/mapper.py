@@ -261,16 +261,19 @@ class PortMapper:
     ) -> PendingLease:
         """Keep ports open for as long as the block runs: ``async with mapper.lease(8080, proto="TCP") as lease:``.
 
-        ``port``: the external port; 0 for any, a ``range`` for any of it, a list of ports for all of them; or an
-        :class:`asyncio.Server`, transport or socket that listens, which gives port, protocol and address. ``proto``:
-        ``"TCP"``, ``"UDP"``, or both in a list. ``internal_port``, ``desc``, ``duration`` (seconds, 0 for no limit)
-        and ``internal_client`` are those of :meth:`add_port_mapping`. ``on_conflict``: what to do where the port
-        belongs to another mapping: ``"fail"``, ``"take_over"`` it, or take an ``"other_port"``. ``required``: raise if
-        the port cannot be had at first; if false, the lease is there at once, LOST, and is had in the background
-        (:meth:`Lease.wait_active`). ``poll_interval``: seconds between two looks at the gateway, more than 0 and at
-        most 3600. ``ipv6``: let packets to the internal ports of this machine in over IPv6, too, through pinholes of
-        the gateway's firewall (:attr:`Lease.pinholes`), not with an ``internal_client``; where there is no IPv6 the
-        lease does without (:attr:`Lease.pinhole_error`).
+        ``port``: the external port; 0 for any, a ``range`` for any of it, :class:`OneOf` for one of some in their
+        order, a list of ports for all of them; or an :class:`asyncio.Server`, transport or socket that listens, which
+        gives port, protocol and address. Where there is a choice, whatever refusal names no other cause than the port
+        leads to the next one: at most 256 ports, 512 requests and a minute. ``proto``: ``"TCP"``, ``"UDP"``, or both
+        in a list: they keep one number, and who wants two takes two leases. ``internal_port``, ``desc``, ``duration``
+        (seconds, 0 for no limit) and ``internal_client`` are those of :meth:`add_port_mapping`. ``on_conflict``: what
+        to do where the port belongs to another mapping: ``"fail"``, ``"take_over"`` it, or take an ``"other_port"``
+        (there, and where it is refused without another cause). ``required``: raise if the port cannot be had at
+        first; if false, the lease is there at once, LOST, and is had in the background (:meth:`Lease.wait_active`).
+        ``poll_interval``: seconds between two looks at the gateway, more than 0 and at most 3600. ``ipv6``: let
+        packets to the internal ports of this machine in over IPv6, too, through pinholes of the gateway's firewall
+        (:attr:`Lease.pinholes`), not with an ``internal_client``; where there is no IPv6 the lease does without
+        (:attr:`Lease.pinhole_error`).
 
         Mappings are renewed at half their granted time (where that prolongs nothing, deleted and added just before
         they end), made again when the gateway has restarted, moved or lost

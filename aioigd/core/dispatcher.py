@@ -12,7 +12,7 @@ from async_timeout import timeout_at
 from ..errors import DeadlineError, IGDError, RefusedError, is_gone
 from ..models import MappingKey, MappingRequest, Pinhole, PinholeRequest, PortMapping
 from ..results import UPnPResult
-from .backend import Backend
+from .backend import Backend, Trial
 from .calls import CallQueue, Operation
 from .gateway_cache import GatewayCache
 
@@ -61,6 +61,16 @@ class Dispatcher:
             ),
             self._timeout,
         ).wait()
+
+    def try_port(self, request: MappingRequest, trial: Trial) -> Awaitable[PortMapping]:
+        """Make a mapping on one of many ports, not in the place of another."""
+        return self.do(
+            lambda backend, op: backend.add(
+                op, _reachable(request, backend), overwrite=False, verify=False, trial=trial
+            ),
+            request.key[:2],
+            (self, request, trial),
+        )
 
     def add_any(self, request: MappingRequest) -> Awaitable[PortMapping]:
         """Make a mapping on the port that was asked for, or on any other."""

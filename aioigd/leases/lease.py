@@ -268,6 +268,7 @@ class LeaseRecord:
     """
 
     __slots__ = (
+        "__weakref__",
         "_in_outage",
         "_readers",
         "_told_address",

@@ -278,6 +278,12 @@ class LeasedMapping:
         """The gateway said yes to a first add, which nobody has checked: WANTED still, but to be deleted in the end."""
         self.mapping = mapping
 
+    def taken_back(self) -> None:
+        """What was just made for the first time was deleted again: it is WANTED, as if it had never been made."""
+        if not self.has_ended:
+            self.state = MappingState.WANTED
+        self.mapping = self.granted_at = self.expires_at = None
+
     def described(self, held: PortMapping) -> None:
         """The gateway was asked what it holds: from now on its description counts, if it is the one that was given."""
         if self.mapping is not None and held.desc == self.mapping.desc:

@@ -19,6 +19,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Final
 
+from ..core.backend import Trial
 from ..core.calls import ROLLBACK_TIMEOUT, Operation, Phase
 from ..errors import (
     DENIED_STATUSES,
@@ -37,7 +38,7 @@ from ..errors import (
 from ..models import MappingRequest, PortMapping
 from ..results import UPnPResult
 from .delete_mapping import delete_mapping
-from .fallback import AS_ASKED, FINAL_CODES, Failure, learn, next_terms
+from .fallback import AS_ASKED, FINAL_CODES, Failure, LeasePolicy, learn, next_terms
 from .list_mappings import find_mapping, iter_mappings
 from .soap_client import SoapClient, is_doubtful, read_answer
 from .wire import soap, wan_ip_connection
@@ -75,6 +76,7 @@ class _Addition:
         self._failures: list[Failure] = []
         self._has_outcome = True
         """Whether a reply came to the last request."""
+        self._most_terms: int | None = None
         self._policy = self._known_policy = client.state.terms_policy
         self._terms = request.terms
         if self._policy != AS_ASKED:
@@ -96,7 +98,8 @@ class _Addition:
     def _next_terms(self) -> bool:
         """Go on to the next terms; returns whether there are any."""
         self._known_policy = self._state.terms_policy
-        step = next_terms(self._request, self._failures, self._known_policy)
+        most = self._most_terms or self._state.most_terms(self._request)
+        step = next_terms(self._request, self._failures, self._known_policy, most=most)
         if step is not None:
             self._policy, self._terms = step
         return step is not None
@@ -125,13 +128,24 @@ class AddMapping(_Addition):
 
     With ``overwrite`` a mapping in the way is deleted, once; without it the gateway is asked first, and anything but
     the same mapping is left alone (ConflictError). With ``verify`` the result is what the gateway says it holds, and a
-    mapping that it does not hold, or holds switched off (NewEnabled 0), is PORT_MAPPING_NOT_FOUND.
+    mapping that it does not hold, or holds switched off (NewEnabled 0), is PORT_MAPPING_NOT_FOUND. ``trial`` limits the
+    requests for one port of many.
     """
 
     def __init__(
-        self, client: SoapClient, op: Operation, request: MappingRequest, *, overwrite: bool, verify: bool
+        self,
+        client: SoapClient,
+        op: Operation,
+        request: MappingRequest,
+        *,
+        overwrite: bool,
+        verify: bool,
+        trial: Trial | None = None,
     ) -> None:
         super().__init__(client, op, request)
+        if trial is not None:
+            self._most_terms = trial.most_terms
+        self._is_free = trial is not None and trial.is_free
         self._overwrite = overwrite
         self._verify = verify
         self._had_before = request.key in client.state.our_keys
@@ -140,16 +154,18 @@ class AddMapping(_Addition):
 
     async def run(self) -> PortMapping:
         """Make the mapping, on the terms that the gateway accepts, and return what was granted."""
-        if not self._overwrite:
+        if not self._overwrite and not self._is_free:
             await self._check_unmapped()
         outcome = await self._negotiate(_IN_THE_WAY if self._overwrite else frozenset({_CONFLICT}))
         if isinstance(outcome, IGDError) and self._overwrite:
             outcome = await self._remove_and_negotiate(outcome)
         if isinstance(outcome, IGDError):
+            self._state.refused(self._request, self._failures)
             if UPnPErrorCode.is_unsupported(outcome.error_code) or _is_bad_request(outcome):
                 raise UnsupportedError(outcome.message, outcome.error_code) from outcome
             raise outcome
         key = self._request.key
+        self._state.fruitless = None
         self._state.our_keys.add(key)
         self._op.settled(None if self._had_before else partial(delete_mapping, self._client, key))
         return outcome
@@ -191,6 +207,10 @@ class AddMapping(_Addition):
     def _go_on_after(self, refusal: IGDError) -> bool:
         """Go on to the next terms; returns whether there are any."""
         self._failures.append(Failure(self._terms, refusal.error_code, _is_bad_request(refusal)))
+        if refusal.error_code == UPnPErrorCode.ONLY_PERMANENT_LEASES_SUPPORTED:
+            self._state.terms_policy = self._state.terms_policy._replace(
+                lease=LeasePolicy.NONE
+            )  # whatever else it says
         return not is_denied(refusal) and self._next_terms()
 
     async def _ask(self) -> PortMapping | IGDError:

@@ -20,9 +20,9 @@ nothing, each time, although it answers   as 501: it may be how it refuses
 other requests
 ========================================  ==================================================================
 
-Of many ports of which one is wanted only the first gets all of this. The others are *trials*: after a refusal there is
-one more request on the plainest terms (after 725 and 718 the first of the table), so that the way through many ports
-that are refused, whatever the terms, stays short.
+Of many ports only the first gets all of this, be it that one of them is wanted or all. After a refusal of another there
+is one more request, on the plainest terms (after 725 and 718 on the next of the table), so that the way through many
+ports that are refused, whatever the terms, stays short.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ from .wire.error_codes import UPnPErrorCode
 
 __all__ = [
     "AS_ASKED",
+    "FEW_TERMS",
     "FINAL_CODES",
     "DescriptionPolicy",
     "Failure",
@@ -55,6 +56,8 @@ HOUR: Final = 3600
 """Seconds. Some take a day at most, some an hour."""
 MAX_PLAIN: Final = 31
 """Characters that every router takes in a description."""
+FEW_TERMS: Final = 2
+"""Terms on which a port is asked for after another was refused on all of them."""
 _DEFAULT_DESC: Final = "aioigd"
 
 FINAL_CODES: Final = frozenset(
@@ -168,21 +171,21 @@ def candidate_terms(request: MappingRequest, policy: TermsPolicy = AS_ASKED) -> 
 
 
 def next_terms(
-    request: MappingRequest, failures: Sequence[Failure], policy: TermsPolicy, *, is_trial: bool = False
+    request: MappingRequest, failures: Sequence[Failure], policy: TermsPolicy, *, most: int | None = None
 ) -> tuple[TermsPolicy, Terms] | None:
     """Return the terms for the next try, or None where nothing more can be done.
 
     The first call, with no failures, gives the terms to begin with. As no terms are tried twice, there are at most
-    as many tries as :func:`candidate_terms`: 12, or 16 for a gateway that is known to compare descriptions. There are
-    two with ``is_trial``: the port is one of many.
+    as many tries as :func:`candidate_terms`: 12, or 16 for a gateway that is known to compare descriptions. Or
+    ``most``, where the port is one of many.
     """
     code = failures[-1].error_code if failures else None
     has_bad_request = bool(failures) and failures[-1].is_bad_request
-    if code in FINAL_CODES or (is_trial and len(failures) > 1):
+    if code in FINAL_CODES or (most is not None and len(failures) >= most):
         return None
     if has_bad_request and sum(failure.is_bad_request for failure in failures) > 1:
         return None
-    is_plainest_next = has_bad_request or (is_trial and bool(failures) and code not in _MENDABLE_CODES)
+    is_plainest_next = has_bad_request or (most is not None and bool(failures) and code not in _MENDABLE_CODES)
     tried = {failure.terms for failure in failures}
     for candidate, terms in candidate_terms(request, policy):
         if terms in tried or (is_plainest_next and candidate != _PLAINEST):

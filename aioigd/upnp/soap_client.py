@@ -6,10 +6,10 @@ Knows the control URLs of one service, and what is known of its gateway; does no
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from ipaddress import ip_address
-from typing import Final
+from typing import Final, NamedTuple
 
 from ..core.calls import Operation, Undo
 from ..core.limiter import Limiter, Outcome
@@ -22,10 +22,10 @@ from ..errors import (
     RefusedError,
     TransportError,
 )
-from ..models import Device, MappingKey
+from ..models import Device, MappingKey, MappingRequest, Terms
 from ..net.interfaces import default_next_hops, source_address_for
 from ..results import UPnPResult
-from .fallback import TermsPolicy
+from .fallback import FEW_TERMS, Failure, TermsPolicy
 from .net.http import HttpClient
 from .retry import Step, next_step, pause_after
 from .wire import soap
@@ -39,6 +39,17 @@ __all__ = ["GatewayState", "SoapClient", "is_denial", "is_doubtful", "read_answe
 
 _CONTENT_TYPE: Final = 'text/xml; charset="utf-8"'
 _GET_TRIES: Final = 2
+_FRUITLESS_KEPT: Final = 10.0
+"""Seconds for which a mapping that was refused on all terms says something about others."""
+
+
+class Fruitless(NamedTuple):
+    """A mapping that was refused on all terms: it does not seem to be a matter of them."""
+
+    port: int
+    terms: Terms
+    at: float
+    """On the loop's clock."""
 
 
 class GatewayState:
@@ -51,6 +62,21 @@ class GatewayState:
         """The mappings that this program has made, so that an undo never removes an older one."""
         self.our_pinholes: set[int] = set()
         """The same for pinholes, by their unique ids."""
+        self.fruitless: Fruitless | None = None
+        """The last mapping that was refused on all terms, since one was granted."""
+
+    def refused(self, request: MappingRequest, failures: Sequence[Failure]) -> None:
+        """Note on how many terms a mapping was refused."""
+        if len(failures) > FEW_TERMS:
+            now = asyncio.get_running_loop().time()
+            self.fruitless = Fruitless(request.key.external_port, request.terms, now)
+
+    def most_terms(self, request: MappingRequest) -> int | None:
+        """Return on how many terms to ask for a mapping: few, where another port was just refused on all of them."""
+        last = self.fruitless
+        if last is None or last.port == request.key.external_port or last.terms != request.terms:
+            return None
+        return FEW_TERMS if asyncio.get_running_loop().time() < last.at + _FRUITLESS_KEPT else None
 
 
 class SoapClient:

@@ -24,7 +24,7 @@ from aioigd import (
     TransportError,
     UPnPResult,
 )
-from aioigd.core.backend import NEVER, Backend, Candidate, Driver, Hint, Listener, Rank, Search, SearchScope
+from aioigd.core.backend import NEVER, Backend, Candidate, Driver, Hint, Listener, Rank, Search, SearchScope, Trial
 from aioigd.core.calls import CallQueue, Operation
 from aioigd.core.dispatcher import Dispatcher
 from aioigd.core.finder import Finder
@@ -77,6 +77,7 @@ class ModelRouter:
     prolongs: bool = True
     refuses_renewals: bool = False
     switches_off: bool = False
+    refusal: Callable[[MappingKey], IGDError | None] = lambda _: None
     asked: Counter[str] = field(default_factory=Counter)
     log: list[tuple[float, str, object]] = field(default_factory=list)
     on_hint: Callable[[Hint], None] | None = None
@@ -185,7 +186,9 @@ class ModelBackend(Backend):
             raise self._router.defect
         return self._router.us != self.device.igd_our_addr
 
-    async def add(self, op: Operation, request: MappingRequest, *, overwrite: bool, verify: bool) -> PortMapping:
+    async def add(
+        self, op: Operation, request: MappingRequest, *, overwrite: bool, verify: bool, trial: Trial | None = None
+    ) -> PortMapping:
         router = self._router
         assert not verify
         undo = self._undo_of(request.key)
@@ -196,6 +199,10 @@ class ModelBackend(Backend):
         if held is not None and (held.client, held.internal_port) != (client, request.internal_port) and not overwrite:
             op.rejected()
             raise refused("it is taken", 718)
+        refusal = router.refusal(request.key)
+        if refusal is not None:
+            op.rejected()
+            raise refusal.copy()
         if held is not None and router.refuses_renewals:
             op.rejected()
             raise refused("it is there", 501)

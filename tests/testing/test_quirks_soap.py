@@ -151,6 +151,11 @@ async def never_overwrites(gateway: EmulatedGateway) -> None:
     assert await add(gateway) == 0
 
 
+@proof(quirks.map_e(606, 1))
+async def map_e(gateway: EmulatedGateway) -> None:
+    assert [await add(gateway, port) for port in (16, 4112, 4127, 4128, 61456)] == [606, 0, 0, 606, 0]
+
+
 @proof(quirks.table_full(2))
 async def table_full(gateway: EmulatedGateway) -> None:
     assert [await add(gateway, port) for port in (1, 2, 3, 1)] == [0, 0, 728, 0]

@@ -37,11 +37,11 @@ def request(desc: str = "my server", duration: int = 3600, *, port: int = 8080, 
 
 
 def negotiate(
-    asked: MappingRequest, gateway: Gateway, policy: TermsPolicy = NO_POLICY, *, is_trial: bool = False
+    asked: MappingRequest, gateway: Gateway, policy: TermsPolicy = NO_POLICY, *, most: int | None = None
 ) -> tuple[list[Terms], Terms | None, TermsPolicy]:
     """Return all terms that were tried, the terms that were granted, and the policy then."""
     failures: list[Failure] = []
-    while step := next_terms(asked, failures, policy, is_trial=is_trial):
+    while step := next_terms(asked, failures, policy, most=most):
         assert len(failures) < 20, "it does not end"
         granted, terms = step
         verdict = gateway(terms)
@@ -192,9 +192,9 @@ def test_a_bad_request_leads_to_the_plainest_terms_once() -> None:
 
 @pytest.mark.parametrize("code", VAGUE)
 def test_a_trial_has_what_was_asked_for_and_the_plainest(code: int | None) -> None:
-    tried, _, _ = negotiate(request("Ä server", MONTH), never(code), is_trial=True)
+    tried, _, _ = negotiate(request("Ä server", MONTH), never(code), most=2)
     assert tried == [Terms("Ä server", MONTH), Terms("", 0)]
-    tried, _, _ = negotiate(request("", 0), never(code), is_trial=True)
+    tried, _, _ = negotiate(request("", 0), never(code), most=2)
     assert tried == [Terms("", 0)]
 
 
@@ -203,7 +203,7 @@ def test_a_trial_has_what_was_asked_for_and_the_plainest(code: int | None) -> No
     [(725, Terms("my server", 0)), (718, Terms("my server TCP 8080", 3600)), *((code, None) for code in FINAL_CODES)],
 )
 def test_a_trial_heeds_a_code_that_says_more(code: int, second: Terms | None) -> None:
-    tried, _, _ = negotiate(request(), never(code), is_trial=True)
+    tried, _, _ = negotiate(request(), never(code), most=2)
     assert tried[1:] == ([] if second is None else [second])
 
 

@@ -47,6 +47,7 @@ __all__ = [
     "list_ends_with",
     "list_repeats_last",
     "lower_case_answers",
+    "map_e",
     "never_overwrites",
     "no_external_address",
     "no_generic_entry",
@@ -279,6 +280,25 @@ def any_remote_host_only() -> Hooks:
 def ports_taken(first: int = 1, last: int = 1023, code: int = 729) -> Hooks:
     """Refuses mappings of the external ports in a range, as 729."""
     return _refuses(lambda call: first <= call.key.external_port <= last, code)
+
+
+@quirk("soap", reason="Any refusal may mean the port.", source="MAP-E lines: miniupnp#465, tailscale#7377")
+def map_e(code: int = 718, customer: int = 201) -> Hooks:
+    """Grants 240 ports only, 16 of each 4,096: those of one of 256 customers who share an address (RFC 7597)."""
+
+    def action(call: ActionCall, proceed: Proceed) -> Outputs:
+        if call.action == "AddAnyPortMapping" and not is_granted(call.key.external_port):
+            held = {entry["NewExternalPort"] for entry in _entries(call, proceed)}
+            port = next(port for port in range(4096, 65536) if is_granted(port) and str(port) not in held)
+            return proceed(_with(call, NewExternalPort=str(port)))
+        if call.action == "AddPortMapping" and not is_granted(call.key.external_port):
+            raise UPnPError(code)
+        return proceed(call)
+
+    def is_granted(port: int) -> bool:
+        return port >= 4096 and port // 16 % 256 == customer
+
+    return Hooks(action=action)
 
 
 @quirk("soap", reason="A table that is full says so, or not.", source="Zyxel: miniupnp#92")
