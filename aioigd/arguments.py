@@ -25,6 +25,7 @@ from .models import (
     PinholeRequest,
     Proto,
     Terms,
+    read_host,
 )
 from .results import UPnPResult
 
@@ -54,6 +55,8 @@ MAX_DESCRIPTION: Final = 1024
 LONGEST_TIMEOUT: Final = 3600.0
 """Seconds."""
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe\uffff]")
+_HOST_NAME = re.compile(r"(?=.{1,253}$)[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*\.[A-Za-z][A-Za-z0-9-]*")
+"""A name that a gateway may show for a remote host: one that has a domain."""
 
 
 def check_port(port: object, what: str = "port", *, lowest: int = 1) -> int:
@@ -139,8 +142,22 @@ def check_address(address: object, what: str) -> str:
 
 
 def check_key(port: object, proto: object, remote_host: object = "") -> MappingKey:
-    """Return the key of a mapping from what a caller said, or raise UsageError."""
-    return MappingKey(check_port(port), check_proto(proto), check_address(remote_host, "remote_host"))
+    """Return the key of a mapping from what a caller said, or raise UsageError.
+
+    The remote host may be spelt as gateways spell one in their tables, and then stays as it is.
+    """
+    host = remote_host if isinstance(remote_host, str) and _is_spelt_host(remote_host) else None
+    if host is None:
+        host = check_address(remote_host, "remote_host")
+    return MappingKey(check_port(port), check_proto(proto), host)
+
+
+def _is_spelt_host(text: str) -> bool:
+    """Return whether a gateway may mean an IPv4 address, a name, or everybody by this."""
+    if _CONTROL.search(text):
+        return False
+    spelt = MappingKey(0, "UDP", text).normalised().remote_host
+    return not spelt or isinstance(read_host(spelt), IPv4Address) or _HOST_NAME.fullmatch(spelt) is not None
 
 
 def check_request(

@@ -109,6 +109,11 @@ class IGDError(Exception):
         twin.__cause__, twin.__suppress_context__ = self.__cause__, self.__suppress_context__
         return twin
 
+    def append(self, text: str) -> None:
+        """Say more in the message."""
+        self.message += text
+        self.args = (self.message,)
+
     def with_attempts(self, attempts: tuple[Attempt, ...]) -> Self:
         """Note the requests that were made before this failure, and return the error itself."""
         self.attempts = attempts

@@ -33,6 +33,8 @@ from ..models import (
 from .calls import Operation
 
 __all__ = [
+    "LATE_TABLE",
+    "LOOK_PAUSE",
     "NEVER",
     "Backend",
     "Candidate",
@@ -48,6 +50,10 @@ __all__ = [
 
 ProtocolName = Literal["upnp", "pcp", "nat-pmp"]
 
+LATE_TABLE: Final = 2.0
+"""Seconds after a clear yes for which what a gateway holds may not show yet what was done."""
+LOOK_PAUSE: Final = 0.3
+"""Seconds between two looks at it."""
 NEVER: Final = float("-inf")
 """The time until which something may still come that will not come."""
 
@@ -234,8 +240,8 @@ class Backend(ABC):
         """
 
     @abstractmethod
-    async def delete(self, op: Operation, key: MappingKey) -> None:
-        """Delete a mapping. Raises NotFoundError where there is none."""
+    async def delete(self, op: Operation, key: MappingKey, *, verify: bool = False) -> None:
+        """Delete a mapping. Raises NotFoundError where there is none. ``verify``: look whether it is gone."""
 
     @abstractmethod
     async def external_address(self, op: Operation) -> IPv4Address | IPv6Address:

@@ -78,9 +78,13 @@ class Dispatcher:
             lambda backend, op: backend.add_any(op, _reachable(request, backend)), (self, "any port", request)
         )
 
-    def delete(self, key: MappingKey) -> Awaitable[None]:
-        """Delete a mapping."""
-        return self.do(lambda backend, op: backend.delete(op, key), key[:2], (self, "delete", key))
+    def delete(self, key: MappingKey, *, verify: bool = False) -> Awaitable[None]:
+        """Delete a mapping; with ``verify`` look whether it is gone."""
+        return self.do(
+            lambda backend, op: backend.delete(op, key, verify=True) if verify else backend.delete(op, key),
+            key[:2],
+            (self, "delete", key, verify),
+        )
 
     def find(self, key: MappingKey) -> Awaitable[PortMapping | None]:
         """Return the mapping that the gateway holds for a key, None where it says that there is none."""

@@ -37,12 +37,15 @@ from ..results import UPnPResult
 from .lease import LeaseRecord, LeaseState
 from .leased_mapping import LeasedMapping
 from .owner_lock import Ownership
+from .reading import is_deleted, read_back
 from .schedule import RefCounter
 
 __all__ = ["MAX_CONCURRENT", "Acquisition", "not_held"]
 
 log = logging.getLogger("aioigd.lease")
 
+_DELETIONS: Final = 2
+"""Deletions of one mapping, where the gateway goes on to hold what it says it has deleted."""
 MAX_CONCURRENT: Final = 8
 """Mappings of one manager that are worked on at the same time; the gateway gets fewer requests than that anyway."""
 
@@ -394,6 +397,10 @@ class Acquisition:
             self.claims_of(mapping).drop(mapping.key)
         return mapping.ended() and is_last
 
+    def leave(self, mapping: LeasedMapping) -> None:
+        """Give up the claim on the port of a mapping, which stays where it is."""
+        self._give_up(mapping)
+
     async def release(self, mapping: LeasedMapping) -> bool:
         """Delete a mapping, unless it is another's by now, and return whether the gateway went along.
 
@@ -401,7 +408,7 @@ class Acquisition:
         """
         if self._is_kept_by_another_lease(mapping):
             return True
-        with suppress(IGDError):
+        try:
             if self._is_in_use(mapping):
                 await self._cache.find()
             with self.claims_of(mapping).take_if_last(mapping.key) as is_last:
@@ -409,16 +416,28 @@ class Acquisition:
                     await self._delete(mapping)
                 else:
                     log.info("%s stays, as another program of this host keeps it", mapping.key)
+        except NotFoundError:
             return True
-        return False
+        except IGDError as error:
+            log.info("%s could not be deleted: %s", mapping.key, error)
+            return False
+        return True
 
     async def _delete(self, mapping: LeasedMapping) -> None:
         try:
             held = await self.dispatcher_of(mapping).find(mapping.key)
         except (RefusedError, InvalidResponseError):
             held = mapping.mapping  # the gateway cannot tell
-        if held is not None and mapping.is_same(held) and not self._is_remade(mapping, held):
-            await self.dispatcher_of(mapping).delete(mapping.key)
+        if held is None or not mapping.is_same(held) or self._is_remade(mapping, held):
+            return
+        dispatcher = self.dispatcher_of(mapping)
+        for _ in range(_DELETIONS):
+            await dispatcher.delete(mapping.key)
+            if await is_deleted(dispatcher, held):
+                return
+        raise RefusedError(
+            f"the gateway says that it deleted {mapping.key}, and still holds it", UPnPResult.ACTION_FAILED
+        )
 
     async def release_all(self, mappings: Sequence[LeasedMapping]) -> None:
         """Give up mappings that are not to be kept after all, and delete those that were made."""
@@ -438,10 +457,7 @@ class Acquisition:
 
         Raises IGDError, with PORT_MAPPING_NOT_FOUND where the gateway says yes and does nothing.
         """
-        try:
-            held = await self.dispatcher_of(mapping).find(added.key)
-        except IGDError:
-            held = added  # it cannot tell; the check before half its time will try again
+        held = await read_back(self.dispatcher_of(mapping), added)
         if held is None or (mapping.is_same(held) and not held.enabled):
             mapping.is_to_be_read_back = True
             raise not_held(added.key, held)

@@ -4,23 +4,28 @@ AddPortMapping is a sequence: look (unless it may overwrite), negotiate the term
 it may overwrite), negotiate again. What to ask for next is decided in ``fallback``, how requests travel in
 ``soap_client``; here is what a reply means for the mapping: granted, refused, in the way of another, or doubtful.
 
-Both actions know how they are undone, in three cases:
+Granted is granted: a table that shows a mapping late, slowly or not at all makes no failure of a clear yes; only one
+that says clearly, for LATE_TABLE, that the mapping is not there, or that the port is another client's, does.
 
-- A request is out, and nobody waits any more: what the gateway holds then is deleted, if it is this mapping.
+Both actions know how they are undone, whether the call is cancelled or fails:
+
+- A request is out, or its reply was lost: what the gateway holds then is deleted, if it is this mapping.
 - It was granted, and nobody has taken the result: it is deleted.
 - This program had the mapping before: nothing is undone.
+- A mapping that was in the way was deleted: it is put back, unless this one has taken its place for good.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
+from dataclasses import replace
 from functools import partial
 from typing import Final
 
-from ..core.backend import Trial
-from ..core.calls import ROLLBACK_TIMEOUT, Operation, Phase
+from ..core.backend import LATE_TABLE, LOOK_PAUSE, Trial
+from ..core.calls import ROLLBACK_TIMEOUT, Operation, Phase, Undo
 from ..errors import (
     DENIED_STATUSES,
     GONE_STATUSES,
@@ -35,7 +40,7 @@ from ..errors import (
     is_denied,
     is_gone,
 )
-from ..models import MappingRequest, PortMapping
+from ..models import MappingRequest, PortMapping, Terms
 from ..results import UPnPResult
 from .delete_mapping import delete_mapping
 from .fallback import AS_ASKED, FINAL_CODES, Failure, LeasePolicy, learn, next_terms
@@ -58,8 +63,8 @@ _TRIES_IF_LOST: Final = 6
 """How often a request is sent that gets lost, and has to be looked for each time before it is sent again."""
 _FIRST_PAUSE: Final = 0.02
 """Seconds between such a look and the repetition; four times as long each time."""
-_LOOK_PAUSE: Final = 0.3
-"""Seconds between two looks for what a request has done that was cut off."""
+_FRESH: Final = 0.9
+"""Part of its time that a mapping has left at least if it was just made."""
 _LONGEST_PAUSE: Final = 1.3
 """Seconds; some routers keep a connection for a second after its end."""
 
@@ -77,6 +82,8 @@ class _Addition:
         self._has_outcome = True
         """Whether a reply came to the last request."""
         self._most_terms: int | None = None
+        self._was_granted = False
+        """Whether the gateway has said yes to any request."""
         self._policy = self._known_policy = client.state.terms_policy
         self._terms = request.terms
         if self._policy != AS_ASKED:
@@ -85,15 +92,16 @@ class _Addition:
     async def _look_until_settled(self, look: Callable[[], Awaitable[PortMapping | None]]) -> PortMapping | None:
         """Return the mapping that a request has made whose call is cancelled, None if it has made none.
 
-        A slow gateway may carry out later what was cut off: so it is looked for until ROLLBACK_TIMEOUT after the
-        request where no reply came to it.
+        A slow gateway may carry out later what was cut off: so it is looked for where no reply came to it, until
+        ROLLBACK_TIMEOUT after the request, or for as long as the gateway needs for one.
         """
         loop = asyncio.get_running_loop()
+        until = self._op.last_sent + max(ROLLBACK_TIMEOUT, self._op.seconds_needed)
         while True:
             mapping = await look()
-            if mapping is not None or self._has_outcome or loop.time() >= self._op.last_sent + ROLLBACK_TIMEOUT:
+            if mapping is not None or self._has_outcome or loop.time() >= until:
                 return mapping
-            await asyncio.sleep(_LOOK_PAUSE)
+            await asyncio.sleep(LOOK_PAUSE)
 
     def _next_terms(self) -> bool:
         """Go on to the next terms; returns whether there are any."""
@@ -107,6 +115,13 @@ class _Addition:
     def _learn_terms(self) -> None:
         self._state.terms_policy = learn(self._state.terms_policy, self._policy, self._request)
 
+    def _rejected(self) -> None:
+        """Note a refusal. What an earlier request may have done is still to be undone."""
+        if self._was_granted or self._op.reply_lost:
+            self._op.checkpoint()
+        else:
+            self._op.rejected()
+
     def _mapping(self, external_port: int) -> PortMapping:
         key, terms = self._request.key, self._terms
         return PortMapping(
@@ -115,21 +130,27 @@ class _Addition:
             self._internal_client,
             key.proto,
             terms.desc,
-            terms.duration,
+            terms.duration or self._client.limit_for_none,
             key.remote_host,
         )
 
-    def _is_ours(self, held: PortMapping) -> bool:
+    def _leads_to_us(self, held: PortMapping) -> bool | None:
         return held.leads_to(self._internal_client, self._request.internal_port)
+
+    def _is_ours(self, held: PortMapping) -> bool:
+        """Whether an entry is what was asked for; where it cannot tell that itself, its description does."""
+        is_ours = self._leads_to_us(held)
+        return held.desc == self._terms.desc if is_ours is None else is_ours
 
 
 class AddMapping(_Addition):
     """One AddPortMapping (WANIPConnection:2 section 2.5.16) with all that may have to happen around it.
 
     With ``overwrite`` a mapping in the way is deleted, once; without it the gateway is asked first, and anything but
-    the same mapping is left alone (ConflictError). With ``verify`` the result is what the gateway says it holds, and a
-    mapping that it does not hold, or holds switched off (NewEnabled 0), is PORT_MAPPING_NOT_FOUND. ``trial`` limits the
-    requests for one port of many.
+    the same mapping is left alone (ConflictError). With ``verify`` the result is what the gateway says it holds, as far
+    as it can tell. A mapping that it does not hold, or holds switched off (NewEnabled 0), is PORT_MAPPING_NOT_FOUND,
+    and one that it holds for another client a ConflictError. ``trial`` limits
+    the requests for one port of many.
     """
 
     def __init__(
@@ -151,10 +172,20 @@ class AddMapping(_Addition):
         self._had_before = request.key in client.state.our_keys
         self._unchanged: PortMapping | None = None
         """What the gateway holds already, just as it was asked for, and refuses to make again."""
+        self._in_front: PortMapping | None = None
+        """What the gateway holds for another client, although it has said yes."""
+        self._false_success: IGDError | None = None
+        """What is wrong with a yes that was read back."""
+        self._removed: PortMapping | None = None
+        """What was deleted because it was in the way, as it was then."""
+        self._removed_at = 0.0
 
     async def run(self) -> PortMapping:
         """Make the mapping, on the terms that the gateway accepts, and return what was granted."""
-        if not self._overwrite and not self._is_free:
+        if self._overwrite:
+            if self._op.reply_lost and await self._has_arrived():
+                return self._settle(self._mapping(self._request.key.external_port))
+        elif not self._is_free:
             await self._check_unmapped()
         outcome = await self._negotiate(_IN_THE_WAY if self._overwrite else frozenset({_CONFLICT}))
         if isinstance(outcome, IGDError) and self._overwrite:
@@ -162,18 +193,79 @@ class AddMapping(_Addition):
         if isinstance(outcome, IGDError):
             self._state.refused(self._request, self._failures)
             if UPnPErrorCode.is_unsupported(outcome.error_code) or _is_bad_request(outcome):
-                raise UnsupportedError(outcome.message, outcome.error_code) from outcome
-            raise outcome
-        key = self._request.key
+                outcome = UnsupportedError(outcome.message, outcome.error_code)
+            raise await self._restore(outcome)
+        return self._settle(outcome)
+
+    def _settle(self, granted: PortMapping) -> PortMapping:
+        self._was_granted = True
         self._state.fruitless = None
-        self._state.our_keys.add(key)
-        self._op.settled(None if self._had_before else partial(delete_mapping, self._client, key))
-        return outcome
+        self._state.our_keys.add(self._request.key)
+        undo: Undo | None = self.undo_request
+        if self._removed is None:
+            undo = None if self._had_before else partial(delete_mapping, self._client, self._request.key)
+        self._op.settled(undo)
+        return granted
+
+    def _rejected(self) -> None:
+        if self._removed is None:
+            super()._rejected()
+        else:
+            self._op.checkpoint()  # it is still to be put back
 
     async def undo_request(self, op: Operation) -> None:
-        """Take back what a request may have done whose outcome is not known."""
-        if not self._had_before and await self._look_until_settled(lambda: self._find_ours(op)) is not None:
-            await delete_mapping(self._client, self._request.key, op)
+        """Take back what requests have done, or may have, and put back what was in their way."""
+        if not self._had_before:
+            await self._take_back(op)
+        if self._removed is not None:
+            await self._put_back(op)
+
+    async def _take_back(self, op: Operation) -> None:
+        key = self._request.key
+        if not self._was_granted:
+            if await self._look_until_settled(lambda: self._find_ours(op)) is not None:
+                await delete_mapping(self._client, key, op)
+            return
+        held = self._in_front
+        if held is None and self._false_success is None:
+            with suppress(IGDError):
+                held = await find_mapping(self._client, key, op)
+        if held is None or self._leads_to_us(held) is not False:
+            with suppress(IGDError):
+                await delete_mapping(self._client, key, op)
+
+    async def _put_back(self, op: Operation) -> None:
+        """Make again what was deleted, for the rest of its time, unless the port is in use. Raises IGDError."""
+        removed, key = self._removed, self._request.key
+        if removed is None:
+            return
+        is_free = True
+        with suppress(RefusedError, InvalidResponseError):
+            is_free = await find_mapping(self._client, key, op) is None
+        if is_free:
+            gone_for = asyncio.get_running_loop().time() - self._removed_at
+            rest = max(1, removed.duration - round(gone_for)) if removed.duration else 0
+            request = MappingRequest(key, removed.internal_port, removed.internal_client, Terms(removed.desc, rest))
+            action = wan_ip_connection.add_port_mapping(request, removed.internal_client, request.terms)
+            await self._client.call(action, op)
+        self._removed = None
+
+    async def _restore(self, failure: IGDError) -> IGDError:
+        """Put back what was deleted in vain. Returns the failure, which names what could not be put back."""
+        removed = self._removed
+        if removed is not None and not self._was_granted and not self._op.reply_lost:
+            with suppress(IGDError):  # otherwise it is tried once more behind the failure
+                try:
+                    await self._put_back(self._op)
+                except (RefusedError, InvalidResponseError) as error:
+                    self._removed = None
+                    failure.append(
+                        f"; for this the mapping of {removed.key} to {removed.internal_client} port"
+                        f" {removed.internal_port} ({removed.desc!r}) was deleted, and it cannot be put back: "
+                        f"{error.message}"
+                    )
+                self._op.rejected()
+        return failure
 
     async def _find_ours(self, op: Operation) -> PortMapping | None:
         held = await find_mapping(self._client, self._request.key, op)
@@ -190,7 +282,7 @@ class AddMapping(_Addition):
                 if self._policy != self._state.terms_policy:
                     self._learn_terms()
                 return outcome
-            if outcome.error_code in stop_at or not self._go_on_after(outcome):
+            if outcome.error_code in stop_at or self._in_front is not None or not self._go_on_after(outcome):
                 return outcome
 
     async def _remove_and_negotiate(self, refusal: IGDError) -> PortMapping | IGDError:
@@ -199,6 +291,7 @@ class AddMapping(_Addition):
             if refusal.error_code not in _IN_THE_WAY:
                 self._failures.clear()  # all terms were refused because of what was in the way
                 self._next_terms()
+            self._in_front = None
         elif refusal.error_code not in _IN_THE_WAY or not self._go_on_after(refusal):
             return self._unchanged or refusal
         outcome = await self._negotiate()
@@ -208,9 +301,8 @@ class AddMapping(_Addition):
         """Go on to the next terms; returns whether there are any."""
         self._failures.append(Failure(self._terms, refusal.error_code, _is_bad_request(refusal)))
         if refusal.error_code == UPnPErrorCode.ONLY_PERMANENT_LEASES_SUPPORTED:
-            self._state.terms_policy = self._state.terms_policy._replace(
-                lease=LeasePolicy.NONE
-            )  # whatever else it says
+            # That is clear, whatever the gateway says to the rest.
+            self._state.terms_policy = self._state.terms_policy._replace(lease=LeasePolicy.NONE)
         return not is_denied(refusal) and self._next_terms()
 
     async def _ask(self) -> PortMapping | IGDError:
@@ -218,30 +310,71 @@ class AddMapping(_Addition):
         status, reply = await (self._send() if self._overwrite else self._send_verified())
         self._op.checkpoint()
         if isinstance(reply, soap.Fault) or (isinstance(reply, soap.InvalidReply) and status in _CLEAR_STATUSES):
-            self._op.rejected()
+            self._rejected()
             return self._refusal(status, reply)
-        doubtful = is_doubtful(status, reply)
-        if not doubtful and not self._verify:
-            return self._mapping(self._request.key.external_port)
-        held = await self._read_back(doubtful=doubtful)
+        granted = self._mapping(self._request.key.external_port)
+        if not is_doubtful(status, reply):
+            self._was_granted = True
+            return await self._read_back(granted) if self._verify else granted
+        held: PortMapping | None = None  # nothing says that it was a success
+        with suppress(RefusedError, InvalidResponseError):
+            held = await find_mapping(self._client, self._request.key, self._op)
         self._op.checkpoint()
-        what_it_does = "does not hold it"
         if held is not None and self._is_ours(held):
-            if not self._verify:
-                return self._mapping(self._request.key.external_port)
-            if held.enabled:
-                return held
-            what_it_does = "has switched it off"
-            if not self._had_before:
-                with suppress(RefusedError, InvalidResponseError):
-                    await delete_mapping(self._client, self._request.key, self._op)  # it lets nothing through
-        self._op.rejected()
-        if isinstance(reply, soap.InvalidReply):
-            return self._refusal(status, reply)
-        return NotFoundError(
-            f"the gateway says that it mapped {self._request.key}, and {what_it_does}",
-            UPnPResult.PORT_MAPPING_NOT_FOUND,
-        )
+            self._was_granted = True
+            return await self._judge(held, granted) if self._verify else granted
+        self._rejected()
+        return self._refusal(status, reply)
+
+    async def _read_back(self, granted: PortMapping) -> PortMapping | IGDError:
+        """Return what the gateway holds of what it has granted, or why that is no success.
+
+        Only what it says for LATE_TABLE is none: until then the table may be late. Where it does not say anything, or
+        the call has no time left, what was granted is granted.
+        """
+        loop = asyncio.get_running_loop()
+        until = loop.time() + LATE_TABLE
+        while True:
+            try:
+                held = await find_mapping(self._client, self._request.key, self._op)
+            except IGDError:
+                self._op.checkpoint()
+                return self._false_success if self._false_success is not None and self._op.expired else granted
+            self._op.checkpoint()
+            if held is not None and self._leads_to_us(held) is not False:
+                return await self._judge(held, granted)
+            left = until - loop.time()
+            if left <= 0:
+                break
+            await asyncio.sleep(max(0.0, min(LOOK_PAUSE, left, self._op.deadline - loop.time())))
+        if held is not None:
+            self._in_front = held
+            message = f"the gateway says that it mapped {self._request.key}, and has it for {held.internal_client}"
+            self._false_success = ConflictError(message)
+        else:
+            self._false_success = self._not_held("does not hold it")
+        return self._false_success
+
+    async def _judge(self, held: PortMapping, granted: PortMapping) -> PortMapping | IGDError:
+        """Return what the gateway holds, or an error if it holds it switched off."""
+        if held.enabled:
+            if not (self._terms.duration or self._had_before) and held.duration:
+                self._client.learn_limit_for_none(held.duration)
+            return replace(
+                held,
+                internal_client=granted.internal_client,
+                internal_port=granted.internal_port,
+                remote_host=granted.remote_host,
+            )
+        if not self._had_before:
+            with suppress(RefusedError, InvalidResponseError):
+                await delete_mapping(self._client, self._request.key, self._op)  # it lets nothing through
+                self._was_granted = False
+        return self._not_held("has switched it off")
+
+    def _not_held(self, what_it_does: str) -> IGDError:
+        message = f"the gateway says that it mapped {self._request.key}, and {what_it_does}"
+        return NotFoundError(message, UPnPResult.PORT_MAPPING_NOT_FOUND)
 
     def _refusal(self, status: int, reply: soap.Reply) -> IGDError:
         """Return the error for a reply that is a refusal, or none at all; raise it if there is no such control URL."""
@@ -257,7 +390,11 @@ class AddMapping(_Addition):
         self._has_outcome = False
         try:
             reply = await self._client.send(
-                self._latest_action, self._op, undo=self.undo_request, repeatable=self._overwrite
+                self._latest_action,
+                self._op,
+                undo=self.undo_request,
+                repeatable=self._overwrite,
+                beside=self._look_beside,
             )
             self._has_outcome = True
             return reply
@@ -267,16 +404,30 @@ class AddMapping(_Addition):
         except TransportError as error:
             if self._overwrite and error.may_have_arrived and await self._has_arrived():
                 return 200, soap.Answer({})
+            if not error.may_have_arrived:
+                self._rejected()
             raise
 
     async def _has_arrived(self) -> bool:
-        """Return whether the mapping is there, although the gateway cut every connection on which it was asked for."""
+        """Return whether the mapping is there as it was asked for, although no reply came to the request."""
         if self._op.expired or self._op.phase is Phase.UNWANTED:
             return False
         with suppress(IGDError):
-            held = await find_mapping(self._client, self._request.key, self._op)
-            return held is not None and self._is_ours(held)
+            return await self._is_made()
         return False
+
+    async def _look_beside(self) -> tuple[int, soap.Reply] | None:
+        """Look what has become of a request to which no reply has come yet; None where it may be sent again."""
+        try:
+            return (200, soap.Answer({})) if await self._is_made() else None
+        except (RefusedError, InvalidResponseError):
+            return None
+
+    async def _is_made(self) -> bool:
+        """Ask whether the gateway holds the mapping, and not only what is left of one from before."""
+        held = await find_mapping(self._client, self._request.key, self._op)
+        duration = self._terms.duration
+        return held is not None and self._is_ours(held) and not 0 < held.duration < _FRESH * duration
 
     async def _send_verified(self) -> tuple[int, soap.Reply]:
         """Send a request that might replace somebody's mapping if it were repeated: look before each repetition."""
@@ -294,7 +445,7 @@ class AddMapping(_Addition):
                     held = await find_mapping(self._client, self._request.key, self._op)
                 except (RefusedError, InvalidResponseError):
                     raise error from error.__cause__
-            if held is not None and not self._is_ours(held):
+            if held is not None and self._leads_to_us(held) is False:
                 return 200, soap.Fault(_CONFLICT, "it is mapped already")
             if held is not None and not self._had_before:
                 return 200, soap.Answer({})  # it had arrived
@@ -306,50 +457,69 @@ class AddMapping(_Addition):
             self._next_terms()
         return wan_ip_connection.add_port_mapping(self._request, self._internal_client, self._terms)
 
-    async def _read_back(self, *, doubtful: bool) -> PortMapping | None:
-        try:
-            return await find_mapping(self._client, self._request.key, self._op)
-        except (RefusedError, InvalidResponseError) as error:
-            if doubtful:
-                return None  # nothing says that it was a success
-            message = f"{self._request.key} was mapped, but the gateway cannot tell: {error.message}"
-            if isinstance(error, InvalidResponseError):
-                raise InvalidResponseError(message, status=error.status) from error
-            raise RefusedError(message, error.result, error.error_code) from error
-
     async def _check_unmapped(self) -> None:
+        """Raise ConflictError where the port is another's. Who cannot tell, or not soon, may still refuse."""
+        op = self._op
+        if 2 * self._state.seconds_needed > op.timeout:
+            return  # with a look there would be no time for the add
         try:
-            held = await find_mapping(self._client, self._request.key, self._op)
+            with nullcontext() if op.rediscover_on_timeout else op.short_attempts():
+                held = await find_mapping(self._client, self._request.key, op)
         except (RefusedError, InvalidResponseError):
-            return  # a gateway that cannot tell; it may still refuse by itself
+            return
+        except DeadlineError:
+            if op.rediscover_on_timeout or op.expired:
+                raise
+            return
         if held is None:
             return
         self._had_before = True
-        if not self._is_ours(held):
+        if self._leads_to_us(held) is False:
             raise ConflictError(
                 f"{self._request.key} is mapped to {held.internal_client} port {held.internal_port} already"
             )
 
     async def _remove_conflicting(self, refusal: IGDError) -> bool:
-        """Delete what may be in the way; returns whether it is worth trying again."""
-        if refusal.error_code != _CONFLICT:
-            # Codes that may mean anything, or "not yours": only if there is something in the way at all.
-            if refusal.error_code in FINAL_CODES - {_NOT_AUTHORIZED} or is_denied(refusal) or _is_bad_request(refusal):
-                return False
-            with suppress(RefusedError, InvalidResponseError):
-                held = await find_mapping(self._client, self._request.key, self._op)
-                if held is None:
-                    return False
-                if self._is_ours(held) and held.enabled and not held.duration:
-                    # Some refuse to make what is there. It is as it was asked for, and has no end to be put off.
-                    self._unchanged = held
-                    self._had_before = True
-                    return False
+        """Delete what is in the way; returns whether it is worth trying again.
+
+        It is read before, so that it can be put back. What cannot be read is deleted only if the gateway says that it
+        is in the way, or if this program has made it.
+        """
+        is_conflict = refusal.error_code == _CONFLICT or self._in_front is not None
+        # Other codes may mean anything, or "not yours": only if there is something in the way at all.
+        is_final = (
+            refusal.error_code in FINAL_CODES - {_NOT_AUTHORIZED} or is_denied(refusal) or _is_bad_request(refusal)
+        )
+        if not is_conflict and is_final:
+            return False
+        held = self._in_front
         try:
-            await self._client.call(wan_ip_connection.delete_port_mapping(self._request.key), self._op)
-        except (RefusedError, InvalidResponseError) as error:
+            held = held or await find_mapping(self._client, self._request.key, self._op)
+        except (RefusedError, InvalidResponseError):
+            if not (is_conflict or self._had_before):
+                return False
+        else:
+            if held is None:
+                return is_conflict  # it is gone by itself
+            if not is_conflict and self._leads_to_us(held) and held.enabled and not held.duration:
+                # Some refuse to make what is there. It is as it was asked for, and has no end to be put off.
+                self._unchanged = held
+                self._had_before = True
+                return False
+        if refusal.error_code == _NOT_AUTHORIZED:
+            return False  # it is about this host, not about what is there
+        self._removed, self._removed_at = held, asyncio.get_running_loop().time()
+        try:
+            await self._client.call(
+                wan_ip_connection.delete_port_mapping(self._request.key), self._op, undo=self.undo_request
+            )
+        except RefusedError as error:
             # Somebody else's, or gone by itself. Only a conflict says that another try may make sense.
-            return refusal.error_code == _CONFLICT and error.error_code != _NOT_AUTHORIZED
+            self._removed = None
+            self._rejected()
+            return is_conflict and error.error_code != _NOT_AUTHORIZED
+        except InvalidResponseError:
+            return is_conflict
         return True
 
 
@@ -413,6 +583,8 @@ class AddAnyMapping(_Addition):
                 losses += 1
                 unconnected = isinstance(error, TransportError) and not error.may_have_arrived
                 if unconnected or losses >= _TRIES_IF_LOST or self._op.expired:
+                    if unconnected:
+                        self._rejected()
                     raise
                 doubt = error
             try:
@@ -436,8 +608,8 @@ class AddAnyMapping(_Addition):
 
     def _is_ours(self, held: PortMapping) -> bool:
         key = self._request.key
-        same_kind = (held.proto, held.remote_host, held.desc) == (key.proto, key.remote_host, self._terms.desc)
-        return same_kind and super()._is_ours(held)
+        here = key.normalised()._replace(external_port=held.external_port)
+        return held.key.normalised() == here and held.desc == self._terms.desc and super()._is_ours(held)
 
 
 def _is_bad_request(error: IGDError) -> bool:

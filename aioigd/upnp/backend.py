@@ -113,9 +113,9 @@ class UpnpBackend(Backend):
         """AddAnyPortMapping (WANIPConnection:2 section 2.5.17)."""
         return await AddAnyMapping(self._client, op, request).run()
 
-    async def delete(self, op: Operation, key: MappingKey) -> None:
+    async def delete(self, op: Operation, key: MappingKey, *, verify: bool = False) -> None:
         """DeletePortMapping (WANIPConnection:2 section 2.5.18)."""
-        await delete_mapping.delete_mapping(self._client, key, op)
+        await delete_mapping.delete_mapping(self._client, key, op, verify=verify)
 
     async def delete_range(self, op: Operation, first: int, last: int, proto: Proto) -> None:
         """DeletePortMappingRange (WANIPConnection:2 section 2.5.19), or one by one."""

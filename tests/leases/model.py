@@ -244,7 +244,7 @@ class ModelBackend(Backend):
             row.enabled,
         )
 
-    async def delete(self, op: Operation, key: MappingKey) -> None:
+    async def delete(self, op: Operation, key: MappingKey, *, verify: bool = False) -> None:
         await self._asked("delete", key)
         if self._router.table.pop(key, None) is None:
             raise refused("there is none", 714)

@@ -33,6 +33,7 @@ from .soap import Action, read_flag, read_number, read_text
 __all__ = [
     "GET_CONNECTION_TYPE_INFO",
     "GET_EXTERNAL_IP_ADDRESS",
+    "GET_GENERIC_ENTRY",
     "GET_NAT_RSIP_STATUS",
     "GET_STATUS_INFO",
     "add_any_port_mapping",
@@ -67,6 +68,7 @@ _BROADCAST: Final = IPv4Address("255.255.255.255")
 _ARGUMENT_OF_ROW: Final = {"newdescription": "newportmappingdescription", "newleasetime": "newleaseduration"}
 """The elements of a row whose names differ from those of the arguments."""
 
+GET_GENERIC_ENTRY: Final = "GetGenericPortMappingEntry"
 GET_EXTERNAL_IP_ADDRESS: Final = Action("GetExternalIPAddress", {})
 GET_STATUS_INFO: Final = Action("GetStatusInfo", {})
 GET_CONNECTION_TYPE_INFO: Final = Action("GetConnectionTypeInfo", {})
@@ -118,17 +120,21 @@ def get_specific_entry(key: MappingKey) -> Action:
 
 def get_generic_entry(index: int) -> Action:
     """GetGenericPortMappingEntry (section 2.5.14)."""
-    return Action("GetGenericPortMappingEntry", {"NewPortMappingIndex": str(index)})
+    return Action(GET_GENERIC_ENTRY, {"NewPortMappingIndex": str(index)})
 
 
-def read_entry(key: MappingKey, values: Mapping[str, str]) -> PortMapping:
-    """Return the mapping in a reply to GetSpecificPortMappingEntry."""
-    client = values.get("newinternalclient", "")
-    if not client:
+def read_entry(key: MappingKey, values: Mapping[str, str], *, lenient: bool = False) -> PortMapping:
+    """Return the mapping in a reply to GetSpecificPortMappingEntry.
+
+    ``lenient``: either of internal port and internal client may be missing, or no such thing; then it is 0 or empty.
+    """
+    client = read_text(values, "newinternalclient")
+    port = read_number(values, "newinternalport", 65535, default=0 if lenient else None)
+    if not client.strip("0.") and not (lenient and port):
         raise InvalidResponseError(f"an entry for {key} without an internal client")
     return PortMapping(
         external_port=key.external_port,
-        internal_port=read_number(values, "newinternalport", 65535),
+        internal_port=port,
         internal_client=client,
         proto=key.proto,
         desc=values.get("newportmappingdescription", ""),
@@ -145,7 +151,7 @@ def read_generic_entry(values: Mapping[str, str]) -> PortMapping:
     except ValueError as error:
         raise InvalidResponseError("an entry without a protocol") from error
     port = read_number(values, "newexternalport", 65535)
-    return read_entry(MappingKey(port, proto, values.get("newremotehost", "")), values)
+    return read_entry(MappingKey(port, proto, values.get("newremotehost", "")), values, lenient=True)
 
 
 def read_external_address(values: Mapping[str, str]) -> IPv4Address:
