@@ -91,6 +91,7 @@ class Operation:
         "seconds_needed",
         "seconds_on_rows",
         "timeout",
+        "was_alone",
     )
 
     def __init__(self, timeout: float) -> None:
@@ -110,6 +111,8 @@ class Operation:
         """Whether the clock runs."""
         self.reply_lost = False
         """No reply came to a request that may have arrived: it may have been carried out."""
+        self.was_alone = False
+        """No other request was out with the last one that was lost: the gateway did not have too many at once."""
         self.rediscover_on_timeout = False
         """A gateway that is silent may have moved: looking for it comes before asking again."""
         self.gives_up_early = False

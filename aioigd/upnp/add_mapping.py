@@ -24,6 +24,8 @@ from dataclasses import replace
 from functools import partial
 from typing import Final
 
+from async_timeout import timeout, timeout_at
+
 from ..core.backend import LATE_TABLE, LOOK_PAUSE, Trial
 from ..core.calls import ROLLBACK_TIMEOUT, Operation, Phase, Undo
 from ..errors import (
@@ -43,7 +45,7 @@ from ..errors import (
 from ..models import MappingRequest, PortMapping, Terms
 from ..results import UPnPResult
 from .delete_mapping import delete_mapping
-from .fallback import AS_ASKED, FINAL_CODES, Failure, LeasePolicy, learn, next_terms
+from .fallback import AS_ASKED, FINAL_CODES, Failure, LeasePolicy, TermsPolicy, gives_up, learn, next_terms
 from .list_mappings import find_mapping, iter_mappings
 from .soap_client import SoapClient, is_doubtful, read_answer
 from .wire import soap, wan_ip_connection
@@ -61,6 +63,14 @@ _CLEAR_STATUSES: Final = GONE_STATUSES | DENIED_STATUSES
 _BAD_REQUEST: Final = 400
 _TRIES_IF_LOST: Final = 6
 """How often a request is sent that gets lost, and has to be looked for each time before it is sent again."""
+_TRIES_IF_IMPATIENT: Final = 2
+"""The same, on other terms, once the gateway has shown that it answers other requests."""
+_SHARE_IF_IMPATIENT: Final = 0.3
+"""Part of the rest of a call that each of those terms gets where the gateway is silent."""
+_PROMPT: Final = 1.0
+"""Seconds in which a gateway answers that is not only busy."""
+_NOTHING: Final = Terms("", 0)
+"""Terms in which there is nothing to dislike."""
 _FIRST_PAUSE: Final = 0.02
 """Seconds between such a look and the repetition; four times as long each time."""
 _FRESH: Final = 0.9
@@ -179,6 +189,12 @@ class AddMapping(_Addition):
         self._removed: PortMapping | None = None
         """What was deleted because it was in the way, as it was then."""
         self._removed_at = 0.0
+        self._is_impatient = False
+        """The gateway has refused without words, so the time left has to do for several terms."""
+        self._is_cut_off = False
+        """It cut the connection each time, answers other requests, and does not hold the mapping."""
+        self._silent_terms: tuple[TermsPolicy, Terms, int, bool] | None = None
+        """The terms on which a request is silent, and what else is to be put back, while it is asked on others."""
 
     async def run(self) -> PortMapping:
         """Make the mapping, on the terms that the gateway accepts, and return what was granted."""
@@ -299,7 +315,9 @@ class AddMapping(_Addition):
 
     def _go_on_after(self, refusal: IGDError) -> bool:
         """Go on to the next terms; returns whether there are any."""
-        self._failures.append(Failure(self._terms, refusal.error_code, _is_bad_request(refusal)))
+        is_wordless = isinstance(refusal, (TransportError, DeadlineError))
+        self._is_impatient = self._is_impatient or is_wordless
+        self._failures.append(Failure(self._terms, refusal.error_code, _is_bad_request(refusal), is_wordless))
         if refusal.error_code == UPnPErrorCode.ONLY_PERMANENT_LEASES_SUPPORTED:
             # That is clear, whatever the gateway says to the rest.
             self._state.terms_policy = self._state.terms_policy._replace(lease=LeasePolicy.NONE)
@@ -307,7 +325,13 @@ class AddMapping(_Addition):
 
     async def _ask(self) -> PortMapping | IGDError:
         """Ask once on the present terms, and return what was granted, or the refusal."""
-        status, reply = await (self._send() if self._overwrite else self._send_verified())
+        try:
+            status, reply = await (self._send() if self._overwrite else self._send_verified())
+        except TransportError as error:
+            if not self._is_cut_off:
+                raise
+            self._is_cut_off = False
+            return error
         self._op.checkpoint()
         if isinstance(reply, soap.Fault) or (isinstance(reply, soap.InvalidReply) and status in _CLEAR_STATUSES):
             self._rejected()
@@ -387,6 +411,7 @@ class AddMapping(_Addition):
         raise AssertionError("an answer is no refusal")
 
     async def _send(self) -> tuple[int, soap.Reply]:
+        """Send a request on the present terms, or on others if the gateway says nothing to it."""
         self._has_outcome = False
         try:
             reply = await self._client.send(
@@ -395,6 +420,7 @@ class AddMapping(_Addition):
                 undo=self.undo_request,
                 repeatable=self._overwrite,
                 beside=self._look_beside,
+                tries_cut=self._tries_if_cut,
             )
             self._has_outcome = True
             return reply
@@ -402,26 +428,84 @@ class AddMapping(_Addition):
             self._has_outcome = True
             return error.status or 0, soap.InvalidReply(error.message)
         except TransportError as error:
-            if self._overwrite and error.may_have_arrived and await self._has_arrived():
-                return 200, soap.Answer({})
             if not error.may_have_arrived:
                 self._rejected()
+            elif self._overwrite:
+                is_made = await self._look_after_loss()
+                if is_made:
+                    return 200, soap.Answer({})
+                self._is_cut_off = is_made is False and self._may_blame_terms
             raise
+        except DeadlineError:
+            # Before it is searched for anew: it may be there, and refuse by silence.
+            if self._op.rediscover_on_timeout and self._may_blame_terms:
+                is_absent = await self._look_after_loss(_PROMPT) is False
+                granted = await self._ask_on_other_terms() if is_absent else None
+                if granted is not None:
+                    return granted
+            raise
+        finally:
+            if self._silent_terms is not None:
+                self._policy, self._terms, known, self._is_impatient = self._silent_terms
+                del self._failures[known:]
+                self._silent_terms = None
+
+    @property
+    def _may_blame_terms(self) -> bool:
+        """Whether a request that was lost alone may have been refused because of what is in it."""
+        return self._op.was_alone and self._terms != _NOTHING and not self._op.expired
+
+    @property
+    def _tries_if_cut(self) -> int:
+        return _TRIES_IF_IMPATIENT if self._is_impatient else _TRIES_IF_LOST
 
     async def _has_arrived(self) -> bool:
         """Return whether the mapping is there as it was asked for, although no reply came to the request."""
+        return await self._look_after_loss() is True
+
+    async def _look_after_loss(self, patience: float | None = None) -> bool | None:
+        """Return whether the mapping is there, None where the gateway does not tell, or not in ``patience`` seconds."""
         if self._op.expired or self._op.phase is Phase.UNWANTED:
-            return False
-        with suppress(IGDError):
-            return await self._is_made()
-        return False
+            return None
+        with suppress(IGDError, TimeoutError):
+            async with timeout(patience):
+                return await self._is_made()
+        return None
 
     async def _look_beside(self) -> tuple[int, soap.Reply] | None:
-        """Look what has become of a request to which no reply has come yet; None where it may be sent again."""
+        """Look what has become of a request to which no reply has come yet; None where it may be sent again.
+
+        Where a gateway answers that promptly, and does not hold the mapping, silence may be how it refuses.
+        """
+        began = asyncio.get_running_loop().time()
         try:
-            return (200, soap.Answer({})) if await self._is_made() else None
+            if await self._is_made():
+                return 200, soap.Answer({})
         except (RefusedError, InvalidResponseError):
             return None
+        is_prompt = asyncio.get_running_loop().time() <= began + _PROMPT
+        return await self._ask_on_other_terms() if is_prompt and self._may_blame_terms else None
+
+    async def _ask_on_other_terms(self) -> tuple[int, soap.Reply] | None:
+        """Ask on terms with less in them, one after the other, while or after a request is silent.
+
+        Returns the reply if one of them is granted, None if none is: the terms are then for ``_send`` to put back.
+        """
+        loop, op = asyncio.get_running_loop(), self._op
+        self._silent_terms = self._policy, self._terms, len(self._failures), self._is_impatient
+        silence: IGDError = DeadlineError("the gateway is silent")
+        refusal = silence
+        while self._go_on_after(refusal) and gives_up(self._request, self._terms) and not op.expired:
+            refusal = silence
+            with suppress(TransportError, TimeoutError, InvalidResponseError):  # DeadlineError is a TimeoutError
+                async with timeout_at(loop.time() + (op.deadline - loop.time()) * _SHARE_IF_IMPATIENT):
+                    status, reply = await self._client.send(self._latest_action, op, undo=self.undo_request)
+                if not is_doubtful(status, reply):
+                    self._silent_terms = None
+                    return status, reply
+                if isinstance(reply, soap.Fault):
+                    refusal = self._refusal(status, reply)
+        return None
 
     async def _is_made(self) -> bool:
         """Ask whether the gateway holds the mapping, and not only what is left of one from before."""
@@ -438,13 +522,17 @@ class AddMapping(_Addition):
             except (TransportError, DeadlineError) as error:
                 losses += 1
                 unconnected = isinstance(error, TransportError) and not error.may_have_arrived
-                if unconnected or losses >= _TRIES_IF_LOST or self._op.expired:
+                is_last = losses >= self._tries_if_cut
+                if unconnected or (is_last and not self._may_blame_terms) or self._op.expired:
                     raise
                 self._op.checkpoint()
                 try:
                     held = await find_mapping(self._client, self._request.key, self._op)
                 except (RefusedError, InvalidResponseError):
                     raise error from error.__cause__
+                if is_last and held is None:
+                    self._is_cut_off = True
+                    raise
             if held is not None and self._leads_to_us(held) is False:
                 return 200, soap.Fault(_CONFLICT, "it is mapped already")
             if held is not None and not self._had_before:

@@ -16,8 +16,8 @@ HTTP 400 without a fault                  once, no lease and no description: it 
 724, 716, 729, 726, 727, 728, 732, 606,   nothing: reported as it is
 401, 602, 403, 713, 714, 715, 730, 733,
 HTTP 401 or 403 without a code
-nothing, each time, although it answers   as 501: it may be how it refuses
-other requests
+nothing, or cuts the connection each      no lease; a plain ASCII description, none; both: it may be how it
+time, although it answers other requests  refuses
 ========================================  ==================================================================
 
 Of many ports only the first gets all of this, be it that one of them is wanted or all. After a refusal of another there
@@ -46,6 +46,7 @@ __all__ = [
     "LeasePolicy",
     "TermsPolicy",
     "candidate_terms",
+    "gives_up",
     "learn",
     "next_terms",
 ]
@@ -119,12 +120,14 @@ AS_ASKED: Final = TermsPolicy()
 class Failure(NamedTuple):
     """A request that the gateway did not grant: its terms, and the UPnP error code or None.
 
-    ``is_bad_request``: HTTP 400 and no fault.
+    ``is_bad_request``: HTTP 400 and no fault. ``is_wordless``: it cut the connection each time, or said nothing,
+    although it answers other requests.
     """
 
     terms: Terms
     error_code: int | None
     is_bad_request: bool = False
+    is_wordless: bool = False
 
 
 _ORDER: Final = (
@@ -186,9 +189,12 @@ def next_terms(
     if has_bad_request and sum(failure.is_bad_request for failure in failures) > 1:
         return None
     is_plainest_next = has_bad_request or (most is not None and bool(failures) and code not in _MENDABLE_CODES)
+    is_wordless = bool(failures) and failures[-1].is_wordless
     tried = {failure.terms for failure in failures}
     for candidate, terms in candidate_terms(request, policy):
         if terms in tried or (is_plainest_next and candidate != _PLAINEST):
+            continue
+        if is_wordless and not gives_up(request, terms):
             continue
         if (
             any(failure.error_code == UPnPErrorCode.ONLY_PERMANENT_LEASES_SUPPORTED for failure in failures)
@@ -208,6 +214,13 @@ def next_terms(
             continue
         return candidate, terms
     return None
+
+
+def gives_up(request: MappingRequest, terms: Terms) -> bool:
+    """Return whether terms have less in them than was asked for, and nothing that was not."""
+    asked = request.terms
+    has_no_more = terms.duration in (0, asked.duration) and (terms.desc == asked.desc or bool(asked.desc))
+    return has_no_more and terms != asked
 
 
 def learn(policy: TermsPolicy, granted: TermsPolicy, request: MappingRequest) -> TermsPolicy:

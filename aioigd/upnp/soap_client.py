@@ -27,7 +27,7 @@ from ..net.interfaces import default_next_hops, source_address_for
 from ..results import UPnPResult
 from .fallback import FEW_TERMS, WEEK, Failure, TermsPolicy
 from .net.http import HttpClient
-from .retry import Step, next_step, pause_after
+from .retry import TRIES_CUT, Step, next_step, pause_after
 from .wire import soap
 from .wire.description import Service
 from .wire.error_codes import refused, result_of_error_code
@@ -151,16 +151,17 @@ class SoapClient:
         undo: Undo | None = None,
         repeatable: bool = True,
         beside: Beside | None = None,
+        tries_cut: int = TRIES_CUT,
     ) -> tuple[int, soap.Reply]:
         """Send an action until something comes back, and return the HTTP status and the reply.
 
         ``action`` may be a function that returns it: it is called when the request may go, with all that has become
         known of the gateway meanwhile. ``undo``: how to take back what the action may have changed. ``repeatable``:
-        carried out twice it does no harm. ``beside``: what to do while no reply comes to the first attempt in its time;
-        its outcome counts as the reply if it comes first, and None as a reason to wait no longer. By default the action
-        is sent a second time. Either way the first request is not given up at once. What follows from a failure is
-        decided in ``retry``; each request is noted in ``op.attempts``. Raises TransportError, DeadlineError, or
-        InvalidResponseError for a reply that breaks a cap.
+        carried out twice it does no harm. ``beside``: what to do while no reply comes to the first attempt in its
+        time; its outcome counts as the reply if it comes first, and None as a reason to wait no longer. By default the
+        action is sent a second time. Either way the first request is not given up at once. ``tries_cut``: see
+        ``retry``. What follows from a failure is decided in ``retry``; each request is noted in ``op.attempts``.
+        Raises TransportError, DeadlineError, or InvalidResponseError for a reply that breaks a cap.
         """
         state = self.state
         loop = asyncio.get_running_loop()
@@ -235,7 +236,7 @@ class SoapClient:
                 return reply.status, parsed
             if second and (found := await second[0].outcome()) is not None:
                 return found
-            alone = not permit.had_company
+            alone = op.was_alone = not permit.had_company
             failures_alone += alone and isinstance(failure, TransportError)
             step = next_step(
                 failure,
@@ -245,6 +246,7 @@ class SoapClient:
                 may_have_moved=may_have_moved,
                 has_next_url=self._has_next_url(url),
                 expired=op.expired,
+                tries_cut=tries_cut,
             )
             if step is Step.RAISE:
                 raise failure
@@ -266,6 +268,7 @@ class SoapClient:
         """Begin what is done beside a request that is silent. It counts as lost for the limit."""
         op.attempts.append(Attempt(action.name, action.arguments, None, UPnPResult.HTTP_ERROR))
         op.reply_lost = True
+        op.was_alone = not permit.had_company
         self.state.limiter.release(permit, Outcome.LOST)
         assert task is not None  # noqa: S101 - requests are sent by calls, which are tasks
         second.append(_SecondTry(task, self.send(action, op) if beside is None else beside()))

@@ -245,6 +245,20 @@ async def resets_now_and_then(gateway: EmulatedGateway) -> None:
 
 
 @proof()
+async def refuses_by_reset(gateway: EmulatedGateway) -> None:
+    assert (await send(gateway, post("AddPortMapping", mapping(lease=60)))).end == "reset"
+    assert gateway.mappings == []
+    assert (await send(gateway, post("AddPortMapping", mapping(lease=0)))).status == 200
+
+
+@proof(quirks.refuses_by_silence("description"))
+async def refuses_by_silence(gateway: EmulatedGateway) -> None:
+    assert (await send(gateway, post("AddPortMapping", mapping(desc="x")), patience=0.05)).end == "open"
+    assert gateway.mappings == []
+    assert (await send(gateway, post("AddPortMapping", mapping(desc="")), patience=1)).status == 200
+
+
+@proof()
 async def hangs_at_first(gateway: EmulatedGateway) -> None:
     assert (await send(gateway, ADD, patience=0.05)).end == "open"
     assert gateway.mappings == []

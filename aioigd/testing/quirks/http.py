@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import Literal
 
 from ..hooks import Exchange, Hooks, quirk
 from ..http import Admission, End, Response, Transmission
@@ -32,6 +33,8 @@ __all__ = [
     "one_connection_or_close",
     "one_connection_or_reset",
     "one_connection_others_wait",
+    "refuses_by_reset",
+    "refuses_by_silence",
     "reset_after_reply",
     "resets_after_doing",
     "resets_before_doing",
@@ -41,6 +44,9 @@ __all__ = [
     "small_pieces",
     "wrong_content_type",
 ]
+
+Part = Literal["lease", "description", "either"]
+"""What of a mapping a gateway dislikes."""
 
 
 @quirk("http", reason="The end of the connection is the end of the body (RFC 9112 section 6.3).", source="common")
@@ -308,6 +314,18 @@ def resets_now_and_then(every: int = 4) -> Hooks:
     return Hooks(admit=lambda others: Admission.SERVE if next(turn) % every else Admission.RESET)
 
 
+@quirk("http", reason="What is cut off each time, alone, is refused.", source="unnamed")
+def refuses_by_reset(part: Part = "lease", *, closes: bool = False) -> Hooks:
+    """Resets the connection, or closes it, instead of making a mapping with a lease, a description, or either."""
+    return _refuses_without_words(part, End.CLOSE if closes else End.RESET)
+
+
+@quirk("http", reason="Who answers the next request is not away, but refuses.", source="unnamed")
+def refuses_by_silence(part: Part = "lease") -> Hooks:
+    """Says nothing to a mapping with a lease, a description, or either, and does not make it."""
+    return _refuses_without_words(part, End.HANG)
+
+
 @quirk("http", reason="A second request in place of the first may be answered.", source="common")
 def hangs_at_first(action: str = "AddPortMapping", times: int = 1) -> Hooks:
     """Gives no answer to an action and does not do it, the first times."""
@@ -315,6 +333,16 @@ def hangs_at_first(action: str = "AddPortMapping", times: int = 1) -> Hooks:
 
     def intercept(exchange: Exchange) -> Transmission | None:
         return Transmission((), End.HANG) if exchange.action == action and left.take() else None
+
+    return Hooks(intercept=intercept)
+
+
+def _refuses_without_words(part: Part, end: End) -> Hooks:
+    def intercept(exchange: Exchange) -> Transmission | None:
+        lease = exchange.arguments.get("NewLeaseDuration", "0") != "0"
+        description = bool(exchange.arguments.get("NewPortMappingDescription"))
+        is_refused = {"lease": lease, "description": description, "either": lease or description}[part]
+        return Transmission((), end) if is_refused and exchange.action.startswith("Add") else None
 
     return Hooks(intercept=intercept)
 
