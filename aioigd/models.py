@@ -131,14 +131,14 @@ class PortMapping:
         """Return whether packets that it lets in go to this port of this host; None where its values cannot tell.
 
         ``port`` 0: to any port of it. Some gateways show the internal port 0, or a name for the client, or nothing.
-        That is no other host: only another address is, or another port.
+        That is no other host: only another address is, or another port of this one.
         """
         shown, wanted = read_host(self.internal_client), read_host(client)
-        is_other_host = shown is not None and wanted is not None and shown != wanted
-        if is_other_host or (port and self.internal_port not in (0, port)):
+        if shown is None or wanted is None:
+            return None
+        if shown != wanted or (port and self.internal_port not in (0, port)):
             return False
-        can_tell = shown is not None and wanted is not None and (self.internal_port or not port)
-        return True if can_tell else None
+        return True if self.internal_port or not port else None
 
 
 @dataclass(frozen=True, slots=True)

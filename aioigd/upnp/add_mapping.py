@@ -73,6 +73,8 @@ _NOTHING: Final = Terms("", 0)
 """Terms in which there is nothing to dislike."""
 _FIRST_PAUSE: Final = 0.02
 """Seconds between such a look and the repetition; four times as long each time."""
+_REST: Final = 0.25
+"""Part of an undo that looks for what was cut off leave to what follows from them."""
 _FRESH: Final = 0.9
 """Part of its time that a mapping has left at least if it was just made."""
 _LONGEST_PAUSE: Final = 1.3
@@ -99,7 +101,9 @@ class _Addition:
         if self._policy != AS_ASKED:
             self._next_terms()
 
-    async def _look_until_settled(self, look: Callable[[], Awaitable[PortMapping | None]]) -> PortMapping | None:
+    async def _look_until_settled(
+        self, op: Operation, look: Callable[[Operation], Awaitable[PortMapping | None]]
+    ) -> PortMapping | None:
         """Return the mapping that a request has made whose call is cancelled, None if it has made none.
 
         A slow gateway may carry out later what was cut off: so it is looked for where no reply came to it, until
@@ -107,8 +111,9 @@ class _Addition:
         """
         loop = asyncio.get_running_loop()
         until = self._op.last_sent + max(ROLLBACK_TIMEOUT, self._op.seconds_needed)
+        until = min(until, op.deadline - _REST * op.timeout)
         while True:
-            mapping = await look()
+            mapping = await look(op)
             if mapping is not None or self._has_outcome or loop.time() >= until:
                 return mapping
             await asyncio.sleep(LOOK_PAUSE)
@@ -239,7 +244,7 @@ class AddMapping(_Addition):
     async def _take_back(self, op: Operation) -> None:
         key = self._request.key
         if not self._was_granted:
-            if await self._look_until_settled(lambda: self._find_ours(op)) is not None:
+            if await self._look_until_settled(op, self._find_ours) is not None:
                 await delete_mapping(self._client, key, op)
             return
         held = self._in_front
@@ -649,7 +654,7 @@ class AddAnyMapping(_Addition):
 
     async def undo_request(self, op: Operation) -> None:
         """Take back what a request may have made to which no reply came."""
-        mapping = await self._look_until_settled(lambda: self._find_made(op))
+        mapping = await self._look_until_settled(op, self._find_made)
         if mapping is not None and mapping.key not in self._state.our_keys:
             await delete_mapping(self._client, mapping.key, op)
 
