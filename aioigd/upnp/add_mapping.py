@@ -93,6 +93,10 @@ class _Addition:
         self._failures: list[Failure] = []
         self._has_outcome = True
         """Whether a reply came to the last request."""
+        self._is_impatient = False
+        """The gateway has refused without words, so the time left has to do for several terms."""
+        self._is_cut_off = False
+        """It left a request without a reply, answers others, and does not hold the mapping."""
         self._most_terms: int | None = None
         self._was_granted = False
         """Whether the gateway has said yes to any request."""
@@ -126,6 +130,25 @@ class _Addition:
         if step is not None:
             self._policy, self._terms = step
         return step is not None
+
+    @property
+    def _may_blame_terms(self) -> bool:
+        """Whether a request that was lost alone may have been refused because of what is in it."""
+        return self._op.was_alone and self._terms != _NOTHING and not self._op.expired
+
+    @property
+    def _tries_if_cut(self) -> int:
+        return _TRIES_IF_IMPATIENT if self._is_impatient else _TRIES_IF_LOST
+
+    def _go_on_after(self, refusal: IGDError) -> bool:
+        """Go on to the next terms; returns whether there are any."""
+        is_wordless = isinstance(refusal, (TransportError, DeadlineError))
+        self._is_impatient = self._is_impatient or is_wordless
+        self._failures.append(Failure(self._terms, refusal.error_code, _is_bad_request(refusal), is_wordless))
+        if refusal.error_code == UPnPErrorCode.ONLY_PERMANENT_LEASES_SUPPORTED:
+            # That is clear, whatever the gateway says to the rest.
+            self._state.terms_policy = self._state.terms_policy._replace(lease=LeasePolicy.NONE)
+        return not is_denied(refusal) and self._next_terms()
 
     def _learn_terms(self) -> None:
         self._state.terms_policy = learn(self._state.terms_policy, self._policy, self._request)
@@ -194,10 +217,6 @@ class AddMapping(_Addition):
         self._removed: PortMapping | None = None
         """What was deleted because it was in the way, as it was then."""
         self._removed_at = 0.0
-        self._is_impatient = False
-        """The gateway has refused without words, so the time left has to do for several terms."""
-        self._is_cut_off = False
-        """It cut the connection each time, answers other requests, and does not hold the mapping."""
         self._silent_terms: tuple[TermsPolicy, Terms, int, bool] | None = None
         """The terms on which a request is silent, and what else is to be put back, while it is asked on others."""
 
@@ -317,16 +336,6 @@ class AddMapping(_Addition):
             return self._unchanged or refusal
         outcome = await self._negotiate()
         return (self._unchanged or outcome) if isinstance(outcome, IGDError) else outcome
-
-    def _go_on_after(self, refusal: IGDError) -> bool:
-        """Go on to the next terms; returns whether there are any."""
-        is_wordless = isinstance(refusal, (TransportError, DeadlineError))
-        self._is_impatient = self._is_impatient or is_wordless
-        self._failures.append(Failure(self._terms, refusal.error_code, _is_bad_request(refusal), is_wordless))
-        if refusal.error_code == UPnPErrorCode.ONLY_PERMANENT_LEASES_SUPPORTED:
-            # That is clear, whatever the gateway says to the rest.
-            self._state.terms_policy = self._state.terms_policy._replace(lease=LeasePolicy.NONE)
-        return not is_denied(refusal) and self._next_terms()
 
     async def _ask(self) -> PortMapping | IGDError:
         """Ask once on the present terms, and return what was granted, or the refusal."""
@@ -454,15 +463,6 @@ class AddMapping(_Addition):
                 self._policy, self._terms, known, self._is_impatient = self._silent_terms
                 del self._failures[known:]
                 self._silent_terms = None
-
-    @property
-    def _may_blame_terms(self) -> bool:
-        """Whether a request that was lost alone may have been refused because of what is in it."""
-        return self._op.was_alone and self._terms != _NOTHING and not self._op.expired
-
-    @property
-    def _tries_if_cut(self) -> int:
-        return _TRIES_IF_IMPATIENT if self._is_impatient else _TRIES_IF_LOST
 
     async def _has_arrived(self) -> bool:
         """Return whether the mapping is there as it was asked for, although no reply came to the request."""
@@ -623,6 +623,11 @@ class AddAnyMapping(_Addition):
     was asked what it holds: what is there for the same place on this machine is what was made.
     """
 
+    def __init__(self, client: SoapClient, op: Operation, request: MappingRequest) -> None:
+        super().__init__(client, op, request)
+        self._descs: set[str] = set()
+        """The descriptions in the requests so far."""
+
     async def run(self) -> PortMapping:
         """Make a mapping on the port asked for or, if it is taken, any other, and return what was granted.
 
@@ -637,9 +642,12 @@ class AddAnyMapping(_Addition):
                 self._op.rejected()
                 if UPnPErrorCode.is_unsupported(error.error_code):
                     raise UnsupportedError(error.message, error.error_code) from error
-                self._failures.append(Failure(self._terms, error.error_code))
-                if is_denied(error) or not self._next_terms():
+                if not self._go_on_after(error):
                     raise
+            except (TransportError, DeadlineError) as error:
+                if not self._is_cut_off or not self._go_on_after(error):
+                    raise
+                self._is_cut_off = False
             except InvalidResponseError as error:
                 if _is_bad_request(error):
                     raise UnsupportedError(error.message) from error
@@ -661,25 +669,29 @@ class AddAnyMapping(_Addition):
     async def _ask(self) -> int:
         """Ask once on the present terms, and return the port. Raises RefusedError for a no."""
         action = wan_ip_connection.add_any_port_mapping(self._request, self._internal_client, self._terms)
-        losses = 0
+        self._descs.add(self._terms.desc)
+        loop, losses = asyncio.get_running_loop(), 0
         while True:
+            share = (self._op.deadline - loop.time()) * _SHARE_IF_IMPATIENT if self._is_impatient else None
             try:
                 self._has_outcome = False
-                reply = await self._client.send(action, self._op, undo=self.undo_request, repeatable=False)
+                async with timeout(share):
+                    reply = await self._client.send(action, self._op, undo=self.undo_request, repeatable=False)
                 self._has_outcome = True
                 return wan_ip_connection.read_reserved_port(read_answer(reply, action)[1])
             except InvalidResponseError as error:
                 if is_gone(error) or _is_bad_request(error):
                     raise
                 doubt: IGDError = error
-            except (TransportError, DeadlineError) as error:
+            except (TransportError, TimeoutError) as error:  # DeadlineError, too
                 losses += 1
                 unconnected = isinstance(error, TransportError) and not error.may_have_arrived
-                if unconnected or losses >= _TRIES_IF_LOST or self._op.expired:
+                is_last = losses >= self._tries_if_cut
+                if unconnected or (is_last and not self._may_blame_terms) or self._op.expired:
                     if unconnected:
                         self._rejected()
                     raise
-                doubt = error
+                doubt = error if isinstance(error, IGDError) else DeadlineError("no answer in its share of the time")
             try:
                 mapping = await self._find_made(self._op)
             except (RefusedError, InvalidResponseError):
@@ -688,6 +700,9 @@ class AddAnyMapping(_Addition):
                 return mapping.external_port
             if isinstance(doubt, InvalidResponseError):
                 raise doubt
+            if self._may_blame_terms and (is_last or isinstance(doubt, DeadlineError)):
+                self._is_cut_off = True
+                raise doubt from doubt.__cause__
 
     async def _find_made(self, op: Operation) -> PortMapping | None:
         """Return what the gateway holds for the place that was asked for, on the port that was, or on any other."""
@@ -702,7 +717,7 @@ class AddAnyMapping(_Addition):
     def _is_ours(self, held: PortMapping) -> bool:
         key = self._request.key
         here = key.normalised()._replace(external_port=held.external_port)
-        return held.key.normalised() == here and held.desc == self._terms.desc and super()._is_ours(held)
+        return held.key.normalised() == here and held.desc in self._descs and super()._is_ours(held)
 
 
 def _is_bad_request(error: IGDError) -> bool:

@@ -157,3 +157,40 @@ def test_what_is_lost_because_there_were_too_many_at_once_is_no_refusal() -> Non
             assert len(gateway.mappings) == 40
 
     on(main())
+
+
+@pytest.mark.parametrize("quirk", [quirks.refuses_by_reset, quirks.refuses_by_silence], ids=repr)
+def test_a_gateway_that_chooses_the_port_is_asked_on_other_terms_as_well(quirk: Quirk[...]) -> None:
+    async def main() -> None:
+        async with EmulatedGateway(quirk, address=None, version=2) as gateway:
+            async with (
+                PortMapper(source_address=gateway.address) as mapper,
+                mapper.lease(0, 9000, "my server", "TCP") as lease,
+            ):
+                assert [one.desc for one in lease.mappings] == ["my server"]
+                assert len(gateway.mappings) == 1
+                assert gateway.count(ADD) == 0
+            assert gateway.mappings == []
+
+    on(main())
+
+
+def test_one_that_answers_nothing_any_more_is_searched_for_within_the_call() -> None:
+    described: list[Exchange] = []
+
+    def intercept(exchange: Exchange) -> Transmission | None:
+        if exchange.purpose == "description":
+            described.append(exchange)
+        return Transmission((), End.HANG) if exchange.purpose == "control" and len(described) == 1 else None
+
+    async def main() -> None:
+        async with (
+            EmulatedGateway(odd(intercept=intercept), address=None) as gateway,
+            PortMapper(source_address=gateway.address) as mapper,
+        ):
+            await mapper.get_gateway()
+            assert await asked(mapper) == ("my server", 3600)
+            assert gateway.search_rounds == 2
+            assert [one.duration for one in gateway.mappings] == [3600]
+
+    on(main())
