@@ -163,6 +163,8 @@ class AddMapping(_Addition):
         """What the gateway holds for another client, although it has said yes."""
         self._false_success: IGDError | None = None
         """What is wrong with a yes that was read back."""
+        self._was_doubtful = False
+        """Whether a reply may have meant a success that the table does not show, or not yet."""
         self._removed: PortMapping | None = None
         """What was deleted because it was in the way, as it was then."""
         self._removed_at = 0.0
@@ -178,6 +180,8 @@ class AddMapping(_Addition):
         if isinstance(outcome, IGDError) and self._overwrite:
             outcome = await self._remove_and_negotiate(outcome)
         if isinstance(outcome, IGDError):
+            outcome = await self._look_late() or outcome
+        if isinstance(outcome, IGDError):
             raise await self._restore(outcome)
         return self._settle(outcome)
 
@@ -190,8 +194,26 @@ class AddMapping(_Addition):
         self._op.settled(undo)
         return granted
 
+    async def _look_late(self) -> PortMapping | None:
+        """Return the mapping that a doubtful success has made after all, which the table did not show at once."""
+        until = asyncio.get_running_loop().time() + LATE_TABLE
+        with suppress(IGDError):
+            while self._was_doubtful and not self._op.expired:
+                held = await find_mapping(self._client, self._request.key, self._op)
+                if held is not None and self._is_ours(held):
+                    self._op.checkpoint()
+                    granted = self._mapping(self._request.key.external_port)
+                    outcome = await self._judge(held, granted)
+                    return None if isinstance(outcome, IGDError) else outcome
+                if asyncio.get_running_loop().time() >= until:
+                    break
+                await asyncio.sleep(LOOK_PAUSE)
+        return None
+
     def _rejected(self) -> None:
-        if self._removed is None:
+        if self._was_doubtful:
+            self._op.checkpoint()
+        elif self._removed is None:
             super()._rejected()
         else:
             self._op.checkpoint()  # it is still to be put back
@@ -303,6 +325,7 @@ class AddMapping(_Addition):
         if held is not None and self._is_ours(held):
             self._was_granted = True
             return await self._judge(held, granted) if self._verify else granted
+        self._was_doubtful = self._was_doubtful or (held is None and 200 <= status < 300)
         self._rejected()
         return self._refusal(status, reply)
 

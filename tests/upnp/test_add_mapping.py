@@ -359,6 +359,37 @@ async def test_a_doubtful_success_with_another_mapping_there_overwrites_it() -> 
     assert gateway.actions.count(DELETE) == 1
 
 
+@pytest.mark.parametrize("reaction", [EMPTY, PAGE, HttpReply(204, b"")], ids=repr)
+async def test_a_doubtful_success_that_is_shown_late_is_one(reaction: HttpReply) -> None:
+    gateway = PaperGateway()
+    shown_from = asyncio.get_running_loop().time() + 0.05
+
+    def respond(call: ActionCall) -> Reaction | None:
+        if call.action == ADD:
+            gateway.carry_out(call)
+            return reaction
+        return fault(714) if call.action == LOOK and asyncio.get_running_loop().time() < shown_from else None
+
+    gateway.respond = respond
+    granted = await add(gateway, request("x", 0))
+    assert granted == held(gateway)
+
+
+async def test_a_doubtful_success_that_is_never_shown_is_taken_back() -> None:
+    gateway = PaperGateway()
+    done_but(gateway, *[EMPTY] * 20)
+    inner = gateway.respond
+    hidden = True
+    gateway.respond = lambda call: fault(714) if call.action == LOOK and hidden else inner(call)
+    op = Operation(10)
+    with pytest.raises(InvalidResponseError):
+        await add(gateway, request("x", 0), op=op)
+    hidden = False
+    assert op.is_to_be_undone
+    await op.roll_back()
+    assert held(gateway) is None
+
+
 # Verified
 
 
