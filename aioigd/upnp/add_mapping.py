@@ -568,7 +568,9 @@ class AddAnyMapping(_Addition):
         while True:
             try:
                 self._has_outcome = False
-                reply = await self._client.send(action, self._op, undo=self.undo_request, repeatable=False)
+                reply = await self._client.send(
+                    action, self._op, undo=self.undo_request, repeatable=False, beside=self._look_beside
+                )
                 self._has_outcome = True
                 return wan_ip_connection.read_reserved_port(read_answer(reply, action)[1])
             except InvalidResponseError as error:
@@ -591,6 +593,14 @@ class AddAnyMapping(_Addition):
                 return mapping.external_port
             if isinstance(doubt, InvalidResponseError):
                 raise doubt
+
+    async def _look_beside(self) -> tuple[int, soap.Reply] | None:
+        """Look what has become of a request to which no reply has come yet; None where it has made nothing."""
+        try:
+            mapping = await self._find_made(self._op)
+        except (RefusedError, InvalidResponseError):
+            return None
+        return None if mapping is None else (200, soap.Answer({"newreservedport": str(mapping.external_port)}))
 
     async def _find_made(self, op: Operation) -> PortMapping | None:
         """Return what the gateway holds for the place that was asked for, on the port that was, or on any other."""
