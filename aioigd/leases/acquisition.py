@@ -428,12 +428,15 @@ class Acquisition:
             held = await self.dispatcher_of(mapping).find(mapping.key)
         except (RefusedError, InvalidResponseError):
             held = mapping.mapping  # the gateway cannot tell
-        if held is None or not mapping.is_same(held) or self._is_remade(mapping, held):
+        made = mapping.mapping
+        if held is None and mapping.may_be_hidden(asyncio.get_running_loop().time()):
+            held = made
+        if made is None or held is None or not mapping.is_same(held) or self._is_remade(mapping, held):
             return
         dispatcher = self.dispatcher_of(mapping)
         for _ in range(_DELETIONS):
             await dispatcher.delete(mapping.key)
-            if await is_deleted(dispatcher, held):
+            if await is_deleted(dispatcher, made):
                 return
         raise RefusedError(
             f"the gateway says that it deleted {mapping.key}, and still holds it", UPnPResult.ACTION_FAILED
@@ -461,6 +464,8 @@ class Acquisition:
         if held is None or (mapping.is_same(held) and not held.enabled):
             mapping.is_to_be_read_back = True
             raise not_held(added.key, held)
+        if not mapping.is_same(held) and mapping.record.request.on_conflict == "take_over":
+            added = held = await self.dispatcher_of(mapping).add(mapping.request, overwrite=True, verify=True)
         if not mapping.is_same(held):
             self._give_up(mapping)
             raise ConflictError(f"the gateway says that it mapped {added.key}, and has it for {held.internal_client}")

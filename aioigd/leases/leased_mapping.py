@@ -244,6 +244,10 @@ class LeasedMapping:
         """Whether it was added so short a time ago that the gateway may not show it yet."""
         return self.granted_at is not None and self.is_held and now < self.settled_at
 
+    def may_be_hidden(self, now: float) -> bool:
+        """Whether the gateway may hold it and not show it: it has never shown it, or cannot be expected to yet."""
+        return self.granted_at is None or now < self.settled_at
+
     @property
     def lifetime(self) -> int:
         """How long it lasts when it is added anew, in seconds; 0 for no limit."""

@@ -214,6 +214,8 @@ class AddMapping(_Addition):
         """What the gateway holds for another client, although it has said yes."""
         self._false_success: IGDError | None = None
         """What is wrong with a yes that was read back."""
+        self._was_doubtful = False
+        """Whether a reply may have meant a success that the table does not show, or not yet."""
         self._removed: PortMapping | None = None
         """What was deleted because it was in the way, as it was then."""
         self._removed_at = 0.0
@@ -231,6 +233,8 @@ class AddMapping(_Addition):
         if isinstance(outcome, IGDError) and self._overwrite:
             outcome = await self._remove_and_negotiate(outcome)
         if isinstance(outcome, IGDError):
+            outcome = await self._look_late() or outcome
+        if isinstance(outcome, IGDError):
             self._state.refused(self._request, self._failures)
             if UPnPErrorCode.is_unsupported(outcome.error_code) or _is_bad_request(outcome):
                 outcome = UnsupportedError(outcome.message, outcome.error_code)
@@ -247,8 +251,26 @@ class AddMapping(_Addition):
         self._op.settled(undo)
         return granted
 
+    async def _look_late(self) -> PortMapping | None:
+        """Return the mapping that a doubtful success has made after all, which the table did not show at once."""
+        until = asyncio.get_running_loop().time() + LATE_TABLE
+        with suppress(IGDError):
+            while self._was_doubtful and not self._op.expired:
+                held = await find_mapping(self._client, self._request.key, self._op)
+                if held is not None and self._is_ours(held):
+                    self._op.checkpoint()
+                    granted = self._mapping(self._request.key.external_port)
+                    outcome = await self._judge(held, granted)
+                    return None if isinstance(outcome, IGDError) else outcome
+                if asyncio.get_running_loop().time() >= until:
+                    break
+                await asyncio.sleep(LOOK_PAUSE)
+        return None
+
     def _rejected(self) -> None:
-        if self._removed is None:
+        if self._was_doubtful:
+            self._op.checkpoint()
+        elif self._removed is None:
             super()._rejected()
         else:
             self._op.checkpoint()  # it is still to be put back
@@ -361,6 +383,7 @@ class AddMapping(_Addition):
         if held is not None and self._is_ours(held):
             self._was_granted = True
             return await self._judge(held, granted) if self._verify else granted
+        self._was_doubtful = self._was_doubtful or (held is None and 200 <= status < 300)
         self._rejected()
         return self._refusal(status, reply)
 
@@ -676,7 +699,9 @@ class AddAnyMapping(_Addition):
             try:
                 self._has_outcome = False
                 async with timeout(share):
-                    reply = await self._client.send(action, self._op, undo=self.undo_request, repeatable=False)
+                    reply = await self._client.send(
+                        action, self._op, undo=self.undo_request, repeatable=False, beside=self._look_beside
+                    )
                 self._has_outcome = True
                 return wan_ip_connection.read_reserved_port(read_answer(reply, action)[1])
             except InvalidResponseError as error:
@@ -703,6 +728,14 @@ class AddAnyMapping(_Addition):
             if self._may_blame_terms and (is_last or isinstance(doubt, DeadlineError)):
                 self._is_cut_off = True
                 raise doubt from doubt.__cause__
+
+    async def _look_beside(self) -> tuple[int, soap.Reply] | None:
+        """Look what has become of a request to which no reply has come yet; None where it has made nothing."""
+        try:
+            mapping = await self._find_made(self._op)
+        except (RefusedError, InvalidResponseError):
+            return None
+        return None if mapping is None else (200, soap.Answer({"newreservedport": str(mapping.external_port)}))
 
     async def _find_made(self, op: Operation) -> PortMapping | None:
         """Return what the gateway holds for the place that was asked for, on the port that was, or on any other."""

@@ -50,6 +50,7 @@ class Row:
     duration: int
     desc: str = ""
     enabled: bool = True
+    shown_from: float = 0.0
 
 
 @dataclass
@@ -78,6 +79,10 @@ class ModelRouter:
     refuses_renewals: bool = False
     switches_off: bool = False
     refusal: Callable[[MappingKey], IGDError | None] = lambda _: None
+    late: float = 0.0
+    shown_port: int | None = None
+    shown_client: str | None = None
+    lazy_deletions: int = 0
     asked: Counter[str] = field(default_factory=Counter)
     log: list[tuple[float, str, object]] = field(default_factory=list)
     on_hint: Callable[[Hint], None] | None = None
@@ -138,8 +143,9 @@ class ModelRouter:
         held = self.live(request.key)
         if not self.prolongs and held is not None and held.client == client:
             expires = held.expires
+        shown_from = _now() + self.late if held is None else held.shown_from
         self.table[request.key] = Row(
-            client, request.internal_port, expires, granted, request.terms.desc, not self.switches_off
+            client, request.internal_port, expires, granted, request.terms.desc, not self.switches_off, shown_from
         )
         return PortMapping(
             request.key.external_port, request.internal_port, client, request.key.proto, request.terms.desc, granted
@@ -230,13 +236,13 @@ class ModelBackend(Backend):
         if not router.can_tell:
             return await super().find(op, key)
         row = router.live(key)
-        if row is None:
+        if row is None or _now() < row.shown_from:
             return None
         remaining = 0 if row.expires is None else int(row.expires - _now())
         return PortMapping(
             key.external_port,
-            row.internal_port,
-            row.client,
+            row.internal_port if router.shown_port is None else router.shown_port,
+            router.shown_client or row.client,
             key.proto,
             row.desc,
             router.reports(remaining),
@@ -246,6 +252,9 @@ class ModelBackend(Backend):
 
     async def delete(self, op: Operation, key: MappingKey, *, verify: bool = False) -> None:
         await self._asked("delete", key)
+        if self._router.lazy_deletions:
+            self._router.lazy_deletions -= 1
+            return
         if self._router.table.pop(key, None) is None:
             raise refused("there is none", 714)
 

@@ -215,3 +215,15 @@ async def test_a_choice_that_is_cancelled_before_its_reply_is_taken_back() -> No
     with pytest.raises(asyncio.CancelledError):
         await task
     assert len(gateway.table) == 0
+
+
+async def test_a_silent_request_is_looked_for_and_not_repeated() -> None:
+    gateway = paper()
+
+    async def hang(call: ActionCall) -> Reaction:
+        gateway.carry_out(call)
+        return await asyncio.get_running_loop().create_future()  # type: ignore[no-any-return]
+
+    gateway.respond = lambda call: hang(call) if call.action == ANY else None
+    mapping = await add_any(gateway, Operation(0.4))
+    assert (mapping.external_port, gateway.actions.count(ANY)) == (8080, 1)

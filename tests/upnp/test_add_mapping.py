@@ -404,6 +404,37 @@ async def test_a_doubtful_success_with_another_mapping_there_overwrites_it() -> 
     assert gateway.actions.count(DELETE) == 1
 
 
+@pytest.mark.parametrize("reaction", [EMPTY, PAGE, HttpReply(204, b"")], ids=repr)
+async def test_a_doubtful_success_that_is_shown_late_is_one(reaction: HttpReply) -> None:
+    gateway = PaperGateway()
+    shown_from = asyncio.get_running_loop().time() + 0.05
+
+    def respond(call: ActionCall) -> Reaction | None:
+        if call.action == ADD:
+            gateway.carry_out(call)
+            return reaction
+        return fault(714) if call.action == LOOK and asyncio.get_running_loop().time() < shown_from else None
+
+    gateway.respond = respond
+    granted = await add(gateway, request("x", 0))
+    assert granted == held(gateway)
+
+
+async def test_a_doubtful_success_that_is_never_shown_is_taken_back() -> None:
+    gateway = PaperGateway()
+    done_but(gateway, *[EMPTY] * 20)
+    inner = gateway.respond
+    hidden = True
+    gateway.respond = lambda call: fault(714) if call.action == LOOK and hidden else inner(call)
+    op = Operation(10)
+    with pytest.raises(InvalidResponseError):
+        await add(gateway, request("x", 0), op=op)
+    hidden = False
+    assert op.is_to_be_undone
+    await op.roll_back()
+    assert held(gateway) is None
+
+
 # Verified
 
 
@@ -1142,6 +1173,93 @@ async def test_a_deletion_that_found_no_control_url_is_reported() -> None:
     with pytest.raises(InvalidResponseError) as caught:
         await delete(gateway)
     assert caught.value.status == 404
+
+
+async def test_a_deletion_whose_replies_were_all_lost_is_looked_into() -> None:
+    gateway = PaperGateway()
+    put(gateway, OURS)
+    done_but(gateway, *[CUT] * 6, action=DELETE)
+    await delete(gateway)
+    assert gateway.actions == [DELETE] * 6 + [LOOK]
+
+
+@pytest.mark.parametrize("can_tell", [True, False])
+async def test_a_deletion_whose_replies_were_all_lost_and_that_was_not_done_is_reported(can_tell: bool) -> None:
+    gateway = PaperGateway(lambda call: CUT if call.action == DELETE else None if can_tell else fault(401))
+    put(gateway, OURS)
+    with pytest.raises(TransportError):
+        await delete(gateway)
+
+
+async def test_a_silent_deletion_is_looked_for_before_it_is_sent_again() -> None:
+    gateway = PaperGateway()
+    put(gateway, OURS)
+
+    async def hang(call: ActionCall) -> Reaction:
+        gateway.carry_out(call)
+        return await never_answered()
+
+    gateway.respond = lambda call: hang(call) if call.action == DELETE else None
+    await delete(gateway, Operation(0.4))
+    assert gateway.actions == [DELETE, LOOK]
+
+
+async def test_a_deletion_is_verified_with_one_look() -> None:
+    gateway = PaperGateway()
+    put(gateway, OURS)
+    await delete_mapping(gateway.client(), KEY, Operation(10), verify=True)
+    assert gateway.actions == [DELETE, LOOK]
+
+
+async def test_a_deletion_that_is_answered_yes_and_not_done_is_none_if_it_is_verified() -> None:
+    gateway = PaperGateway(lambda call: answer(DELETE) if call.action == DELETE else None)
+    put(gateway, OURS)
+    await delete_mapping(gateway.client(), KEY, Operation(10))
+    with pytest.raises(RefusedError, match="still holds it") as caught:
+        await delete_mapping(gateway.client(), KEY, Operation(10), verify=True)
+    assert caught.value.result is UPnPResult.ACTION_FAILED
+
+
+async def test_a_table_that_shows_for_a_while_what_was_deleted_is_only_late() -> None:
+    gateway = PaperGateway()
+    there = put(gateway, OURS)
+    left = [there] * 2
+
+    def respond(call: ActionCall) -> Reaction | None:
+        if call.action != LOOK or not left:
+            return None
+        left.pop()
+        return answer(LOOK, {"NewInternalClient": OURS, "NewInternalPort": "8080"})
+
+    gateway.respond = respond
+    await delete_mapping(gateway.client(), KEY, Operation(10), verify=True)
+    assert gateway.actions == [DELETE, LOOK, LOOK, LOOK]
+
+
+async def test_a_verified_deletion_counts_where_the_gateway_cannot_tell() -> None:
+    gateway = PaperGateway(lambda call: fault(401) if call.action in (LOOK, WALK) else None)
+    put(gateway, OURS)
+    await delete_mapping(gateway.client(), KEY, Operation(10), verify=True)
+    assert held(gateway) is None
+
+
+@pytest.mark.parametrize("spelt", ["0.0.0.0", "*"])
+@pytest.mark.parametrize("wants_it_so", [True, False])
+async def test_what_is_listed_is_deleted_as_it_is_spelt_or_else_as_everybody_spells_it(
+    spelt: str, wants_it_so: bool
+) -> None:
+    gateway = PaperGateway()
+    put(gateway, OURS)
+
+    def respond(call: ActionCall) -> Reaction | None:
+        if call.action == DELETE and call.arguments["NewRemoteHost"] == spelt and wants_it_so:
+            return gateway.carry_out(replace(call, arguments={**call.arguments, "NewRemoteHost": ""}))
+        return None
+
+    gateway.respond = respond
+    await delete_mapping(gateway.client(), KEY._replace(remote_host=spelt), Operation(10))
+    assert held(gateway) is None
+    assert gateway.actions == [DELETE] * (1 if wants_it_so else 2)
 
 
 async def test_undoing_says_nothing_of_failures() -> None:
