@@ -16,6 +16,7 @@ from ..errors import (
     NotFoundError,
     RefusedError,
     TransportError,
+    is_denied,
     is_gone,
 )
 from ..models import MappingKey, Proto
@@ -112,6 +113,8 @@ async def delete_range(client: SoapClient, first: int, last: int, proto: Proto, 
         except RefusedError as error:
             if isinstance(error, NotFoundError) and op.reply_lost:
                 return  # a repeated request: the first one had arrived
+            if is_denied(error):
+                raise
             refusal = error  # some refuse a range that they let go of one by one, with whatever code
         except InvalidResponseError as error:
             if is_gone(error):
