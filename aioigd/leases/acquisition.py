@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import groupby
 from typing import Final
@@ -38,6 +38,7 @@ from .lease import LeaseRecord, LeaseState
 from .leased_mapping import LeasedMapping
 from .owner_lock import Ownership
 from .reading import is_deleted, read_back
+from .request import MOST_TRIES
 from .schedule import RefCounter
 
 __all__ = ["MAX_CONCURRENT", "Acquisition", "not_held"]
@@ -114,6 +115,10 @@ class Acquisition:
         self._claims_elsewhere: dict[str, Ownership] = {}
         self._tried: WeakKeyDictionary[LeasedMapping, int] = WeakKeyDictionary()
         """How many other ports were tried for a mapping that could not be had."""
+        self._last_found = 0
+        """The last port that was found after many: its neighbours may be had as well."""
+        self._being_tried: set[MappingKey] = set()
+        """Ports that another lease need not try meanwhile."""
         self._moving: WeakKeyDictionary[LeaseRecord, asyncio.Lock] = WeakKeyDictionary()
 
     def new_mapping(self, record: LeaseRecord, request: MappingRequest) -> LeasedMapping:
@@ -278,7 +283,7 @@ class Acquisition:
         until = asyncio.get_running_loop().time() + _LONGEST_WALK
         requests_left = _MOST_REQUESTS - _RESERVE - len(failure.attempts)
         held: frozenset[MappingKey] | None = None
-        for number, port in enumerate(ports):
+        for number, port in enumerate(self._walk(first, ports)):
             requests = [one.record.request.moved(one.request, port, was_had=was_had) for one in group]
             if self._are_in_use(requests):
                 continue
@@ -288,12 +293,14 @@ class Acquisition:
             is_free = held is not None and not any(one.key in held for one in requests)
             if requests_left < (1 if is_free else 2) or asyncio.get_running_loop().time() >= until:
                 break
-            ports_left = len(ports) - number
+            ports_left = max(0, len(ports) - number)
             looks_left = ports_left if held is None else 0
             if begins and number < _LOOKS:
                 looks_left = _LOOKS - number
             is_room_for_two = requests_left > ports_left + looks_left
             self._tried[first] = self._tried.get(first, 0) + 1
+            keys = {one.key for one in requests}
+            self._being_tried |= keys
             try:
                 added = await self._add_at(group, requests, Trial(1 + is_room_for_two, is_free), begins=begins)
             except IGDError as error:
@@ -303,7 +310,11 @@ class Acquisition:
                     break
             else:
                 del self._tried[first]
+                if number >= _LOOKS:
+                    self._last_found = port
                 return added
+            finally:
+                self._being_tried -= keys
         for one, request in zip(group, wanted, strict=True):
             if one.key != request.key:
                 self._move(one, request)
@@ -349,18 +360,29 @@ class Acquisition:
         mapping.granted(added, asyncio.get_running_loop().time())
         mapping.record.confirmed(mapping, before=before)
         if before is not None and old not in self.ports:
-            with suppress(IGDError):
-                held = await self.dispatcher_of(mapping).find(old)
+            with suppress(IGDError), self.claims_of(mapping).take_if_last(old) as is_last:
+                held = await self.dispatcher_of(mapping).find(old) if is_last else None
                 if held is not None and held.leads_to(before.internal_client, before.internal_port):
                     await self.dispatcher_of(mapping).delete(old)
 
     async def _take_back(self, made: Iterable[LeasedMapping], *, are_new: bool) -> None:
         """Delete mappings that were made in vain, as others of their lease cannot be had there."""
         for one in made:
-            with suppress(IGDError):
-                await self.dispatcher_of(one).delete(one.key)
+            await self.release(one)
             if are_new:
                 one.taken_back()
+
+    def _walk(self, mapping: LeasedMapping, ports: Sequence[int]) -> Iterator[int]:
+        """Yield ports to try, each once, and those first that are near one that was found, maybe meanwhile."""
+        request, seen, rest = mapping.record.request, {mapping.key.external_port}, iter(ports)
+        while len(seen) < MOST_TRIES:
+            near = request.near(self._last_found) if self._last_found else ()
+            port = next((one for one in near if one not in seen), 0) or next(rest, 0)
+            if not port:
+                return
+            if port not in seen:
+                seen.add(port)
+                yield port
 
     def _ports_to_try(self, mapping: LeasedMapping) -> Sequence[int]:
         """Return where else to try: all once, and then only some each time, one after the other."""
@@ -386,7 +408,7 @@ class Acquisition:
         return None, _MOST_PAGES * _ROWS_PER_PAGE
 
     def _are_in_use(self, requests: Iterable[MappingRequest]) -> bool:
-        return any(one.key in self.ports for one in requests)
+        return any(one.key in self.ports or one.key in self._being_tried for one in requests)
 
     def end(self, mapping: LeasedMapping) -> bool:
         """Note that its lease ends; return whether the mapping is to be deleted, if it is still there."""

@@ -48,8 +48,8 @@ class LeaseRequest(NamedTuple):
     """One lease as it was asked for, checked.
 
     ``ports`` are external ports that are all wanted, ``choices`` those of which one is wanted (one of the two is
-    empty), ``any_port`` whether any other would do as well; ``internal_port`` 0 means the same as the external one;
-    ``internal_client`` "" means this machine.
+    empty), ``any_port`` whether any other would do as well, ``given_range`` the range that the caller gave;
+    ``internal_port`` 0 means the same as the external one; ``internal_client`` "" means this machine.
     ``poll_interval`` is how often to poll the gateway, in seconds; ``required`` whether the lease has to be had at
     first, ``ipv6`` whether pinholes belong to it. ``ports_v6`` are the ports that listen over IPv6, where they are
     known apart; empty means the internal ports.
@@ -67,6 +67,7 @@ class LeaseRequest(NamedTuple):
     ipv6: bool = False
     ports_v6: tuple[int, ...] = ()
     any_port: bool = False
+    given_range: range | None = None
 
     def mapping_requests(self, port: int) -> tuple[MappingRequest, ...]:
         """Return the mappings that are wanted for one external port."""
@@ -122,6 +123,14 @@ class LeaseRequest(NamedTuple):
         others = (other for other in _any_port(self.terms.desc, port) if other % _WINDOW // _STRIDE != block)
         return tuple(islice(others, MOST_TRIES - 1))
 
+    def near(self, port: int) -> Sequence[int]:
+        """Return the ports that will do and that go to the same customer as one that was granted (MAP-E)."""
+        first = port - port % _STRIDE
+        block = range(first, first + _STRIDE)
+        if self.given_range is not None:
+            return [one for one in block if one in self.given_range]
+        return block if self.takes_any_port and first else ()
+
     def moved(self, wanted: MappingRequest, port: int, *, was_had: bool = False) -> MappingRequest:
         """Return a mapping that is wanted on another external port.
 
@@ -157,6 +166,7 @@ def check_lease_request(
     choices: Sequence[int] = ()
     ports_v6: tuple[int, ...] = ()
     any_port = False
+    given_range: range | None = None
     if any(hasattr(port, name) for name in ("sockets", "getsockname", "get_extra_info")):
         sockets = _sockets_of(port)
         listening, address, protos = _listening(port, sockets)
@@ -165,7 +175,7 @@ def check_lease_request(
             raise UsageError(f"internal_port is {inner}, and what is given listens on {listening}")
         ports, inner = (listening,), listening
     elif isinstance(port, range):
-        choices = _some_of(_checked_range(port), terms.desc, inner)
+        choices, given_range = _some_of(_checked_range(port), terms.desc, inner), port
     elif isinstance(port, OneOf):
         choices = port.ports[:MOST_TRIES]
     elif isinstance(port, Iterable) and not isinstance(port, (str, bytes)):
@@ -179,7 +189,19 @@ def check_lease_request(
         else:
             choices, any_port = _any_port(terms.desc, inner), True
     return LeaseRequest(
-        ports, choices, inner, client, protos, terms, on_conflict, poll_interval, required, ipv6, ports_v6, any_port
+        ports,
+        choices,
+        inner,
+        client,
+        protos,
+        terms,
+        on_conflict,
+        poll_interval,
+        required,
+        ipv6,
+        ports_v6,
+        any_port,
+        given_range,
     )
 
 

@@ -135,6 +135,24 @@ async def test_a_choice_of_the_caller_is_not_left_by_the_router() -> None:
         assert gateway.count("AddAnyPortMapping") == 0
 
 
+async def test_several_leases_at_once_get_ports_of_their_own() -> None:
+    async with connected(quirks.map_e(501, customer(20))) as (gateway, mapper):
+        leases = await asyncio.gather(*(mapper.lease(0, 9000, proto="TCP") for _ in range(3)))
+        others = await asyncio.gather(*(mapper.lease(0, port, proto="TCP") for port in (9001, 9002)))
+        ports = [lease.external_port for lease in (*leases, *others)]
+        assert len(set(ports)) == len(gateway.mappings) == 5
+
+
+async def test_what_another_lease_has_is_not_taken_back_with_what_was_made_in_vain() -> None:
+    async with connected() as (gateway, mapper), mapper.lease(8080, proto="TCP"):
+        gateway.add_mapping(8080, proto="UDP")
+        async with mapper.lease(8080, proto=["TCP", "UDP"], on_conflict="other_port") as lease:
+            assert lease.external_port != 8080
+            assert len(gateway.mappings) == 4
+        assert sorted(one.proto for one in gateway.mappings) == ["TCP", "UDP"]
+        assert {one.external_port for one in gateway.mappings} == {8080}
+
+
 # What ends it
 
 
