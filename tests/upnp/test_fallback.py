@@ -187,6 +187,28 @@ def test_a_bad_request_leads_to_the_plainest_terms_once() -> None:
     assert next_terms(request("", 0), [Failure(Terms("", 0), None, is_bad_request=True)], NO_POLICY) is None
 
 
+def wordless(asked: MappingRequest) -> list[Terms]:
+    """The terms on which a gateway is asked that leaves every request without a reply."""
+    failures: list[Failure] = []
+    while step := next_terms(asked, failures, NO_POLICY):
+        failures.append(Failure(step[1], None, is_wordless=True))
+    return [failure.terms for failure in failures]
+
+
+def test_after_no_words_something_is_given_up_and_nothing_added() -> None:
+    assert wordless(request("Ä server", MONTH)) == [
+        Terms("Ä server", MONTH),
+        Terms("Ä server", 0),
+        Terms("A server", MONTH),
+        Terms("", MONTH),
+        Terms("A server", 0),
+        Terms("", 0),
+    ]
+    assert wordless(request("", 3600)) == [Terms("", 3600), Terms("", 0)]
+    assert wordless(request("my server", 0)) == [Terms("my server", 0), Terms("", 0)]
+    assert wordless(request("", 0)) == [Terms("", 0)]
+
+
 # Trials: ports after the first of many
 
 
