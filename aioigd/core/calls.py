@@ -88,6 +88,7 @@ class Operation:
         "phase",
         "rediscover_on_timeout",
         "reply_lost",
+        "search",
         "seconds_needed",
         "seconds_on_rows",
         "timeout",
@@ -112,6 +113,8 @@ class Operation:
         """No reply came to a request that may have arrived: it may have been carried out."""
         self.rediscover_on_timeout = False
         """A gateway that is silent may have moved: looking for it comes before asking again."""
+        self.search: Callable[[], Awaitable[bool]] | None = None
+        """Searches for the gateway, and returns whether it is elsewhere by now; for one that may have moved."""
         self.gives_up_early = False
         """A request that is silent is not sent again; see :meth:`short_attempts`."""
         self.may_go_beside = True

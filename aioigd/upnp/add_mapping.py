@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Final
@@ -466,7 +466,7 @@ class AddMapping(_Addition):
         if 2 * self._state.seconds_needed > op.timeout:
             return  # with a look there would be no time for the add
         try:
-            with nullcontext() if op.rediscover_on_timeout else op.short_attempts():
+            with op.short_attempts():
                 held = await find_mapping(self._client, self._request.key, op)
         except (RefusedError, InvalidResponseError):
             return
