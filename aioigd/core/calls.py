@@ -272,8 +272,10 @@ class _UndoOperation(Operation):
 
     @property
     def attempt_deadline(self) -> float:
-        """When a request that is sent now has to be answered."""
-        return min(self.deadline, self._loop.time() + max(self.undo_limit / 2, _SLACK * self.seconds_needed))
+        """When a request that is sent now has to be answered: a slow gateway is not asked twice."""
+        if self.undo_limit > ROLLBACK_TIMEOUT:
+            return self.deadline
+        return min(self.deadline, self._loop.time() + self.undo_limit / 2)
 
     @property
     def expired(self) -> bool:

@@ -17,9 +17,9 @@ cut or silent; the action may   raised: whoever sent it reads back before   the 
 not be repeated                 it is sent again
 ==============================  ==========================================  ================================
 
-A request that is silent is not given up at once (``soap_client``): beside it the gateway is searched for where it may have
-moved, or asked what has become of the request, or that is sent a second time where it does no harm. What is said here
-of silence holds when that has led to nothing.
+A request that is silent is not given up at once (``soap_client``): beside it the gateway is searched for where it may
+have moved, or asked what has become of the request, or that is sent a second time where it does no harm. What is said
+here of silence holds when that has led to nothing.
 
 A reply that breaks a cap is raised at once. 404, 405 and 410 without SOAP lead to an untried control URL, if there is
 one; any other reply is returned, and proves the control URL.
