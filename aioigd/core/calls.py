@@ -88,6 +88,7 @@ class Operation:
         "phase",
         "rediscover_on_timeout",
         "reply_lost",
+        "search",
         "seconds_needed",
         "seconds_on_rows",
         "timeout",
@@ -115,6 +116,8 @@ class Operation:
         """No other request was out with the last one that was lost: the gateway did not have too many at once."""
         self.rediscover_on_timeout = False
         """A gateway that is silent may have moved: looking for it comes before asking again."""
+        self.search: Callable[[], Awaitable[bool]] | None = None
+        """Searches for the gateway, and returns whether it is elsewhere by now; for one that may have moved."""
         self.gives_up_early = False
         """A request that is silent is not sent again; see :meth:`short_attempts`."""
         self.may_go_beside = True
@@ -272,8 +275,10 @@ class _UndoOperation(Operation):
 
     @property
     def attempt_deadline(self) -> float:
-        """When a request that is sent now has to be answered."""
-        return min(self.deadline, self._loop.time() + max(self.undo_limit / 2, _SLACK * self.seconds_needed))
+        """When a request that is sent now has to be answered: a slow gateway is not asked twice."""
+        if self.undo_limit > ROLLBACK_TIMEOUT:
+            return self.deadline
+        return min(self.deadline, self._loop.time() + self.undo_limit / 2)
 
     @property
     def expired(self) -> bool:

@@ -37,6 +37,8 @@ class Dispatcher:
         self._cache = cache
         self._timeout = timeout
         self._fixed = fixed
+        self.seconds_needed = 0.0
+        """The longest that the gateway of the cache was seen to need for a request."""
 
     @property
     def fixed(self) -> Backend | None:
@@ -128,10 +130,15 @@ class Dispatcher:
             op.start()  # the search is part of the call's own work
             return await operation(await self._cache.find(), op)
         op.rediscover_on_timeout = True
+        op.search = partial(self._is_elsewhere, backend)
         try:
-            return await operation(backend, op)
+            result = await operation(backend, op)
+            if op.seconds_needed > self.seconds_needed:
+                self.seconds_needed = op.seconds_needed
+            return result
         except IGDError as error:
-            if op.expired or not (is_gone(error) or isinstance(error, DeadlineError)):
+            may_have_moved = isinstance(error, DeadlineError) and op.rediscover_on_timeout
+            if op.expired or not (is_gone(error) or may_have_moved):
                 raise
             op.rediscover_on_timeout = False
             try:
@@ -140,6 +147,10 @@ class Dispatcher:
             except (IGDError, TimeoutError):
                 raise error from error.__cause__  # nobody there at all: what happened first says more
         return await operation(backend, op)
+
+    async def _is_elsewhere(self, backend: Backend) -> bool:
+        """Search for a gateway that is silent, and return whether it, or another one, is elsewhere by now."""
+        return (await self._cache.find(instead_of=backend)).location != backend.location
 
 
 def _reachable(request: MappingRequest, backend: Backend) -> MappingRequest:

@@ -77,7 +77,7 @@ class LeaseManager:
         self._has_failed = False
         self._alarm: asyncio.Future[None] | None = None
         self._alarm_at = 0.0
-        self._progress = Progress(MAX_CONCURRENT)
+        self._progress = Progress(MAX_CONCURRENT, lambda: dispatcher.seconds_needed)
         self._renew_first_until = float("-inf")
         self._closed = False
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Final
@@ -457,7 +457,7 @@ class AddMapping(_Addition):
                 undo=self.undo_request,
                 repeatable=self._overwrite,
                 beside=self._look_beside,
-                tries_cut=self._tries_if_cut,
+                tries_cut=self._tries_if_cut if self._is_impatient else _TRIES_IF_LOST,
             )
             self._has_outcome = True
             return reply
@@ -473,14 +473,6 @@ class AddMapping(_Addition):
                     return 200, soap.Answer({})
                 self._is_cut_off = is_made is False and self._may_blame_terms
             raise
-        except DeadlineError:
-            # Before it is searched for anew: it may be there, and refuse by silence.
-            if self._op.rediscover_on_timeout and self._may_blame_terms:
-                is_absent = await self._look_after_loss(_PROMPT) is False
-                granted = await self._ask_on_other_terms() if is_absent else None
-                if granted is not None:
-                    return granted
-            raise
         finally:
             if self._silent_terms is not None:
                 self._policy, self._terms, known, self._is_impatient = self._silent_terms
@@ -491,13 +483,12 @@ class AddMapping(_Addition):
         """Return whether the mapping is there as it was asked for, although no reply came to the request."""
         return await self._look_after_loss() is True
 
-    async def _look_after_loss(self, patience: float | None = None) -> bool | None:
-        """Return whether the mapping is there, None where the gateway does not tell, or not in ``patience`` seconds."""
+    async def _look_after_loss(self) -> bool | None:
+        """Return whether the mapping is there, None where the gateway does not tell."""
         if self._op.expired or self._op.phase is Phase.UNWANTED:
             return None
-        with suppress(IGDError, TimeoutError):
-            async with timeout(patience):
-                return await self._is_made()
+        with suppress(IGDError):
+            return await self._is_made()
         return None
 
     async def _look_beside(self) -> tuple[int, soap.Reply] | None:
@@ -515,7 +506,7 @@ class AddMapping(_Addition):
         return await self._ask_on_other_terms() if is_prompt and self._may_blame_terms else None
 
     async def _ask_on_other_terms(self) -> tuple[int, soap.Reply] | None:
-        """Ask on terms with less in them, one after the other, while or after a request is silent.
+        """Ask on terms with less in them, one after the other, while a request is silent.
 
         Returns the reply if one of them is granted, None if none is: the terms are then for ``_send`` to put back.
         """
@@ -579,7 +570,7 @@ class AddMapping(_Addition):
         if 2 * self._state.seconds_needed > op.timeout:
             return  # with a look there would be no time for the add
         try:
-            with nullcontext() if op.rediscover_on_timeout else op.short_attempts():
+            with op.short_attempts():
                 held = await find_mapping(self._client, self._request.key, op)
         except (RefusedError, InvalidResponseError):
             return

@@ -20,6 +20,10 @@ not be repeated                 it is sent again
 Where a gateway refuses without words, by cutting or by silence, what it is asked for on other terms gets two tries if
 it is cut (``tries_cut``), as the gateway has shown that it answers other requests.
 
+A request that is silent is not given up at once (``soap_client``): beside it the gateway is searched for where it may
+have moved, or asked what has become of the request, or that is sent a second time where it does no harm. What is said
+here of silence holds when that has led to nothing.
+
 A reply that breaks a cap is raised at once. 404, 405 and 410 without SOAP lead to an untried control URL, if there is
 one; any other reply is returned, and proves the control URL.
 """

@@ -39,7 +39,7 @@ __all__ = ["GatewayState", "SoapClient", "is_denial", "is_doubtful", "read_answe
 
 _CONTENT_TYPE: Final = 'text/xml; charset="utf-8"'
 _GET_TRIES: Final = 2
-_PATIENCE: Final = 0.7
+_PATIENCE: Final = 0.85
 """Part of the rest of a call for which a request is still waited for whose time was over."""
 _FRUITLESS_KEPT: Final = 10.0
 """Seconds for which a mapping that was refused on all terms says something about others."""
@@ -184,8 +184,8 @@ class SoapClient:
                 url = self._control_urls[0]
                 headers = self._headers.get((latest.name, url)) or self._make_headers(latest.name, url)
                 deadline = op.attempt_deadline
-                may_have_moved = op.rediscover_on_timeout or op.gives_up_early
-                has_second = op.may_go_beside and not may_have_moved and (repeatable or beside is not None)
+                is_waited_for = op.search is not None if op.rediscover_on_timeout else not op.gives_up_early
+                has_second = is_waited_for and op.may_go_beside and (repeatable or beside is not None)
                 if has_second and deadline < op.deadline:
                     silence = loop.call_at(
                         deadline, self._start_second, second, latest, op, permit, beside, asyncio.current_task()
@@ -214,7 +214,7 @@ class SoapClient:
                 if not second:
                     op.attempts.append(Attempt(latest.name, latest.arguments, None, error.result))
                 op.reply_lost = op.reply_lost or isinstance(error, DeadlineError) or error.may_have_arrived
-                if isinstance(error, DeadlineError) and undo is not None:
+                if isinstance(error, DeadlineError):
                     op.seconds_needed = max(op.seconds_needed, loop.time() - sent_at)
             except InvalidResponseError as error:
                 op.attempts.append(Attempt(latest.name, latest.arguments, None, error.result))
@@ -243,7 +243,7 @@ class SoapClient:
                 alone=alone,
                 failures_alone=failures_alone,
                 repeatable=repeatable,
-                may_have_moved=may_have_moved,
+                may_have_moved=op.rediscover_on_timeout or op.gives_up_early,
                 has_next_url=self._has_next_url(url),
                 expired=op.expired,
                 tries_cut=tries_cut,
@@ -271,7 +271,16 @@ class SoapClient:
         op.was_alone = not permit.had_company
         self.state.limiter.release(permit, Outcome.LOST)
         assert task is not None  # noqa: S101 - requests are sent by calls, which are tasks
-        second.append(_SecondTry(task, self.send(action, op) if beside is None else beside()))
+        second.append(_SecondTry(task, self._do_beside(action, op, beside)))
+
+    async def _do_beside(self, action: Action, op: Operation, beside: Beside | None) -> tuple[int, soap.Reply] | None:
+        if op.rediscover_on_timeout and op.search is not None:
+            if await op.search():
+                return None
+            op.rediscover_on_timeout = False  # it is where it was, and slow
+            if op.gives_up_early:
+                return None
+        return await (self.send(action, op) if beside is None else beside())
 
     async def get(self, url: HttpUrl, op: Operation, source: str) -> HttpReply:
         """Read a document of the gateway from the address ``source``; raises what :meth:`send` raises."""

@@ -334,6 +334,19 @@ async def test_a_deletion_that_is_answered_yes_and_not_done_is_done_again() -> N
         assert gateway.count("DeletePortMapping") == 2
 
 
+@pytest.mark.long
+@pytest.mark.one_loop
+async def test_a_gateway_that_needs_long_for_each_action_has_a_lease_and_lets_go_of_it() -> None:
+    async with (
+        EmulatedGateway(quirks.slow_actions(2.4), address=None) as gateway,
+        PortMapper(location=gateway.location, timeout=4.0) as mapper,
+    ):
+        async with mapper.lease(8080):
+            assert gateway.count("AddPortMapping") == 1
+            assert len(gateway.mappings) == 1
+        assert gateway.mappings == []
+
+
 # What the network says
 
 
