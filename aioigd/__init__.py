@@ -11,6 +11,7 @@
 from .mapper import PortMapper
 
 # isort: split
+from .arguments import OneOf
 from .errors import (
     Attempt,
     ConflictError,
@@ -68,6 +69,7 @@ __all__ = [
     "NatStatus",
     "NoRouteError",
     "NotFoundError",
+    "OneOf",
     "PendingLease",
     "Pinhole",
     "PortMapper",

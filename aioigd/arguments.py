@@ -6,8 +6,11 @@ A value that exists can be sent. Nothing here does I/O.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
+from itertools import islice
 from math import isfinite
 from operator import index
 from typing import Any, Final
@@ -22,10 +25,12 @@ from .models import (
     PinholeRequest,
     Proto,
     Terms,
+    read_host,
 )
 from .results import UPnPResult
 
 __all__ = [
+    "OneOf",
     "check_address",
     "check_address6",
     "check_desc",
@@ -50,6 +55,8 @@ MAX_DESCRIPTION: Final = 1024
 LONGEST_TIMEOUT: Final = 3600.0
 """Seconds."""
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe\uffff]")
+_HOST_NAME = re.compile(r"(?=.{1,253}$)[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*\.[A-Za-z][A-Za-z0-9-]*")
+"""A name that a gateway may show for a remote host: one that has a domain."""
 
 
 def check_port(port: object, what: str = "port", *, lowest: int = 1) -> int:
@@ -62,6 +69,30 @@ def check_port(port: object, what: str = "port", *, lowest: int = 1) -> int:
             f"{what} must be a whole number from {lowest} to 65535, not {_shown(port)}", UPnPResult.INVALID_PORT
         )
     return number
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class OneOf:
+    """One of some ports, in this order: ``mapper.lease(aioigd.OneOf([6881, 51413]))``.
+
+    ``ports``: external ports, each 1 to 65535 and not twice; the first that the gateway grants is had, and of more than
+    256 only the first 256 are tried. Raises UsageError for anything else (INVALID_PORT), before anything is sent.
+    """
+
+    ports: tuple[int, ...]
+
+    def __init__(self, ports: Iterable[int]) -> None:
+        if isinstance(ports, (str, bytes)) or not isinstance(ports, Iterable):
+            raise UsageError(
+                f"OneOf takes several ports, as in OneOf([6881, 51413]), not {_shown(ports)}", UPnPResult.INVALID_PORT
+            )
+        checked = tuple(check_port(port, "each port of OneOf") for port in islice(ports, 65536))
+        if not checked:
+            raise UsageError("OneOf takes at least one port, and there is none", UPnPResult.INVALID_PORT)
+        if len(set(checked)) < len(checked):
+            twice = next(port for number, port in enumerate(checked) if port in checked[:number])
+            raise UsageError(f"OneOf takes each port once, and {twice} is there twice", UPnPResult.INVALID_PORT)
+        object.__setattr__(self, "ports", checked)
 
 
 def check_proto(proto: object) -> Proto:
@@ -111,8 +142,22 @@ def check_address(address: object, what: str) -> str:
 
 
 def check_key(port: object, proto: object, remote_host: object = "") -> MappingKey:
-    """Return the key of a mapping from what a caller said, or raise UsageError."""
-    return MappingKey(check_port(port), check_proto(proto), check_address(remote_host, "remote_host"))
+    """Return the key of a mapping from what a caller said, or raise UsageError.
+
+    The remote host may be spelt as gateways spell one in their tables, and then stays as it is.
+    """
+    host = remote_host if isinstance(remote_host, str) and _is_spelt_host(remote_host) else None
+    if host is None:
+        host = check_address(remote_host, "remote_host")
+    return MappingKey(check_port(port), check_proto(proto), host)
+
+
+def _is_spelt_host(text: str) -> bool:
+    """Return whether a gateway may mean an IPv4 address, a name, or everybody by this."""
+    if _CONTROL.search(text):
+        return False
+    spelt = MappingKey(0, "UDP", text).normalised().remote_host
+    return not spelt or isinstance(read_host(spelt), IPv4Address) or _HOST_NAME.fullmatch(spelt) is not None
 
 
 def check_request(

@@ -28,6 +28,7 @@ from typing import Final, Self, TypeVar
 from .results import UPnPResult
 
 __all__ = [
+    "DENIED_STATUSES",
     "GONE_STATUSES",
     "Attempt",
     "ConflictError",
@@ -42,10 +43,13 @@ __all__ = [
     "UnexpectedError",
     "UnsupportedError",
     "UsageError",
+    "is_denied",
     "is_gone",
     "is_unreachable",
 ]
 
+DENIED_STATUSES: Final = frozenset({401, 403})
+"""HTTP statuses of a server that does what is asked for other clients only, or for none."""
 GONE_STATUSES: Final = frozenset({404, 405, 410})
 """HTTP statuses of a server that is up, and has no such control URL (any more)."""
 
@@ -104,6 +108,11 @@ class IGDError(Exception):
         twin = _rebuild(type(self), dict(self.__dict__))
         twin.__cause__, twin.__suppress_context__ = self.__cause__, self.__suppress_context__
         return twin
+
+    def append(self, text: str) -> None:
+        """Say more in the message."""
+        self.message += text
+        self.args = (self.message,)
 
     def with_attempts(self, attempts: tuple[Attempt, ...]) -> Self:
         """Note the requests that were made before this failure, and return the error itself."""
@@ -211,6 +220,14 @@ def is_gone(error: IGDError) -> bool:
     if isinstance(error, TransportError):
         return not error.may_have_arrived and not isinstance(error, NoRouteError)
     return isinstance(error, InvalidResponseError) and error.status in GONE_STATUSES
+
+
+def is_denied(error: IGDError) -> bool:
+    """Return whether an error means that the gateway talks to others only (HTTP 401 or 403), whatever it is asked for.
+
+    A code of the protocol for the same concerns the one request, its port or its client.
+    """
+    return isinstance(error, RefusedError) and error.result is UPnPResult.NOT_AUTHORIZED and error.error_code is None
 
 
 def is_unreachable(error: IGDError) -> bool:

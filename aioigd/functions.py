@@ -12,7 +12,7 @@ from types import TracebackType
 from weakref import WeakKeyDictionary
 
 from .core.background import join, may_await_at_exit
-from .errors import UsageError
+from .errors import DeadlineError, UsageError
 from .mapper import PortMapper
 from .models import Device, PortMapping, Proto
 
@@ -70,12 +70,13 @@ async def delete_port_mapping(
     proto: Proto = "UDP",
     *,
     remote_host: str | IPv4Address = "",
+    verify: bool = False,
     source_address: str | None = None,
     location: str | None = None,
 ) -> None:
     """Delete a mapping of the gateway, as :meth:`PortMapper.delete_port_mapping` does."""
     async with _mapper(source_address, location) as mapper:
-        await mapper.delete_port_mapping(port, proto, remote_host=remote_host)
+        await mapper.delete_port_mapping(port, proto, remote_host=remote_host, verify=verify)
 
 
 async def query_external_address(
@@ -124,6 +125,8 @@ class _mapper:
     ) -> None:
         self._shared.users -= 1
         if not self._shared.users:
-            releasing = self._shared.mapper._start_releasing_sockets()
-            if may_await_at_exit(kind):
+            mapper = self._shared.mapper
+            releasing = mapper._start_releasing_sockets()
+            # The undo of a call that ran into its deadline goes on behind the error.
+            if may_await_at_exit(kind) and not (isinstance(error, DeadlineError) and mapper._queue.is_undoing):
                 await join(releasing)

@@ -39,10 +39,10 @@ from .models import Device, PortMapping, Proto
 
 __all__ = ["PortMapper"]
 
-CLOSE_LIMIT: Final = 40.0
+_SETTLE_LIMIT: Final = 24.0
+"""Seconds for the calls that are under way, for their undo, and for closing sockets."""
+CLOSE_LIMIT: Final = 34.0 + _SETTLE_LIMIT
 """Seconds for closing: those of the leases, and those of the calls that are under way."""
-_SETTLE_LIMIT: Final = 6.0
-"""Seconds for the calls that are under way, and for closing sockets."""
 
 
 class PortMapper:
@@ -212,30 +212,37 @@ class PortMapper:
         what the router's pages show for it, at most 1024 characters, no control characters. ``proto``: ``"TCP"``
         or ``"UDP"``, in any case. ``duration``: the lease in seconds, 0 (no limit) to 4294967295.
         ``internal_client``: the IPv4 address to forward to, if not this machine's. ``remote_host``: the only IPv4
-        address on the internet whose packets are forwarded, "" for all. ``verify``: read the mapping back;
-        it has to be there, and switched on. ``overwrite``: replace a mapping that exists for this port and protocol;
-        if false, do as :meth:`Gateway.add_port_mapping` does.
+        address on the internet whose packets are forwarded, "" for all. ``verify``: read the mapping back; see below.
+        ``overwrite``: replace a mapping that exists for this port and protocol; if false, do as
+        :meth:`Gateway.add_port_mapping` does.
 
-        Where the gateway refuses a lease or a
-        description the call tries again without, and returns what was granted. Identical calls that are made while
+        Where the gateway refuses a lease or a description the call tries again without, and returns what was granted.
+        With ``verify`` it returns what the gateway holds, and fails where the gateway says for two seconds that it
+        holds nothing, or the mapping of another host, or says that it holds this one switched off. Where it cannot
+        tell, or not in time, what was granted is granted. What was deleted to make room is put back where that was in
+        vain; if the gateway refuses to, the error names it. Identical calls that are made while
         one is under way share it; different ones for the same port and protocol run in the order of the calls.
 
         Raises IGDError with one of the results of :class:`UPnPResult`, and all requests made in ``attempts``. A wrong
-        argument is also a ValueError, raised before anything is sent; a deadline is also a TimeoutError.
+        argument is also a ValueError, raised before anything is sent; a deadline is also a TimeoutError. What a
+        call that fails has done, or may have done, is taken back in the background, within 20 seconds at most;
+        :meth:`close` waits for it.
         """
         request = check_request(port, internal_port, desc, proto, duration, internal_client, remote_host)
         return await self._dispatcher.add(request, overwrite=bool(overwrite), verify=bool(verify))
 
     async def delete_port_mapping(
-        self, port: int, proto: Proto = "UDP", *, remote_host: str | IPv4Address = ""
+        self, port: int, proto: Proto = "UDP", *, remote_host: str | IPv4Address = "", verify: bool = False
     ) -> None:
         """Delete a mapping of the gateway (DeletePortMapping, WANIPConnection:2 section 2.5.18).
 
-        ``port``, ``proto`` and ``remote_host`` are those with which it was made. Raises IGDError: where there is no
-        such mapping NO_SUCH_ENTRY_IN_ARRAY or PORT_MAPPING_NOT_FOUND, as the gateway's code says (some gateways say
-        nothing); otherwise as :meth:`add_port_mapping`.
+        ``port``, ``proto`` and ``remote_host`` are those with which it was made, or those that the gateway lists.
+        ``verify``: ask the gateway whether it is gone, for two seconds at most: some say yes and do nothing. Raises
+        IGDError: where there is no such mapping NO_SUCH_ENTRY_IN_ARRAY or PORT_MAPPING_NOT_FOUND, as the gateway's code
+        says (some gateways say nothing); with ``verify`` ACTION_FAILED where it is still there; otherwise as
+        :meth:`add_port_mapping`.
         """
-        await self._dispatcher.delete(check_key(port, proto, remote_host))
+        await self._dispatcher.delete(check_key(port, proto, remote_host), verify=bool(verify))
 
     async def query_external_address(self) -> IPv4Address | IPv6Address:
         """Return the gateway's address on the internet (GetExternalIPAddress, WANIPConnection:2 section 2.5.20).
@@ -262,16 +269,19 @@ class PortMapper:
     ) -> PendingLease:
         """Keep ports open for as long as the block runs: ``async with mapper.lease(8080, proto="TCP") as lease:``.
 
-        ``port``: the external port; 0 for any, a ``range`` for any of it, a list of ports for all of them; or an
-        :class:`asyncio.Server`, transport or socket that listens, which gives port, protocol and address. ``proto``:
-        ``"TCP"``, ``"UDP"``, or both in a list. ``internal_port``, ``desc``, ``duration`` (seconds, 0 for no limit)
-        and ``internal_client`` are those of :meth:`add_port_mapping`. ``on_conflict``: what to do where the port
-        belongs to another mapping: ``"fail"``, ``"take_over"`` it, or take an ``"other_port"``. ``required``: raise if
-        the port cannot be had at first; if false, the lease is there at once, LOST, and is had in the background
-        (:meth:`Lease.wait_active`). ``poll_interval``: seconds between two looks at the gateway, more than 0 and at
-        most 3600. ``ipv6``: let packets to the internal ports of this machine in over IPv6, too, through pinholes of
-        the gateway's firewall (:attr:`Lease.pinholes`), not with an ``internal_client``; where there is no IPv6 the
-        lease does without (:attr:`Lease.pinhole_error`).
+        ``port``: the external port; 0 for any, a ``range`` for any of it, :class:`OneOf` for one of some in their
+        order, a list of ports for all of them; or an :class:`asyncio.Server`, transport or socket that listens, which
+        gives port, protocol and address. Where there is a choice, whatever refusal names no other cause than the port
+        leads to the next one: at most 256 ports, 512 requests and a minute. ``proto``: ``"TCP"``, ``"UDP"``, or both
+        in a list: they keep one number, and who wants two takes two leases. ``internal_port``, ``desc``, ``duration``
+        (seconds, 0 for no limit) and ``internal_client`` are those of :meth:`add_port_mapping`. ``on_conflict``: what
+        to do where the port belongs to another mapping: ``"fail"``, ``"take_over"`` it, or take an ``"other_port"``
+        (there, and where it is refused without another cause). ``required``: raise if the port cannot be had at
+        first; if false, the lease is there at once, LOST, and is had in the background (:meth:`Lease.wait_active`).
+        ``poll_interval``: seconds between two looks at the gateway, more than 0 and at most 3600. ``ipv6``: let
+        packets to the internal ports of this machine in over IPv6, too, through pinholes of the gateway's firewall
+        (:attr:`Lease.pinholes`), not with an ``internal_client``; where there is no IPv6 the lease does without
+        (:attr:`Lease.pinhole_error`).
 
         Mappings are renewed at half their granted time (where that prolongs nothing, deleted and added just before
         they end), made again when the gateway has restarted, moved or lost

@@ -14,7 +14,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from .. import ConflictError, Gateway, IGDError, PortMapper, PortMapping, Proto
+from .. import ConflictError, Gateway, IGDError, PortMapper, PortMapping, Proto, RefusedError
 from .format import OK_MARK, address_note, device_name, endpoint, error_text, lease_time
 from .keep import keep
 from .options import (
@@ -33,6 +33,12 @@ from .runner import Exit, result_or_error, result_or_none, run
 
 __all__ = ["add"]
 
+_MOST_REFUSALS: Final = 256
+"""Ports that a router may refuse in a row; what is left is not asked for then."""
+_MOST_REQUESTS: Final = 512
+"""Requests for them."""
+_AT_ONCE: Final = 64
+"""Ports that are asked for together; more than a router gets requests at once."""
 _MOST_WARNINGS: Final = 10
 """Refused ports that are named one by one."""
 
@@ -108,8 +114,9 @@ def add(
 ) -> None:
     """Open a port, or a range of ports, to this machine.
 
-    All ports of a range are asked for at once. A port that is forwarded elsewhere is left alone without --replace.
-    With --keep the ports are renewed in time, opened again when the router restarts, and closed in the end.
+    All ports of a range are asked for, until a router has refused 256 in a row. A port that is forwarded elsewhere is
+    left alone without --replace. With --keep the ports are renewed in time, opened again when the router restarts, and
+    closed in the end.
     """
     request = _Request(ports, protos, target, desc, duration or 0, replace, remote_host)
     if target.port and target.port + len(ports) - 1 > 65535:
@@ -131,6 +138,9 @@ class _Run:
     request: _Request
     granted: list[PortMapping] = field(default_factory=list)
     refused: list[tuple[Proto, int, IGDError]] = field(default_factory=list)
+    refused_in_a_row: int = 0
+    requests_in_a_row: int = 0
+    room: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_AT_ONCE))
 
     async def run(self) -> Exit:
         async with self.settings.mapper() as mapper:
@@ -144,6 +154,15 @@ class _Run:
         return Exit.FAILED if self.refused else Exit.OK
 
     async def _add(self, mapper: PortMapper, gateway: Gateway, port: int, internal_port: int, proto: Proto) -> None:
+        async with self.room:
+            if self.refused_in_a_row < _MOST_REFUSALS and self.requests_in_a_row < _MOST_REQUESTS:
+                await self._ask(mapper, gateway, port, internal_port, proto)
+                return
+        *_, last = self.refused
+        message = f"not asked for, as {self.refused_in_a_row} ports in a row were refused"
+        self.refused.append((proto, port, RefusedError(message, last[2].result, last[2].error_code)))
+
+    async def _ask(self, mapper: PortMapper, gateway: Gateway, port: int, internal_port: int, proto: Proto) -> None:
         request = self.request
         # The mapper's call replaces a mapping that is there, the gateway's leaves it.
         add_port_mapping = mapper.add_port_mapping if request.replace else gateway.add_port_mapping
@@ -160,8 +179,11 @@ class _Run:
         )
         if isinstance(result, IGDError):
             self.refused.append((proto, port, result))
+            self.refused_in_a_row += 1
+            self.requests_in_a_row += len(result.attempts)
         else:
             self.granted.append(result)
+            self.refused_in_a_row = self.requests_in_a_row = 0
 
     def _screen(self) -> RenderableType:
         return _progress_view(len(self.granted), len(self.refused), len(self.request))

@@ -30,22 +30,26 @@ JSON, one document:
 @click.argument("ports", metavar="PORT[-PORT]", type=PORTS)
 @protocol_options
 @click.option("--remote", "remote_host", default="", metavar="ADDR", help="The remote host it was made for, if any.")
+@click.option("--verify", is_flag=True, help="Ask the router whether it is closed: some only say so.")
 @common_options
-def delete(settings: Settings, ports: Ports, protos: tuple[Proto, ...], remote_host: str) -> None:
+def delete(settings: Settings, ports: Ports, protos: tuple[Proto, ...], remote_host: str, verify: bool) -> None:
     """Close a port, or a range of ports, on the router.
 
     In a range, and with --both, what is not there counts as deleted as long as something was.
     """
-    run(lambda: _delete(settings, ports, protos, remote_host), settings.output)
+    run(lambda: _delete(settings, ports, protos, remote_host, verify), settings.output)
 
 
-async def _delete(settings: Settings, ports: Ports, protos: tuple[Proto, ...], remote_host: str) -> Exit:
+async def _delete(settings: Settings, ports: Ports, protos: tuple[Proto, ...], remote_host: str, verify: bool) -> Exit:
     output = settings.output
     wanted = [(port, proto) for port in ports for proto in protos]
     async with settings.mapper() as mapper, busy(output, "Closing"):
         gateway = await mapper.get_gateway()
         outcomes = await asyncio.gather(
-            *(result_or_error(gateway.delete_port_mapping(*each, remote_host=remote_host)) for each in wanted)
+            *(
+                result_or_error(gateway.delete_port_mapping(*each, remote_host=remote_host, verify=verify))
+                for each in wanted
+            )
         )
     gone = [each for each, error in zip(wanted, outcomes, strict=True) if error is None]
     failures = [(each, error) for each, error in zip(wanted, outcomes, strict=True) if error is not None]

@@ -46,7 +46,7 @@ async def _list(settings: Settings, *, mine: bool) -> Exit:
         gateway = await mapper.get_gateway()
         try:
             async for mapping in gateway.query_port_mappings():
-                if not mine or mapping.internal_client == gateway.device.igd_our_addr:
+                if not mine or mapping.leads_to(gateway.device.igd_our_addr, 0):
                     mappings.append(mapping)
         except IGDError as error:
             if not mappings:
@@ -76,11 +76,11 @@ def _mapping_table(mappings: Sequence[PortMapping], our_address: str) -> Table:
     table.add_column("Leads to", no_wrap=True)
     table.add_column("Time left", justify="right", no_wrap=True)
     table.add_column("Description", overflow="ellipsis", no_wrap=True)
-    has_remote_hosts = any(each.remote_host for each in mappings)
+    has_remote_hosts = any(each.key.normalised().remote_host for each in mappings)
     if has_remote_hosts:
         table.add_column("Only for", no_wrap=True)
     for each in sorted(mappings, key=lambda each: (each.external_port, each.proto)):
-        is_ours = each.internal_client == our_address
+        is_ours = each.leads_to(our_address, 0)
         style = "" if each.enabled else "dim strike"
         row = [
             Text(str(each.external_port), style=f"{style} bold cyan" if is_ours else style),

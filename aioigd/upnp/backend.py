@@ -7,7 +7,7 @@ from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
-from ..core.backend import Backend, SearchScope
+from ..core.backend import Backend, SearchScope, Trial
 from ..core.calls import Operation
 from ..errors import IGDError
 from ..models import (
@@ -108,17 +108,19 @@ class UpnpBackend(Backend):
 
     # Mappings
 
-    async def add(self, op: Operation, request: MappingRequest, *, overwrite: bool, verify: bool) -> PortMapping:
+    async def add(
+        self, op: Operation, request: MappingRequest, *, overwrite: bool, verify: bool, trial: Trial | None = None
+    ) -> PortMapping:
         """AddPortMapping (WANIPConnection:2 section 2.5.16)."""
-        return await AddMapping(self._client, op, request, overwrite=overwrite, verify=verify).run()
+        return await AddMapping(self._client, op, request, overwrite=overwrite, verify=verify, trial=trial).run()
 
     async def add_any(self, op: Operation, request: MappingRequest) -> PortMapping:
         """AddAnyPortMapping (WANIPConnection:2 section 2.5.17)."""
         return await AddAnyMapping(self._client, op, request).run()
 
-    async def delete(self, op: Operation, key: MappingKey) -> None:
+    async def delete(self, op: Operation, key: MappingKey, *, verify: bool = False) -> None:
         """DeletePortMapping (WANIPConnection:2 section 2.5.18)."""
-        await delete_mapping.delete_mapping(self._client, key, op)
+        await delete_mapping.delete_mapping(self._client, key, op, verify=verify)
 
     async def delete_range(self, op: Operation, first: int, last: int, proto: Proto) -> None:
         """DeletePortMappingRange (WANIPConnection:2 section 2.5.19), or one by one."""

@@ -9,7 +9,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
 from async_timeout import timeout
@@ -21,6 +21,7 @@ from .net.http import HttpClient
 from .wire import gena
 from .wire.http_reply import BodyRule
 from .wire.url import HttpUrl, parse_url
+from .wire.wan_ip_connection import parse_external_address
 
 __all__ = ["EventSubscription"]
 
@@ -204,7 +205,5 @@ class ChangeFilter:
 
 def _usual(address: str) -> str:
     """Return an address in its usual form, "" for what is none."""
-    with suppress(ValueError):
-        parsed = ip_address(address)
-        return "" if parsed.is_unspecified else str(parsed)
-    return ""
+    parsed = parse_external_address(address)
+    return "" if parsed is None else str(parsed)

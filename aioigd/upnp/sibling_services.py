@@ -17,7 +17,7 @@ from async_timeout import timeout_at
 
 from ..core.backend import Candidate, Rank, SearchScope
 from ..core.calls import Operation, Undo
-from ..errors import DiscoveryError, IGDError, RefusedError, UnsupportedError, is_gone
+from ..errors import DiscoveryError, IGDError, InvalidResponseError, RefusedError, UnsupportedError, is_gone
 from ..models import Device
 from ..net.interfaces import is_our_address, public_ipv6_address, same_network_ipv6, source_address_for
 from ..results import UPnPResult
@@ -170,4 +170,8 @@ async def _call_all(
     except RefusedError as error:
         if UPnPErrorCode.is_unsupported(error.error_code):
             raise UnsupportedError(error.message, error.error_code) from error
+        raise
+    except InvalidResponseError as error:
+        if error.status == 400:  # as some say to an action that they do not have
+            raise UnsupportedError(error.message) from error
         raise

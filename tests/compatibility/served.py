@@ -19,6 +19,7 @@ NO_ADDRESS: Final = frozenset(
     {
         "no_external_address",
         "external_address_empty",
+        "external_address_ipv6",
         "external_address_unspecified",
         "impossible_external_address",
     }

@@ -16,6 +16,9 @@ from .served import USABLE, Served, pairs, serve, serve_all
 SAMPLE = 150
 QUICKER: dict[str, tuple[str | Quirk[...], float]] = {
     "hangs_at_first": ("hangs_at_first", 3.0),
+    "refuses_by_reset": ("refuses_by_reset", 20.0),
+    "refuses_by_silence": ("refuses_by_silence", 3.0),
+    "slow_actions": (quirks.slow_actions(0.3), 20.0),
     "slow_add": (quirks.slow_add(0.2), 20.0),
     "slow_delete": (quirks.slow_delete(0.8), 20.0),
     "late_replies": (quirks.late_replies(0.5), 20.0),

@@ -41,6 +41,7 @@ def test_every_quirk_has_its_proof() -> None:
         *test_quirks_soap.FAULTS,
         *test_quirks_soap.ANSWERS,
         "forgets_early",
+        "refuses_ranges",
         "refuses_renewals",
         "renewals_keep_end",
         *test_quirks_hostile.proof,

@@ -125,6 +125,11 @@ async def location_on_link_local(gateway: EmulatedGateway) -> None:
 
 
 @proof()
+async def location_without_host(gateway: EmulatedGateway) -> None:
+    assert first_host(await locations(gateway)) == ""
+
+
+@proof()
 async def location_on_another_host(gateway: EmulatedGateway) -> None:
     assert first_host(await locations(gateway)) not in (gateway.address, "localhost")
 

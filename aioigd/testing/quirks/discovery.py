@@ -31,6 +31,7 @@ __all__ = [
     "location_on_ipv6_loopback",
     "location_on_link_local",
     "location_on_localhost",
+    "location_without_host",
     "lossy",
     "lower_case_headers",
     "media_server_first",
@@ -207,6 +208,12 @@ def location_on_ipv6_loopback() -> Hooks:
 def location_on_link_local() -> Hooks:
     """Names an address of 169.254.0.0/16 as the host of its description."""
     return _location_at("169.254.1.1")
+
+
+@quirk("discovery", reason="Port and path are right, and the address that answered is known.", source="sloppy firmware")
+def location_without_host(host: str = "") -> Hooks:
+    """Names no host as the place of its description, or a placeholder: ``http://:49152/rootDesc.xml``."""
+    return _location_at(host)
 
 
 @quirk(

@@ -22,7 +22,9 @@ _ABSOLUTE = re.compile(r"[a-z][a-z0-9+.-]*://|//", re.IGNORECASE)
 _HOST_AND_PORT = re.compile(r"[\w-]+(?:\.[\w-]+)+:\d{1,5}(?:/|\Z)", re.ASCII)
 _TWO_SLASHES = re.compile(r"//[\w-]+(?:/|\Z)", re.ASCII)
 """By RFC 3986 a host without a dot; in descriptions more often a path with two slashes."""
-_NO_HOST = re.compile(r"http://(?=[:/])", re.IGNORECASE)
+_AUTHORITY = re.compile(r"http://(?P<host>[^/?#]*?)(?P<port>:[^:/?#\]]*)?(?=[/?#]|\Z)", re.IGNORECASE)
+_SOME_HOST = "localhost"
+"""Stands for a host that cannot be used, until the address of the sender takes its place."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 _SAFE = "!#$%&'()*+,/:;=?@[]~"
@@ -86,7 +88,7 @@ def parse_location(text: str) -> HttpUrl:
     """
     if len(text) > _MAX_URL:
         raise ValueError(f"a URL of over {_MAX_URL} characters")
-    return parse_url(_NO_HOST.sub(r"\g<0>localhost", _with_scheme(text.strip().replace("\\", "/"))))
+    return parse_url(_with_some_host(_with_scheme(text.strip().replace("\\", "/"))))
 
 
 def candidates(reference: str, base: str, document: HttpUrl) -> tuple[HttpUrl, ...]:
@@ -103,8 +105,10 @@ def candidates(reference: str, base: str, document: HttpUrl) -> tuple[HttpUrl, .
     reference = _with_scheme(reference.replace("\\", "/"))
     base = "" if _is_too_long(base) else _with_scheme(base)
     here = str(document)
+    reference = _with_some_host(reference, document.port)
     bases = [here]
     if base:
+        base = _with_some_host(base)
         try:
             stated = parse_url(base)
         except ValueError:
@@ -132,6 +136,27 @@ def _is_too_long(text: str) -> bool:
 def _with_scheme(text: str) -> str:
     # "192.168.1.1:5000/ctl" would be a path to urljoin.
     return f"http://{text}" if _HOST_AND_PORT.match(text) else text
+
+
+def _with_some_host(text: str, default_port: int | None = None) -> str:
+    """Return an absolute URL with another host where its own cannot be used: it is not asked for there anyway.
+
+    Routers leave it out, or a placeholder in it (``http://%s:49000/``), or forget the brackets of IPv6.
+    ``default_port``: what stands for a port that is none either.
+    """
+    found = _AUTHORITY.match(text)
+    if found is None or "@" in found["host"] or ("[" in found["host"]) != ("]" in found["host"]):
+        return text
+    port = found["port"] or ""
+    digits = port[1:]
+    is_port = not digits or (digits.isascii() and digits.isdigit() and 0 < int(digits[:6]) < 65536)
+    if not is_port and default_port is not None:
+        port, is_port = f":{default_port}", True
+    try:
+        parse_url(f"http://{found['host']}{port}/")
+    except ValueError:
+        return f"http://{_SOME_HOST}{port}{text[found.end() :]}" if is_port else text
+    return f"http://{found['host']}{port}{text[found.end() :]}"
 
 
 def _resolved(reference: str, start: str, host: str) -> dict[HttpUrl, None]:
