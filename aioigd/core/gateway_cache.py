@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Address
@@ -11,13 +10,14 @@ from typing import Final
 
 from ..errors import UnsupportedError
 from ..models import Device
+from ..text import get_logger
 from .backend import Backend, Driver, Hint, Listener
 from .calls import CallQueue, Operation
 from .finder import Finder
 
 __all__ = ["GatewayCache"]
 
-log = logging.getLogger("aioigd.discovery")
+log = get_logger("aioigd.discovery")
 
 _STOPGAP_KEPT: Final = 60.0
 """Seconds for which calls use a stopgap without another search, while there are no leases."""

@@ -7,7 +7,6 @@ keeps a mapping deletes it (``owner_lock``). A port that is another's is not cla
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final
@@ -24,6 +23,7 @@ from ..errors import (
 )
 from ..models import MappingKey, MappingRequest, PortMapping
 from ..results import UPnPResult
+from ..text import get_logger
 from .lease import LeaseRecord
 from .leased_mapping import LeasedMapping
 from .owner_lock import Ownership
@@ -31,7 +31,7 @@ from .schedule import RefCounter
 
 __all__ = ["MAX_CONCURRENT", "Acquisition", "not_held"]
 
-log = logging.getLogger("aioigd.lease")
+log = get_logger("aioigd.lease")
 
 MAX_CONCURRENT: Final = 8
 """Mappings of one manager that are worked on at the same time; the gateway gets fewer requests than that anyway."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import deque
 from collections.abc import AsyncIterator, Coroutine, Generator, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from ..arguments import check_seconds
 from ..core.background import join, may_await_at_exit
 from ..errors import DeadlineError, IGDError, UsageError
 from ..models import Pinhole, PortMapping
+from ..text import get_logger
 from .request import LeaseRequest
 
 __all__ = [
@@ -31,7 +31,7 @@ __all__ = [
     "RecordedMapping",
 ]
 
-log = logging.getLogger("aioigd.lease")
+log = get_logger("aioigd.lease")
 
 _MOST_UNREAD: Final = 256
 """Changes kept for a reader that does not read; the oldest are dropped."""

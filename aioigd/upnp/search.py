@@ -8,7 +8,6 @@ on a network full of liars is capped here. Which gateway is *certain*, and so en
 from __future__ import annotations
 
 import asyncio
-import logging
 import socket
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
@@ -26,6 +25,7 @@ from ..errors import DeadlineError, DiscoveryError, IGDError, InvalidResponseErr
 from ..net.guard import check_destination
 from ..net.interfaces import Interface, default_next_hops, interfaces, source_address_for
 from ..results import IGDStatus, UPnPResult
+from ..text import get_logger
 from .net.http import HttpClient
 from .net.ssdp_search import SearchReply, SsdpSearch
 from .probe import ProbeResult, probe
@@ -34,7 +34,7 @@ from .wire.url import HttpUrl, parse_location, parse_url, same_address
 
 __all__ = ["MAX_DEVICES", "DeviceSearch", "rank"]
 
-log = logging.getLogger("aioigd.discovery")
+log = get_logger("aioigd.discovery")
 
 MAX_DEVICES: Final = 32
 """Descriptions that one search reads; a home has a handful of UPnP devices. The next hop is always read."""

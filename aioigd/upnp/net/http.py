@@ -8,7 +8,6 @@ or DeadlineError.
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import socket
 import sys
@@ -25,6 +24,7 @@ from yarl import URL
 from ...errors import DeadlineError, InvalidResponseError, TransportError
 from ...net.guard import VARIABLE, check_destination
 from ...net.trace import HttpExchange, Tracer, tracer
+from ...text import get_logger
 from ..wire.http_reply import HttpReply, dechunked
 from ..wire.url import HttpUrl
 from ..wire.xml import MAX_DOCUMENT, has_root_end_tag
@@ -44,7 +44,7 @@ _source: ContextVar[str] = ContextVar("source", default="")
 """The local address of the request that is being sent. The peer does not determine it: requests from several local
 addresses to one host may be open at the same time."""
 
-wire_log = logging.getLogger("aioigd.traffic.http")
+wire_log = get_logger("aioigd.traffic.http")
 
 
 class HttpClient:

@@ -6,7 +6,6 @@ Each reply is passed on at once; the caller decides when to send, and which repl
 from __future__ import annotations
 
 import asyncio
-import logging
 import socket
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, NamedTuple, cast
@@ -15,6 +14,7 @@ from ...errors import NoRouteError
 from ...net.guard import check_destination
 from ...net.interfaces import Interface
 from ...net.trace import tracer
+from ...text import get_logger
 from ..wire import ssdp
 
 __all__ = ["SearchReply", "SsdpSearch"]
@@ -22,7 +22,7 @@ __all__ = ["SearchReply", "SsdpSearch"]
 _MAX_SEEN: Final = 1024
 """Datagrams cached for each socket, the latest ones, so that a repeated one costs no more than a look-up."""
 
-wire_log = logging.getLogger("aioigd.traffic.ssdp")
+wire_log = get_logger("aioigd.traffic.ssdp")
 
 
 class SearchReply(NamedTuple):
