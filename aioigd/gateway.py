@@ -28,6 +28,7 @@ from .models import (
     Proto,
     TrafficTotals,
 )
+from .text import printable, shown
 
 __all__ = ["Gateway"]
 
@@ -46,7 +47,8 @@ class Gateway:
 
     def __repr__(self) -> str:
         device = self.device
-        return f"<Gateway {device.friendly_name or device.model_name or 'unnamed'!r} at {device.igd_control_url}>"
+        name = shown(device.friendly_name or device.model_name or "unnamed")
+        return printable(f"<Gateway {name} at {device.igd_control_url}>")
 
     @property
     def device(self) -> Device:

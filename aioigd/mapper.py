@@ -36,6 +36,7 @@ from .leases.lease import PendingLease
 from .leases.manager import LeaseManager
 from .leases.request import OnConflict, PortLike, check_lease_request
 from .models import Device, PortMapping, Proto
+from .text import printable
 
 __all__ = ["PortMapper"]
 
@@ -91,7 +92,7 @@ class PortMapper:
 
     def __repr__(self) -> str:
         state = "closed" if self._queue.is_closed else f"{len(self._queue)} calls under way"
-        return f"<PortMapper {state}, gateway {self._cache.last!r}>"
+        return printable(f"<PortMapper {state}, gateway {self._cache.last!r}>")
 
     @property
     def devices(self) -> list[Device]:
