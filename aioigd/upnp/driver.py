@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+# First, as it loads aiohttp and lxml: see __init__.py of the package.
+from .net.http import HttpClient
+
+# isort: split
 from ..core.backend import Backend, Candidate, Driver, Hint, Search, SearchScope
 from ..errors import UnsupportedError, UsageError
 from ..models import Device
 from .backend import UpnpBackend, gateway_id
-from .net.http import HttpClient
 from .reboot import UpnpListener
 from .search import DeviceSearch
 from .soap_client import GatewayState
