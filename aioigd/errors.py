@@ -89,13 +89,11 @@ class IGDError(Exception):
             raise UsageError(f"result must be a UPnPResult, not {shown(result)}")
         if not (error_code is None or isinstance(error_code, int)):
             raise UsageError(f"error_code must be a whole number or None, not {shown(error_code)}")
-        if not isinstance(attempts, tuple):
-            raise UsageError(f"attempts must be a tuple, not {shown(attempts)}")
         self.message = printable(message) if isinstance(message, str) else shown(message, MESSAGE_LIMIT)
         super().__init__(self.message)
         self.result = result
         self.error_code = error_code
-        self.attempts = attempts
+        self.with_attempts(attempts)
 
     def __str__(self) -> str:
         tried = f", after {len(self.attempts)} attempts" if len(self.attempts) > 1 else ""
@@ -117,6 +115,8 @@ class IGDError(Exception):
 
     def with_attempts(self, attempts: tuple[Attempt, ...]) -> Self:
         """Note the requests that were made before this failure, and return the error itself."""
+        if not isinstance(attempts, tuple):
+            raise UsageError(f"attempts must be a tuple, not {shown(attempts)}")
         self.attempts = attempts
         return self
 

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from ipaddress import IPv4Address, IPv6Address
 
 from .arguments import (
+    check_flag,
     check_key,
     check_pinhole,
     check_pinhole_duration,
@@ -77,7 +78,9 @@ class Gateway:
         host makes between the question and the request is replaced by gateways that replace silently.
         """
         request = check_request(port, internal_port, desc, proto, duration, internal_client, remote_host)
-        return await self._dispatcher.add(request, overwrite=bool(overwrite), verify=bool(verify))
+        return await self._dispatcher.add(
+            request, overwrite=check_flag(overwrite, "overwrite"), verify=check_flag(verify, "verify")
+        )
 
     async def delete_port_mapping(
         self, port: int, proto: Proto = "UDP", *, remote_host: str | IPv4Address = ""

@@ -16,6 +16,7 @@ from .upnp.driver import UpnpDriver, check_location
 # isort: split
 from .arguments import (
     check_device_filter,
+    check_flag,
     check_host,
     check_key,
     check_port,
@@ -76,7 +77,7 @@ class PortMapper:
             location=check_location(location),
             ttl=check_ttl(ttl),
             local_port=check_port(local_port, "local_port", lowest=0),
-            ipv6=bool(ipv6),
+            ipv6=check_flag(ipv6, "ipv6"),
         )
         seconds = check_seconds(timeout, "timeout")
         search_seconds = min(check_seconds(discovery_timeout, "discovery_timeout"), seconds)
@@ -224,7 +225,9 @@ class PortMapper:
         argument is also a ValueError, raised before anything is sent; a deadline is also a TimeoutError.
         """
         request = check_request(port, internal_port, desc, proto, duration, internal_client, remote_host)
-        return await self._dispatcher.add(request, overwrite=bool(overwrite), verify=bool(verify))
+        return await self._dispatcher.add(
+            request, overwrite=check_flag(overwrite, "overwrite"), verify=check_flag(verify, "verify")
+        )
 
     async def delete_port_mapping(
         self, port: int, proto: Proto = "UDP", *, remote_host: str | IPv4Address = ""
@@ -290,8 +293,8 @@ class PortMapper:
             on_conflict,
             internal_client=internal_client,
             poll_interval=poll,
-            required=bool(required),
-            ipv6=bool(ipv6),
+            required=check_flag(required, "required"),
+            ipv6=check_flag(ipv6, "ipv6"),
         )
         return PendingLease(self._leases, request)
 

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any, Final, Protocol
 from weakref import WeakSet
 
-from ..arguments import check_seconds
+from ..arguments import check_flag, check_seconds
 from ..core.background import join, may_await_at_exit
 from ..errors import DeadlineError, IGDError, UsageError
 from ..models import Pinhole, PortMapping
@@ -179,7 +179,7 @@ class Lease:
         started again at once. A gateway that deletes nothing for five seconds is given up, and after thirty in any
         case. Cancelled, this ends at once, and the deletion goes on in the background.
         """
-        await join(self._release(self._record, keep=keep))
+        await join(self._release(self._record, keep=check_flag(keep, "keep")))
 
 
 class Releaser(Protocol):

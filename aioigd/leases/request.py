@@ -11,10 +11,11 @@ from itertools import islice
 from math import gcd
 from typing import Any, Final, Literal, NamedTuple
 
-from ..arguments import check_address, check_desc, check_duration, check_port, check_proto
+from ..arguments import check_address, check_desc, check_duration, check_port, check_proto, usage_errors_only
 from ..errors import UsageError
 from ..models import MAX_PINHOLE_DURATION, MappingKey, MappingRequest, PinholeRequest, PortMapping, Proto, Terms
 from ..results import UPnPResult
+from ..text import shown
 
 __all__ = ["LeaseRequest", "OnConflict", "PortLike", "check_lease_request"]
 
@@ -107,6 +108,7 @@ class LeaseRequest(NamedTuple):
                 yield taken._replace(key=taken.key._replace(external_port=other))
 
 
+@usage_errors_only
 def check_lease_request(
     port: object,
     internal_port: object,
@@ -121,8 +123,7 @@ def check_lease_request(
     ipv6: bool = False,
 ) -> LeaseRequest:
     """Return the lease that a caller asks for, or raise UsageError."""
-    if on_conflict not in ("fail", "take_over", "other_port"):
-        raise UsageError(f'on_conflict must be "fail", "take_over" or "other_port", not {on_conflict!r}')
+    on_taken = _on_conflict(on_conflict)
     terms = Terms(check_desc(desc), check_duration(duration))
     inner = check_port(internal_port, "internal_port", lowest=0)
     client = check_address(internal_client, "internal_client")
@@ -152,13 +153,24 @@ def check_lease_request(
         else:
             choices = _stable_choice(_HIGH_PORTS, terms.desc, inner)
     return LeaseRequest(
-        ports, tuple(choices), inner, client, protos, terms, on_conflict, poll_interval, required, ipv6, ports_v6
+        ports, tuple(choices), inner, client, protos, terms, on_taken, poll_interval, required, ipv6, ports_v6
     )
+
+
+def _on_conflict(value: object) -> OnConflict:
+    match str.__str__(value) if isinstance(value, str) else None:
+        case "fail":
+            return "fail"
+        case "take_over":
+            return "take_over"
+        case "other_port":
+            return "other_port"
+    raise UsageError(f'on_conflict must be "fail", "take_over" or "other_port", not {shown(value)}')
 
 
 def _checked_range(ports: range) -> range:
     if not ports:
-        raise UsageError(f"an empty range of ports: {ports!r}", UPnPResult.INVALID_PORT)
+        raise UsageError(f"an empty range of ports: {shown(ports)}", UPnPResult.INVALID_PORT)
     check_port(ports[0])
     check_port(ports[-1])
     return ports
@@ -171,9 +183,13 @@ def _checked_ports(given: Iterable[object]) -> tuple[int, ...]:
     return ports
 
 
+_MOST_PROTOS: Final = 16
+"""Protocols that are looked at: an iterable may have no end."""
+
+
 def _protos(proto: object) -> tuple[Proto, ...]:
     if isinstance(proto, Iterable) and not isinstance(proto, str):
-        protos = tuple(dict.fromkeys(check_proto(one) for one in proto))
+        protos = tuple(dict.fromkeys(check_proto(one) for one in islice(proto, _MOST_PROTOS)))
         if not protos:
             raise UsageError("no protocol is given", UPnPResult.INVALID_PROTOCOL)
         return protos
@@ -198,7 +214,7 @@ def _sockets_of(given: Any) -> Sequence[socket.socket | TransportSocket]:
         return (given,)
     sock = given.get_extra_info("socket")
     if sock is None:
-        raise UsageError(f"{given!r} has no socket")
+        raise UsageError(f"{shown(given)} has no socket")
     return (sock,)
 
 
@@ -215,7 +231,7 @@ def _listening(given: object, sockets: Iterable[Any]) -> tuple[int, str, tuple[P
         if port and ":" not in address:
             client = "" if address == "0.0.0.0" else check_address(address, "the address it listens on")  # noqa: S104
             return port, client, ("UDP" if sock.type == socket.SOCK_DGRAM else "TCP",)
-    raise UsageError(f"{given!r} does not listen on any IPv4 port")
+    raise UsageError(f"{shown(given)} does not listen on any IPv4 port")
 
 
 def _ports_v6(sockets: Iterable[Any]) -> tuple[int, ...]:

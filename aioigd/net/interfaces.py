@@ -12,7 +12,8 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from typing import Final
 
-from ..errors import NoRouteError
+from ..arguments import check_flag, check_host
+from ..errors import NoRouteError, UsageError
 
 __all__ = [
     "Interface",
@@ -88,8 +89,9 @@ def default_next_hops(*, ipv6: bool = False) -> frozenset[str]:
     The best route is the one with the lowest metric, and there are several routers only where routes share it. Linux
     tells in its routing table; nowhere else is there a way without a privilege or a subprocess.
     """
+    wants_ipv6 = check_flag(ipv6, "ipv6")
     with suppress(OSError, ValueError, IndexError):
-        routes = _default_routes_v6() if ipv6 else _default_routes_v4()
+        routes = _default_routes_v6() if wants_ipv6 else _default_routes_v4()
         best = min((metric for metric, _ in routes), default=0)
         return frozenset(hop for metric, hop in routes if metric == best)
     return frozenset()
@@ -98,17 +100,20 @@ def default_next_hops(*, ipv6: bool = False) -> frozenset[str]:
 def source_address_for(host: str) -> str:
     """Return the local address from which packets to ``host`` (an IP address) would leave.
 
-    Raises TransportError (SOCKET_ERROR) where there is no route to it.
+    Raises TransportError (SOCKET_ERROR) where there is no route to it, and UsageError where it is no address.
     """
-    family, kind, protocol, _, address = socket.getaddrinfo(
-        host, 9, type=socket.SOCK_DGRAM, flags=socket.AI_NUMERICHOST
-    )[0]
-    with socket.socket(family, kind, protocol) as probe:
-        try:
+    destination = check_host(host)
+    if destination is None:
+        raise UsageError("host must be an IP address, not None")
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            destination, 9, type=socket.SOCK_DGRAM, flags=socket.AI_NUMERICHOST
+        )[0]
+        with socket.socket(family, kind, protocol) as probe:
             probe.connect(address)  # of a datagram socket: looks up the route, sends nothing
-        except OSError as error:
-            raise NoRouteError(f"there is no route to {host}: {error.strerror or error}") from error
-        return str(probe.getsockname()[0]).partition("%")[0]
+            return str(probe.getsockname()[0]).partition("%")[0]
+    except OSError as error:
+        raise NoRouteError(f"there is no route to {host}: {error.strerror or error}") from error
 
 
 def is_our_address(address: str) -> bool:

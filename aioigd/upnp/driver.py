@@ -9,9 +9,11 @@ from typing import Final
 from .net.http import HttpClient
 
 # isort: split
+from ..arguments import usage_errors_only
 from ..core.backend import Backend, Candidate, Driver, Hint, Search, SearchScope
 from ..errors import UnsupportedError, UsageError
 from ..models import Device
+from ..text import printable, shown
 from .backend import UpnpBackend, gateway_id
 from .reboot import UpnpListener
 from .search import DeviceSearch
@@ -67,6 +69,7 @@ class UpnpDriver(Driver):
         return state
 
 
+@usage_errors_only
 def check_location(value: object) -> str | None:
     """Return the URL of a device description, None for None, or raise UsageError (INVALID_ARGS)."""
     if value is None:
@@ -74,7 +77,10 @@ def check_location(value: object) -> str | None:
     try:
         if not isinstance(value, str):
             raise ValueError("not a str")
-        parse_url(value)
+        location = str.__str__(value)
+        parse_url(location)
     except ValueError as error:
-        raise UsageError(f"location must be the http URL of a device description, not {value!r} ({error})") from None
-    return value
+        raise UsageError(
+            f"location must be the http URL of a device description, not {shown(value)} ({printable(str(error), 200)})"
+        ) from None
+    return location
