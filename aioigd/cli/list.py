@@ -19,6 +19,8 @@ __all__ = ["list_mappings"]
 
 _LEAST_DESCRIPTION: Final = 16
 """Columns that a description keeps on a narrow terminal, before the list changes its layout."""
+_LEAST_BESIDE_HOSTS: Final = 8
+"""The same, where there is a column for remote hosts."""
 
 _EPILOG = """\
 \b
@@ -80,13 +82,14 @@ async def _list(settings: Settings, *, mine: bool) -> Exit:
 
 def _mapping_table(mappings: Sequence[PortMapping], our_address: str) -> Listing:
     """Return the mappings by their external ports; those to ``our_address`` are highlighted."""
+    has_remote_hosts = any(each.remote_host for each in mappings)
     table = Listing(
         Column("Port", is_head=True, is_right=True),
         Column(is_head=True),
         Column("Leads to", is_head=True),
         Column("Time left", is_right=True),
-        Column("Description", least=_LEAST_DESCRIPTION),
-        *([Column("Only for", label="only for ")] if any(each.remote_host for each in mappings) else []),
+        Column("Description", least=_LEAST_BESIDE_HOSTS if has_remote_hosts else _LEAST_DESCRIPTION),
+        *([Column("Only for", label="only for ")] if has_remote_hosts else []),
     )
     for each in sorted(mappings, key=lambda each: (each.external_port, each.proto)):
         table.add_row(*_row(each, our_address, len(table.columns)))

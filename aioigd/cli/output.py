@@ -145,6 +145,8 @@ class Listing:
 
     _GAP: Final = 2
     _INDENT: Final = 4
+    _NARROW: Final = 64
+    """Columns of the terminal below which there is no table with titles, whatever is in it."""
 
     def __init__(self, *columns: Column, with_titles: bool = True) -> None:
         self.columns = columns
@@ -163,6 +165,8 @@ class Listing:
 
     def widths(self, available: int) -> list[int] | None:
         """Return the widths of the columns, None where they do not fit."""
+        if self._with_titles and available < self._NARROW:
+            return None
         natural = [
             max([len(column.title) if self._with_titles else 0, *(max(map(cell_len, lines)) for lines in cells)])
             for column, cells in zip(self.columns, self._lines_of_cells(), strict=True)
