@@ -6,12 +6,12 @@ UsageError comes out: see :func:`usage_errors_only`.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from functools import lru_cache, wraps
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from operator import index
 from typing import Any, Final, ParamSpec, TypeVar
+from unicodedata import category
 
 from .errors import UsageError
 from .models import (
@@ -58,7 +58,8 @@ MAX_DESCRIPTION: Final = 1024
 LONGEST_TIMEOUT: Final = 3600.0
 """Seconds."""
 _MAX_UI4: Final = 4_294_967_295
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe\uffff]")
+_CONTROLS: Final = frozenset({"Cc", "Cs", "Zl", "Zp"})
+"""Categories of characters that no description has in it."""
 
 
 P = ParamSpec("P")
@@ -130,9 +131,10 @@ def check_desc(desc: object) -> str:
     desc = str.__str__(desc)  # a plain str, whatever a subclass makes of its methods
     if len(desc) > MAX_DESCRIPTION:
         raise UsageError(f"desc must have at most {MAX_DESCRIPTION} characters, not {len(desc)}")
-    bad = _CONTROL.search(desc)
-    if bad is not None:
-        raise UsageError(f"desc must not contain control characters; it has {bad.group()!r} at {bad.start()}")
+    if not desc.isprintable():
+        for position, character in enumerate(desc):
+            if category(character) in _CONTROLS or character in "\ufffe\uffff":
+                raise UsageError(f"desc must not contain control characters; it has {character!r} at {position}")
     return desc
 
 

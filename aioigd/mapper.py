@@ -8,7 +8,7 @@ from contextlib import aclosing
 from functools import partial
 from ipaddress import IPv4Address, IPv6Address
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 # First, as it loads aiohttp: see __init__.py.
 from .upnp.driver import UpnpDriver, check_location
@@ -32,12 +32,15 @@ from .core.calls import CallQueue, SharedCall
 from .core.dispatcher import Dispatcher
 from .core.finder import Finder
 from .core.gateway_cache import GatewayCache
+from .errors import UsageError
 from .gateway import Gateway
-from .leases.lease import PendingLease
-from .leases.manager import LeaseManager
-from .leases.request import OnConflict, PortLike, check_lease_request
 from .models import Device, PortMapping, Proto
 from .text import printable
+
+if TYPE_CHECKING:
+    from .leases.lease import PendingLease
+    from .leases.manager import LeaseManager
+    from .leases.request import OnConflict, PortLike
 
 __all__ = ["PortMapper"]
 
@@ -87,7 +90,7 @@ class PortMapper:
         self._finder = Finder(self._drivers, scope)
         self._cache = GatewayCache(self._drivers, self._finder, self._queue, discovery_timeout=search_seconds)
         self._dispatcher = Dispatcher(self._queue, self._cache, seconds)
-        self._leases = LeaseManager(self._dispatcher, self._cache)
+        self._leases: LeaseManager | None = None
         self._gateway: tuple[Backend, Gateway] | None = None
         self._closing: asyncio.Task[None] | None = None
 
@@ -282,6 +285,11 @@ class PortMapper:
         seconds is given up. Raises IGDError as :meth:`add_port_mapping` does, CONFLICT_WITH_OTHER_MAPPING where the
         port is taken, INVALID_ARGS where what listens does so on 127.0.0.1 and the gateway is elsewhere.
         """
+        # Not before it is needed: it is a quarter of the package, and most programs never lease.
+        from .leases.lease import PendingLease
+        from .leases.manager import LeaseManager
+        from .leases.request import check_lease_request
+
         self._queue.check_open()
         poll = check_seconds(poll_interval, "poll_interval")
         request = check_lease_request(
@@ -296,6 +304,10 @@ class PortMapper:
             required=check_flag(required, "required"),
             ipv6=check_flag(ipv6, "ipv6"),
         )
+        if self._leases is None:
+            if self._closing is not None:
+                raise UsageError("this PortMapper is closed")
+            self._leases = LeaseManager(self._dispatcher, self._cache)
         return PendingLease(self._leases, request)
 
     async def _release_sockets(self) -> None:
@@ -318,7 +330,8 @@ class PortMapper:
             self._queue.is_closed = True
             for driver in self._drivers:
                 driver.abandon()
-            self._leases.abandon()
+            if self._leases is not None:
+                self._leases.abandon()
             return None
         if self._closing is None:
             self._queue.check_open()
@@ -330,7 +343,8 @@ class PortMapper:
         await carry_through(self._close_drivers, _SETTLE_LIMIT)
 
     async def _settle_all(self) -> None:
-        await self._leases.close()
+        if self._leases is not None:
+            await self._leases.close()
         self._queue.is_closed = True
         await self._queue.drain()
 

@@ -10,12 +10,11 @@ from .net.http import HttpClient
 
 # isort: split
 from ..arguments import usage_errors_only
-from ..core.backend import Backend, Candidate, Driver, Hint, Search, SearchScope
+from ..core.backend import Backend, Candidate, Driver, Hint, Listener, Search, SearchScope
 from ..errors import UnsupportedError, UsageError
 from ..models import Device
 from ..text import printable, shown
 from .backend import UpnpBackend, gateway_id
-from .reboot import UpnpListener
 from .search import DeviceSearch
 from .soap_client import GatewayState
 from .wire.url import parse_url
@@ -45,8 +44,10 @@ class UpnpDriver(Driver):
         except ValueError as error:
             raise UnsupportedError(f"no control URL: {error}") from error
 
-    async def listen(self, on_hint: Callable[[Hint], None]) -> UpnpListener:
+    async def listen(self, on_hint: Callable[[Hint], None]) -> Listener:
         """Begin to listen for NOTIFYs and events."""
+        from .reboot import UpnpListener  # not before it is needed: only who leases listens
+
         listener = UpnpListener(self._http, on_hint)
         await listener.open(self._scope)
         return listener
