@@ -36,44 +36,43 @@ def slow_but_for_the_first(count: int, action: str, seconds: float = 0.3) -> Any
 @pytest.fixture
 async def slow_table() -> AsyncIterator[EmulatedGateway]:
     async with EmulatedGateway(slow_but_for_the_first(2, "GetGenericPortMappingEntry"), address=None) as gateway:
-        for port in range(8000, 8200):
+        for port in range(8000, 8400):
             gateway.add_mapping(port)
         yield gateway
 
 
-async def timed(run: Run, *arguments: object) -> Outcome:
-    """Run the command with a limit of a second: it must not take longer than that, closing, and some slack."""
-    async with asyncio.timeout(9):
-        return await run(*arguments, "--timeout", 1)
+async def timed(run: Run, gateway: EmulatedGateway, *words: object) -> Outcome:
+    """Run the command with a limit of 1.5 s; it is not searched for, as that takes long where a machine is busy."""
+    return await run(*words, *there(gateway), "--location", gateway.location, "--timeout", 1.5)
 
 
 class TestList:
     async def test_a_slow_table_is_shown_as_far_as_it_came(self, run: Run, slow_table: EmulatedGateway) -> None:
-        outcome = await timed(run, "list", *there(slow_table))
+        outcome = await timed(run, slow_table, "list")
         assert outcome.code == 124
         assert "8001" in outcome.out
         assert re.search(r"forwards at least \d+ ports", outcome.out)
-        assert "The list broke off: The 1 s of --timeout are over" in outcome.err
+        assert "The list broke off: The 1.5 s of --timeout are over" in outcome.err
 
     async def test_programs_see_it_too(self, run: Run, slow_table: EmulatedGateway) -> None:
-        outcome = await timed(run, "list", *there(slow_table), "--json")
+        outcome = await timed(run, slow_table, "list", "--json")
         assert outcome.code == 124
-        assert 2 <= len(outcome.document["mappings"]) < 200
-        assert outcome.document["error"]["message"] == "the 1 s of --timeout are over"
+        assert 2 <= len(outcome.document["mappings"]) < 400
+        assert outcome.document["error"]["message"] == "the 1.5 s of --timeout are over"
 
 
 class TestAdd:
     async def test_ports_for_which_there_is_no_time_are_not_opened(self, run: Run) -> None:
         async with EmulatedGateway(slow_but_for_the_first(5, "AddPortMapping", 5.0), address=None) as gateway:
-            outcome = await timed(run, "add", "8000-8040", *there(gateway))
+            outcome = await timed(run, gateway, "add", "8000-8040")
             assert outcome.code == 124
             assert "TCP 8000-8004" not in outcome.err
-            assert "not opened: the 1 s of --timeout are over" in outcome.err
+            assert "not opened: the 1.5 s of --timeout are over" in outcome.err
             assert f"{len(gateway.mappings)} open on Emulated gateway" in outcome.out
 
     async def test_programs_are_told_of_each_port(self, run: Run) -> None:
         async with EmulatedGateway(slow_but_for_the_first(5, "AddPortMapping", 5.0), address=None) as gateway:
-            document = (await timed(run, "add", "8000-8040", *there(gateway), "--json")).document
+            document = (await timed(run, gateway, "add", "8000-8040", "--json")).document
         assert 5 <= len(document["mappings"]) < 41
         assert len(document["mappings"]) + len(document["failures"]) == 41
 
@@ -83,16 +82,16 @@ class TestAdd:
             return Transmission((), End.HANG) if is_silent else None
 
         async with EmulatedGateway(odd(intercept=hang), address=None) as gateway:
-            outcome = await timed(run, "add", "8000-8001", "--keep", *there(gateway))
+            outcome = await timed(run, gateway, "add", "8000-8001", "--keep")
             assert outcome.code in (1, 124)  # the call's own limit is a little shorter
             assert gateway.mappings == []
 
 
 async def test_deleting_says_what_it_did_not_get_to(run: Run) -> None:
     async with EmulatedGateway(slow_but_for_the_first(2, "DeletePortMapping"), address=None) as gateway:
-        for port in range(8000, 8200):
+        for port in range(8000, 8400):
             gateway.add_mapping(port, proto="TCP")
-        outcome = await timed(run, "delete", "8000-8199", *there(gateway))
+        outcome = await timed(run, gateway, "delete", "8000-8399")
     assert outcome.code == 124
     assert "closed on Emulated gateway" in outcome.out
     assert "perhaps not closed" in outcome.err
@@ -103,16 +102,16 @@ async def test_the_status_is_shown_without_what_was_silent(run: Run) -> None:
         slow_but_for_the_first(0, "GetNATRSIPStatus", 5.0),
         address=None,
     ) as gateway:
-        outcome = await timed(run, "status", *there(gateway))
+        outcome = await timed(run, gateway, "status")
     assert outcome.code in (0, 124)
     assert "11.22.33.44" in outcome.out
 
 
 async def test_the_doctor_tells_what_it_has_found(run: Run) -> None:
     async with EmulatedGateway(slow_but_for_the_first(0, "GetGenericPortMappingEntry"), address=None) as gateway:
-        for port in range(8000, 8200):
+        for port in range(8000, 8400):
             gateway.add_mapping(port)
-        outcome = await timed(run, "doctor", *there(gateway))
+        outcome = await timed(run, gateway, "doctor")
     assert outcome.code == 124
     assert "11.22.33.44" in outcome.out
     assert "All is well" not in outcome.out
@@ -122,7 +121,7 @@ async def test_the_doctor_tells_what_it_has_found(run: Run) -> None:
 @pytest.mark.parametrize("words", ["status", "list", "add 80", "delete 80", "pinhole list", "watch", "add 80 --keep"])
 async def test_a_description_that_never_comes_ends_every_command(run: Run, words: str) -> None:
     async with EmulatedGateway(quirks.silent, address=None) as gateway:
-        outcome = await timed(run, *words.split(), "--location", gateway.location, "--source-address", gateway.address)
+        outcome = await timed(run, gateway, *words.split())
     assert outcome.code in (1, 3, 124)
     assert "Traceback" not in outcome.err
 
