@@ -26,6 +26,7 @@ from dataclasses import dataclass, field
 from typing import Final, Self, TypeVar
 
 from .results import UPnPResult
+from .text import MESSAGE_LIMIT, printable, shown
 
 __all__ = [
     "DENIED_STATUSES",
@@ -75,7 +76,9 @@ class IGDError(Exception):
     """A call failed. The base of every exception that this package raises.
 
     ``result`` says how, in one of 29 values; ``error_code`` is the UPnP error code that the gateway gave, or
-    None; ``attempts`` are the requests that were made for this call, in their order.
+    None; ``attempts`` are the requests that were made for this call, in their order. ``message`` may quote a device,
+    and can be shown as it is: it is one line without control characters, of at most 2,000 characters, as is
+    ``str(error)``.
     """
 
     def __init__(
@@ -86,16 +89,21 @@ class IGDError(Exception):
         error_code: int | None = None,
         attempts: tuple[Attempt, ...] = (),
     ) -> None:
-        super().__init__(message)
-        self.message = message
+        if not isinstance(result, UPnPResult):
+            raise UsageError(f"result must be a UPnPResult, not {shown(result)}")
+        if not (error_code is None or isinstance(error_code, int)):
+            raise UsageError(f"error_code must be a whole number or None, not {shown(error_code)}")
+        self.message = printable(message) if isinstance(message, str) else shown(message, MESSAGE_LIMIT)
+        super().__init__(self.message)
         self.result = result
         self.error_code = error_code
-        self.attempts = attempts
+        self.with_attempts(attempts)
 
     def __str__(self) -> str:
         tried = f", after {len(self.attempts)} attempts" if len(self.attempts) > 1 else ""
-        code = f", UPnP error {self.error_code}" if self.error_code is not None else ""
-        return f"{self.message} [{self.result.name}{code}{tried}]"
+        code = f", UPnP error {shown(self.error_code)}" if self.error_code is not None else ""
+        outcome = f" [{self.result.name}{code}{tried}]"
+        return printable(self.message, MESSAGE_LIMIT - len(outcome)) + outcome
 
     def __reduce__(self) -> tuple[object, ...]:
         return _rebuild, (type(self), dict(self.__dict__))
@@ -116,6 +124,8 @@ class IGDError(Exception):
 
     def with_attempts(self, attempts: tuple[Attempt, ...]) -> Self:
         """Note the requests that were made before this failure, and return the error itself."""
+        if not isinstance(attempts, tuple):
+            raise UsageError(f"attempts must be a tuple, not {shown(attempts)}")
         self.attempts = attempts
         return self
 

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from ipaddress import IPv4Address, IPv6Address
 
 from .arguments import (
+    check_flag,
     check_key,
     check_pinhole,
     check_pinhole_duration,
@@ -28,6 +29,7 @@ from .models import (
     Proto,
     TrafficTotals,
 )
+from .text import printable, shown
 
 __all__ = ["Gateway"]
 
@@ -46,7 +48,8 @@ class Gateway:
 
     def __repr__(self) -> str:
         device = self.device
-        return f"<Gateway {device.friendly_name or device.model_name or 'unnamed'!r} at {device.igd_control_url}>"
+        name = shown(device.friendly_name or device.model_name or "unnamed")
+        return printable(f"<Gateway {name} at {device.igd_control_url}>")
 
     @property
     def device(self) -> Device:
@@ -76,7 +79,9 @@ class Gateway:
         host makes between the question and the request is replaced by gateways that replace silently.
         """
         request = check_request(port, internal_port, desc, proto, duration, internal_client, remote_host)
-        return await self._dispatcher.add(request, overwrite=bool(overwrite), verify=bool(verify))
+        return await self._dispatcher.add(
+            request, overwrite=check_flag(overwrite, "overwrite"), verify=check_flag(verify, "verify")
+        )
 
     async def delete_port_mapping(
         self, port: int, proto: Proto = "UDP", *, remote_host: str | IPv4Address = "", verify: bool = False
@@ -85,7 +90,7 @@ class Gateway:
 
         The arguments and errors are those of :meth:`PortMapper.delete_port_mapping`.
         """
-        await self._dispatcher.delete(check_key(port, proto, remote_host), verify=bool(verify))
+        await self._dispatcher.delete(check_key(port, proto, remote_host), verify=check_flag(verify, "verify"))
 
     async def query_external_address(self) -> IPv4Address | IPv6Address:
         """Return the gateway's address on the internet (GetExternalIPAddress, WANIPConnection:2 section 2.5.20).

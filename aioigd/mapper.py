@@ -8,7 +8,7 @@ from contextlib import aclosing
 from functools import partial
 from ipaddress import IPv4Address, IPv6Address
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 # First, as it loads aiohttp: see __init__.py.
 from .upnp.driver import UpnpDriver, check_location
@@ -16,6 +16,7 @@ from .upnp.driver import UpnpDriver, check_location
 # isort: split
 from .arguments import (
     check_device_filter,
+    check_flag,
     check_host,
     check_key,
     check_port,
@@ -31,11 +32,15 @@ from .core.calls import CallQueue, SharedCall
 from .core.dispatcher import Dispatcher
 from .core.finder import Finder
 from .core.gateway_cache import GatewayCache
+from .errors import UsageError
 from .gateway import Gateway
-from .leases.lease import PendingLease
-from .leases.manager import LeaseManager
-from .leases.request import OnConflict, PortLike, check_lease_request
 from .models import Device, PortMapping, Proto
+from .text import printable
+
+if TYPE_CHECKING:
+    from .leases.lease import PendingLease
+    from .leases.manager import LeaseManager
+    from .leases.request import OnConflict, PortLike
 
 __all__ = ["PortMapper"]
 
@@ -76,7 +81,7 @@ class PortMapper:
             location=check_location(location),
             ttl=check_ttl(ttl),
             local_port=check_port(local_port, "local_port", lowest=0),
-            ipv6=bool(ipv6),
+            ipv6=check_flag(ipv6, "ipv6"),
         )
         seconds = check_seconds(timeout, "timeout")
         search_seconds = min(check_seconds(discovery_timeout, "discovery_timeout"), seconds)
@@ -86,13 +91,13 @@ class PortMapper:
         self._finder = Finder(self._drivers, scope)
         self._cache = GatewayCache(self._drivers, self._finder, self._queue, discovery_timeout=search_seconds)
         self._dispatcher = Dispatcher(self._queue, self._cache, seconds)
-        self._leases = LeaseManager(self._dispatcher, self._cache)
+        self._leases: LeaseManager | None = None
         self._gateway: tuple[Backend, Gateway] | None = None
         self._closing: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
         state = "closed" if self._queue.is_closed else f"{len(self._queue)} calls under way"
-        return f"<PortMapper {state}, gateway {self._cache.last!r}>"
+        return printable(f"<PortMapper {state}, gateway {self._cache.last!r}>")
 
     @property
     def devices(self) -> list[Device]:
@@ -229,7 +234,9 @@ class PortMapper:
         :meth:`close` waits for it.
         """
         request = check_request(port, internal_port, desc, proto, duration, internal_client, remote_host)
-        return await self._dispatcher.add(request, overwrite=bool(overwrite), verify=bool(verify))
+        return await self._dispatcher.add(
+            request, overwrite=check_flag(overwrite, "overwrite"), verify=check_flag(verify, "verify")
+        )
 
     async def delete_port_mapping(
         self, port: int, proto: Proto = "UDP", *, remote_host: str | IPv4Address = "", verify: bool = False
@@ -242,7 +249,7 @@ class PortMapper:
         says (some gateways say nothing); with ``verify`` ACTION_FAILED where it is still there; otherwise as
         :meth:`add_port_mapping`.
         """
-        await self._dispatcher.delete(check_key(port, proto, remote_host), verify=bool(verify))
+        await self._dispatcher.delete(check_key(port, proto, remote_host), verify=check_flag(verify, "verify"))
 
     async def query_external_address(self) -> IPv4Address | IPv6Address:
         """Return the gateway's address on the internet (GetExternalIPAddress, WANIPConnection:2 section 2.5.20).
@@ -289,6 +296,11 @@ class PortMapper:
         seconds is given up. Raises IGDError as :meth:`add_port_mapping` does, CONFLICT_WITH_OTHER_MAPPING where the
         port is taken, INVALID_ARGS where what listens does so on 127.0.0.1 and the gateway is elsewhere.
         """
+        # Not before it is needed: it is a quarter of the package, and most programs never lease.
+        from .leases.lease import PendingLease
+        from .leases.manager import LeaseManager
+        from .leases.request import check_lease_request
+
         self._queue.check_open()
         poll = check_seconds(poll_interval, "poll_interval")
         request = check_lease_request(
@@ -300,9 +312,13 @@ class PortMapper:
             on_conflict,
             internal_client=internal_client,
             poll_interval=poll,
-            required=bool(required),
-            ipv6=bool(ipv6),
+            required=check_flag(required, "required"),
+            ipv6=check_flag(ipv6, "ipv6"),
         )
+        if self._leases is None:
+            if self._closing is not None:
+                raise UsageError("this PortMapper is closed")
+            self._leases = LeaseManager(self._dispatcher, self._cache)
         return PendingLease(self._leases, request)
 
     async def _release_sockets(self) -> None:
@@ -325,7 +341,8 @@ class PortMapper:
             self._queue.is_closed = True
             for driver in self._drivers:
                 driver.abandon()
-            self._leases.abandon()
+            if self._leases is not None:
+                self._leases.abandon()
             return None
         if self._closing is None:
             self._queue.check_open()
@@ -337,7 +354,8 @@ class PortMapper:
         await carry_through(self._close_drivers, _SETTLE_LIMIT)
 
     async def _settle_all(self) -> None:
-        await self._leases.close()
+        if self._leases is not None:
+            await self._leases.close()
         self._queue.is_closed = True
         await self._queue.drain()
 

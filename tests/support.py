@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import socket
+import unicodedata
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -43,6 +45,17 @@ def sockets() -> frozenset[str]:
                     if twin.family in (socket.AF_INET, socket.AF_INET6):
                         found.add(target)
     return frozenset(found)
+
+
+def is_visible_line(text: str) -> bool:
+    """Whether a text is one line in which every character is seen, and is where it stands."""
+    hidden = re.compile(
+        "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
+    )
+    marks = "".join("m" if unicodedata.category(each).startswith("M") else "-" for each in text)
+    if any("\U000e0100" <= each <= "\U000e01ef" for each in text):
+        return False
+    return text.isprintable() and not hidden.search(text) and "mmmmm" not in marks and not marks.startswith("m")
 
 
 async def settled_loop(rounds: int = 5) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import pickle
+from contextlib import suppress
 from dataclasses import FrozenInstanceError
+from typing import Any
 
 import pytest
 
@@ -17,6 +19,7 @@ from aioigd.errors import (
     InvalidResponseError,
     NoRouteError,
     NotFoundError,
+    RefusedError,
     TransportError,
     UnexpectedError,
     UnsupportedError,
@@ -26,6 +29,8 @@ from aioigd.errors import (
 )
 from aioigd.results import UPnPResult
 from aioigd.upnp.wire.error_codes import refused
+
+from .support import is_visible_line
 
 ATTEMPTS = (
     Attempt("AddPortMapping", {"NewExternalPort": "80"}, 725, UPnPResult.ONLY_PERMANENT_LEASE_SUPPORTED),
@@ -145,3 +150,22 @@ def test_an_attempt_is_frozen_hashable_and_comparable() -> None:
         first.action = "x"  # type: ignore[misc]
     assert len({first, second, copy.copy(first)}) == 2
     assert first != Attempt("AddPortMapping", {"NewExternalPort": "81"}, 725, first.result)
+
+
+def test_what_a_device_said_is_shown_in_one_line() -> None:
+    words = "no\n2026-01-01 CRITICAL root: forged\x9b2J\u2028\u202e" + "x" * 200_000
+    error = RefusedError(words, UPnPResult.ACTION_FAILED, 501).with_attempts(ATTEMPTS)
+    for text in (str(error), repr(error), error.message, *error.args, str(error.copy())):
+        assert is_visible_line(text)
+    assert len(error.message) == len(str(error)) == 2000
+    assert str(error).startswith("no 2026-01-01 CRITICAL root: forged�2J �xxx")
+    assert str(error).endswith("x… [ACTION_FAILED, UPnP error 501, after 2 attempts]")
+
+
+@pytest.mark.parametrize("value", [10**5000, object(), b"\x00", None], ids=lambda value: type(value).__name__)
+def test_whatever_an_error_is_made_of_can_be_shown(value: Any) -> None:
+    assert is_visible_line(str(IGDError(value)))
+    assert is_visible_line(repr(TransportError(value, may_have_arrived=value)))
+    for arguments in ({"result": value}, {"error_code": value}, {"attempts": value}):
+        with suppress(UsageError):
+            assert is_visible_line(str(IGDError("failed", **arguments)))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -14,12 +13,13 @@ from async_timeout import timeout_at
 from ..errors import DiscoveryError, UnsupportedError
 from ..models import Device
 from ..results import UPnPResult
+from ..text import get_logger
 from .backend import Backend, Candidate, Driver, Rank, Search, SearchScope
 from .standing import most_connected
 
 __all__ = ["Finder"]
 
-log = logging.getLogger("aioigd.discovery")
+log = get_logger("aioigd.discovery")
 
 _GRACE: Final = 0.4
 """Seconds to go on searching for a gateway that is certain, once there is one that is likely."""

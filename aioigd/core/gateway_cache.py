@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
-from ..errors import UnsupportedError
+from ..arguments import check_devices
+from ..errors import UnsupportedError, UsageError
 from ..models import Device
+from ..text import get_logger
 from .backend import Backend, Driver, Hint, Listener
 from .calls import CallQueue, Operation
 from .finder import Finder
 
 __all__ = ["GatewayCache"]
 
-log = logging.getLogger("aioigd.discovery")
+log = get_logger("aioigd.discovery")
 
 _STOPGAP_KEPT: Final = 60.0
 """Seconds for which calls use a stopgap without another search, while there are no leases."""
@@ -62,15 +63,15 @@ class GatewayCache:
     def cached(self) -> Backend | None:
         """Return the gateway in use, or the one that takes its place by what the program has done to the devices.
 
-        Raises UnsupportedError for a device that cannot be asked.
+        Raises UnsupportedError for a device that cannot be asked, and UsageError for what is no device.
         """
-        if self._backend is not None and self.devices == self._chosen_from:
+        if self._backend is not None and self._is_unchanged():
             if self._drop_at > asyncio.get_running_loop().time():
                 return self._backend
             log.info("dropping %s, to look for a better one", self._backend)
             self.devices = []
         self._drop_at = float("inf")
-        device = next((device for device in self.devices if device.is_valid_gateway()), None)
+        device = next((device for device in check_devices(self.devices) if device.is_valid_gateway()), None)
         if device is None:
             self._backend = None
             return None
@@ -99,7 +100,7 @@ class GatewayCache:
 
         What the program has chosen by itself is none.
         """
-        with suppress(UnsupportedError):  # the program has put a device into the list that cannot be asked
+        with suppress(UnsupportedError, UsageError):  # the program has put something into the list that cannot be asked
             backend = self.cached()
             if backend is not None and self.devices == self._searched:
                 now = asyncio.get_running_loop().time()
@@ -149,6 +150,13 @@ class GatewayCache:
         device, devices = await self._finder.find_gateway(self._discovery_timeout)
         self.found(devices)
         return self._use(device)
+
+    def _is_unchanged(self) -> bool:
+        """Return whether the program has left the devices alone since a gateway was chosen from them."""
+        try:
+            return self.devices == self._chosen_from
+        except Exception:  # whatever else is in the list now, it may refuse to be compared
+            return False
 
     def _use(self, device: Device) -> Backend:
         if self._backend is None or self._backend.device != device:

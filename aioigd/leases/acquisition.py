@@ -12,7 +12,6 @@ The mappings of several protocols keep one number: they go to another port toget
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import groupby
@@ -34,6 +33,7 @@ from ..errors import (
 )
 from ..models import MappingKey, MappingRequest, PortMapping
 from ..results import UPnPResult
+from ..text import get_logger
 from .lease import LeaseRecord, LeaseState
 from .leased_mapping import LeasedMapping
 from .owner_lock import Ownership
@@ -43,7 +43,7 @@ from .schedule import RefCounter
 
 __all__ = ["MAX_CONCURRENT", "Acquisition", "not_held"]
 
-log = logging.getLogger("aioigd.lease")
+log = get_logger("aioigd.lease")
 
 _DELETIONS: Final = 2
 """Deletions of one mapping, where the gateway goes on to hold what it says it has deleted."""

@@ -29,7 +29,6 @@ Why so:
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
 from copy import copy
@@ -40,6 +39,7 @@ from ..core.dispatcher import Dispatcher
 from ..core.gateway_cache import GatewayCache
 from ..errors import IGDError, is_unreachable
 from ..models import Pinhole, PortMapping
+from ..text import get_logger
 from .acquisition import MAX_CONCURRENT, Acquisition
 from .lease import LeaseRecord, LeaseState
 from .leased_mapping import LeasedMapping
@@ -48,7 +48,7 @@ from .schedule import DueQueue
 
 __all__ = ["HomeSearch", "Homecoming", "is_away_from_home"]
 
-log = logging.getLogger("aioigd.lease")
+log = get_logger("aioigd.lease")
 
 _SILENT_POLLS: Final = 10
 """Polls that a next hop leaves unanswered before it is asked less often: it may have no UPnP at all."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import deque
 from collections.abc import AsyncIterator, Coroutine, Generator, Sequence
 from dataclasses import dataclass
@@ -14,10 +13,11 @@ from types import TracebackType
 from typing import Any, Final, Protocol
 from weakref import WeakSet
 
-from ..arguments import check_seconds
+from ..arguments import check_flag, check_seconds
 from ..core.background import join, may_await_at_exit
 from ..errors import DeadlineError, IGDError, UsageError
 from ..models import Pinhole, PortMapping
+from ..text import get_logger
 from .request import LeaseRequest
 
 __all__ = [
@@ -31,7 +31,7 @@ __all__ = [
     "RecordedMapping",
 ]
 
-log = logging.getLogger("aioigd.lease")
+log = get_logger("aioigd.lease")
 
 _MOST_UNREAD: Final = 256
 """Changes kept for a reader that does not read; the oldest are dropped."""
@@ -180,7 +180,7 @@ class Lease:
         stays, too. A gateway that deletes nothing for five seconds is given up, and after thirty in any
         case. Cancelled, this ends at once, and the deletion goes on in the background.
         """
-        await join(self._release(self._record, keep=keep))
+        await join(self._release(self._record, keep=check_flag(keep, "keep")))
 
 
 class Releaser(Protocol):

@@ -9,7 +9,6 @@ here sends a request but through the dispatcher.
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 import warnings
 from collections import Counter
@@ -24,6 +23,7 @@ from ..core.background import carry_through
 from ..core.dispatcher import Dispatcher
 from ..core.gateway_cache import GatewayCache
 from ..errors import IGDError, UnexpectedError, UsageError
+from ..text import get_logger
 from .acquisition import MAX_CONCURRENT, Acquisition
 from .homecoming import Homecoming, is_away_from_home
 from .lease import Lease, LeaseRecord, LeaseState
@@ -38,7 +38,7 @@ from .schedule import NEVER, DueQueue, backoff
 
 __all__ = ["LeaseManager"]
 
-log = logging.getLogger("aioigd.lease")
+log = get_logger("aioigd.lease")
 
 _SUSPENDED: Final = 5.0
 """Seconds by which the wall clock must run ahead of the monotonic one to show that the machine was suspended."""

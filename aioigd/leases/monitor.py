@@ -47,7 +47,6 @@ Why so:
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Hashable
 from contextlib import suppress
 from enum import Enum, auto
@@ -58,13 +57,14 @@ from ..core.backend import Backend, Hint, Listener
 from ..core.dispatcher import Dispatcher
 from ..core.gateway_cache import GatewayCache
 from ..errors import DeadlineError, DiscoveryError, IGDError, TransportError, UnsupportedError, is_unreachable
+from ..text import get_logger
 from . import schedule
 from .homecoming import HomeSearch
 from .schedule import NEVER
 
 __all__ = ["REACHABLE", "Contents", "Finding", "GatewayMonitor", "Reachability"]
 
-log = logging.getLogger("aioigd.lease")
+log = get_logger("aioigd.lease")
 
 _MAX_SEARCHES: Final = 6
 """Searches after a hint; from then on the poll finds the gateway, as a hint can be a lie."""

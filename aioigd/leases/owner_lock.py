@@ -29,7 +29,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import logging
 import os
 import re
 import stat
@@ -45,10 +44,11 @@ from weakref import WeakSet
 from zlib import crc32
 
 from ..models import MappingKey, Proto
+from ..text import get_logger
 
 __all__ = ["PATIENCE", "ClaimKey", "OwnerLock", "Ownership", "PinholeKey"]
 
-log = logging.getLogger("aioigd.lease")
+log = get_logger("aioigd.lease")
 
 PATIENCE: Final = 5.0
 """Seconds for which a program waits for another that is deleting the mapping; longer than that takes a stopped one."""

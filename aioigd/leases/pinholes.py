@@ -7,7 +7,6 @@ prolongs what is there, and opens what is not (WANIPv6FirewallControl:1 section 
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import suppress
 from typing import Final
@@ -17,6 +16,7 @@ from ..core.gateway_cache import GatewayCache
 from ..errors import IGDError, NoRouteError, UnexpectedError, is_unreachable
 from ..models import Pinhole, PinholeRequest
 from ..results import UPnPResult
+from ..text import get_logger
 from . import schedule
 from .lease import LeaseRecord
 from .owner_lock import Ownership, PinholeKey
@@ -24,7 +24,7 @@ from .schedule import NEVER, DueQueue, RefCounter
 
 __all__ = ["MAX_CONCURRENT", "LeasePinholes", "PinholeManager", "has_no_pinholes"]
 
-log = logging.getLogger("aioigd.lease")
+log = get_logger("aioigd.lease")
 
 MAX_CONCURRENT: Final = 8
 """Pinholes of one lease that are worked on at the same time."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from typing import Final, TypeVar
 
 from ..models import Pinhole, PortMapping
+from ..text import get_logger
 from .acquisition import Acquisition
 from .leased_mapping import LeasedMapping
 from .pinholes import PinholeManager
@@ -17,7 +17,7 @@ __all__ = ["RELEASE_LIMIT", "RELEASE_STALL", "Release"]
 
 T = TypeVar("T")
 
-log = logging.getLogger("aioigd.lease")
+log = get_logger("aioigd.lease")
 
 RELEASE_STALL: Final = 5.0
 """Seconds without progress after which the end of a lease no longer waits for the gateway; some need longer."""

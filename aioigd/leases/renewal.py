@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Hashable, Iterable
 from contextlib import suppress
 from typing import Final
@@ -12,6 +11,7 @@ from weakref import WeakSet
 from ..core.gateway_cache import GatewayCache
 from ..errors import ConflictError, IGDError, InvalidResponseError, NotFoundError, RefusedError, UnexpectedError
 from ..models import PortMapping
+from ..text import get_logger
 from . import schedule
 from .acquisition import Acquisition, not_held
 from .leased_mapping import LeasedMapping
@@ -22,7 +22,7 @@ from .schedule import DueQueue
 
 __all__ = ["Renewal"]
 
-log = logging.getLogger("aioigd.lease")
+log = get_logger("aioigd.lease")
 
 _NO_ANSWER_PAUSE: Final = 5.0
 """Seconds until a check that got no answer is made again."""

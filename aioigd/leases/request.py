@@ -12,10 +12,19 @@ from itertools import islice
 from math import gcd
 from typing import Any, Final, Literal, NamedTuple
 
-from ..arguments import OneOf, check_address, check_desc, check_duration, check_port, check_proto
+from ..arguments import (
+    OneOf,
+    check_address,
+    check_desc,
+    check_duration,
+    check_port,
+    check_proto,
+    usage_errors_only,
+)
 from ..errors import UsageError
 from ..models import MAX_PINHOLE_DURATION, MappingKey, MappingRequest, PinholeRequest, PortMapping, Proto, Terms
 from ..results import UPnPResult
+from ..text import shown
 
 __all__ = ["MOST_TRIES", "LeaseRequest", "OnConflict", "PortLike", "check_lease_request"]
 
@@ -140,6 +149,7 @@ class LeaseRequest(NamedTuple):
         return wanted._replace(key=key) if was_had or not self.choices else self.mapping_request(key)
 
 
+@usage_errors_only
 def check_lease_request(
     port: object,
     internal_port: object,
@@ -154,8 +164,7 @@ def check_lease_request(
     ipv6: bool = False,
 ) -> LeaseRequest:
     """Return the lease that a caller asks for, or raise UsageError."""
-    if on_conflict not in ("fail", "take_over", "other_port"):
-        raise UsageError(f'on_conflict must be "fail", "take_over" or "other_port", not {on_conflict!r}')
+    on_taken = _on_conflict(on_conflict)
     terms = Terms(check_desc(desc), check_duration(duration))
     inner = check_port(internal_port, "internal_port", lowest=0)
     client = check_address(internal_client, "internal_client")
@@ -195,7 +204,7 @@ def check_lease_request(
         client,
         protos,
         terms,
-        on_conflict,
+        on_taken,
         poll_interval,
         required,
         ipv6,
@@ -205,9 +214,20 @@ def check_lease_request(
     )
 
 
+def _on_conflict(value: object) -> OnConflict:
+    match str.__str__(value) if isinstance(value, str) else None:
+        case "fail":
+            return "fail"
+        case "take_over":
+            return "take_over"
+        case "other_port":
+            return "other_port"
+    raise UsageError(f'on_conflict must be "fail", "take_over" or "other_port", not {shown(value)}')
+
+
 def _checked_range(ports: range) -> range:
     if not ports:
-        raise UsageError(f"an empty range of ports: {ports!r}", UPnPResult.INVALID_PORT)
+        raise UsageError(f"an empty range of ports: {shown(ports)}", UPnPResult.INVALID_PORT)
     check_port(ports[0])
     check_port(ports[-1])
     return ports
@@ -220,9 +240,13 @@ def _checked_ports(given: Iterable[object]) -> tuple[int, ...]:
     return ports
 
 
+_MOST_PROTOS: Final = 16
+"""Protocols that are looked at: an iterable may have no end."""
+
+
 def _protos(proto: object) -> tuple[Proto, ...]:
     if isinstance(proto, Iterable) and not isinstance(proto, str):
-        protos = tuple(dict.fromkeys(check_proto(one) for one in proto))
+        protos = tuple(dict.fromkeys(check_proto(one) for one in islice(proto, _MOST_PROTOS)))
         if not protos:
             raise UsageError("no protocol is given", UPnPResult.INVALID_PROTOCOL)
         return protos
@@ -299,7 +323,7 @@ def _sockets_of(given: Any) -> Sequence[socket.socket | TransportSocket]:
         return (given,)
     sock = given.get_extra_info("socket")
     if sock is None:
-        raise UsageError(f"{given!r} has no socket")
+        raise UsageError(f"{shown(given)} has no socket")
     return (sock,)
 
 
@@ -316,7 +340,7 @@ def _listening(given: object, sockets: Iterable[Any]) -> tuple[int, str, tuple[P
         if port and ":" not in address:
             client = "" if address == "0.0.0.0" else check_address(address, "the address it listens on")  # noqa: S104
             return port, client, ("UDP" if sock.type == socket.SOCK_DGRAM else "TCP",)
-    raise UsageError(f"{given!r} does not listen on any IPv4 port")
+    raise UsageError(f"{shown(given)} does not listen on any IPv4 port")
 
 
 def _ports_v6(sockets: Iterable[Any]) -> tuple[int, ...]:

@@ -17,7 +17,8 @@ from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from ..errors import NoRouteError, TransportError
+from ..arguments import check_flag, check_host
+from ..errors import NoRouteError, TransportError, UsageError
 from .linux_addresses import MAX_ADDRESSES, AddressEntry, Network, ipv4_addresses, ipv6_addresses
 
 __all__ = [
@@ -177,7 +178,8 @@ def default_next_hops(*, ipv6: bool = False) -> frozenset[str]:
     The best route is the one with the lowest metric, and there are several routers only where routes share it. Linux
     tells in its routing table; nowhere else is there a way without a privilege or a subprocess.
     """
-    routes = [route for route in _default_routes(ipv6=ipv6) if route.next_hop is not None]
+    wants_ipv6 = check_flag(ipv6, "ipv6")
+    routes = [route for route in _default_routes(ipv6=wants_ipv6) if route.next_hop is not None]
     best = min((route.metric for route in routes), default=0)
     return frozenset(route.next_hop for route in routes if route.next_hop is not None and route.metric == best)
 
@@ -185,18 +187,21 @@ def default_next_hops(*, ipv6: bool = False) -> frozenset[str]:
 def source_address_for(host: str) -> str:
     """Return the local address from which packets to ``host`` (an IP address) would leave.
 
-    Raises TransportError (SOCKET_ERROR) where there is no route to it.
+    Raises TransportError (SOCKET_ERROR) where there is no route to it, and UsageError where it is no address.
     """
-    family, kind, protocol, _, address = socket.getaddrinfo(
-        host, 9, type=socket.SOCK_DGRAM, flags=socket.AI_NUMERICHOST
-    )[0]
-    with socket.socket(family, kind, protocol) as probe:
-        probe.setblocking(False)
-        try:
+    destination = check_host(host)
+    if destination is None:
+        raise UsageError("host must be an IP address, not None")
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            destination, 9, type=socket.SOCK_DGRAM, flags=socket.AI_NUMERICHOST
+        )[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setblocking(False)
             probe.connect(address)  # of a datagram socket: looks up the route, sends nothing
-        except OSError as error:
-            raise NoRouteError(f"there is no route to {host}: {error.strerror or error}") from error
-        return str(probe.getsockname()[0]).partition("%")[0]
+            return str(probe.getsockname()[0]).partition("%")[0]
+    except OSError as error:
+        raise NoRouteError(f"there is no route to {host}: {error.strerror or error}") from error
 
 
 def can_send_from(address: str, host: str) -> bool:

@@ -6,7 +6,6 @@ Anybody in the LAN can send an announcement in its name, so each is a hint that 
 from __future__ import annotations
 
 import asyncio
-import logging
 import socket
 import struct
 import sys
@@ -18,13 +17,14 @@ from ..core.backend import Backend, Hint, Listener, SearchScope
 from ..errors import IGDError
 from ..net.guard import check_destination
 from ..net.interfaces import Interface, interfaces
+from ..text import get_logger
 from .epoch import Epoch, NatPmpEpoch, PcpEpoch
 from .wire import nat_pmp, pcp
 from .wire.common import CLIENT_PORT, GROUP_V4
 
 __all__ = ["AnnouncementListener"]
 
-log = logging.getLogger("aioigd.leases")
+log = get_logger("aioigd.leases")
 
 _IP_MULTICAST_ALL: Final = 49
 """linux/in.h; not in the socket module of Python 3.11."""

@@ -13,12 +13,11 @@ if TYPE_CHECKING:
     from .errors import BareError, UPnPError
     from .eventing import Subscription
     from .firewall import Firewall
-    from .gateway import EmulatedGateway
+    from .gateway import EmulatedGateway, GatewayFactory
     from .hooks import Exchange, Hooks, PcpProceed, Proceed, Quirk, quirk
     from .http import Admission, End, HttpRequest, Response, Tally, Transmission
     from .network import loopback_address
     from .pcp_messages import PcpDatagram, PcpQuery, PcpReply, PcpRules
-    from .plugin import GatewayFactory
     from .recording import record
     from .replay import ReplayedGateway
     from .request_log import Request
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     from .wan_connection import ActionCall, Entry, Outputs
     from .wan_line import Line
 else:
-    # pytest imports this package in every run, because of its plugin; that has to be fast.
+    # The emulator is large, and most who import this package need a part of it.
     _MODULE_OF = {
         "ActionCall": ".wan_connection",
         "Admission": ".http",
@@ -38,7 +37,7 @@ else:
         "Entry": ".wan_connection",
         "Exchange": ".hooks",
         "Firewall": ".firewall",
-        "GatewayFactory": ".plugin",
+        "GatewayFactory": ".gateway",
         "Hooks": ".hooks",
         "HttpRequest": ".http",
         "Line": ".wan_line",

@@ -7,7 +7,6 @@ is in the table and forwards nothing.
 from __future__ import annotations
 
 import asyncio
-import logging
 import socket
 import struct
 from collections.abc import Callable, Coroutine, Iterable
@@ -16,12 +15,13 @@ from ipaddress import ip_address
 from typing import Any, Final, cast
 
 from ..models import Proto
+from ..text import get_logger
 from . import network
 from .wan_connection import Entry
 
 __all__ = ["Forwarder"]
 
-log = logging.getLogger("aioigd.testing.forwarding")
+log = get_logger("aioigd.testing.forwarding")
 
 _CHUNK: Final = 65_536
 """Bytes read at once from a connection."""

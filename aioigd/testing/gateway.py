@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from types import TracebackType
-from typing import Final, Literal, Self, get_args
+from typing import Any, Final, Literal, Protocol, Self, get_args
 
 from ..models import MappingKey, PortMapping, Proto
 from . import network
@@ -32,7 +32,7 @@ from .upnp_server import Frontend
 from .wan_connection import Entry, ProtocolName, WanConnection
 from .wan_line import Line
 
-__all__ = ["EmulatedGateway"]
+__all__ = ["EmulatedGateway", "GatewayFactory"]
 
 _ANOTHER_HOST: Final = "192.168.1.77"
 """The internal client of mappings that a test adds."""
@@ -466,6 +466,13 @@ class EmulatedGateway:
 
     def _now(self) -> float:
         return time.monotonic() if self._clock is None else self._clock()
+
+
+class GatewayFactory(Protocol):
+    """The type of the fixture ``igd_gateway_factory``: starts a gateway that is stopped after the test."""
+
+    def __call__(self, *quirks: Quirk[...] | str, **options: Any) -> Awaitable[EmulatedGateway]:
+        """Return a running gateway; the arguments are those of EmulatedGateway, but each has its own address."""
 
 
 async def _to_the_end(work: Coroutine[None, None, None]) -> None:

@@ -15,7 +15,6 @@ password. The best of them counts, whichever answers first:
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -27,6 +26,7 @@ from ..errors import DeadlineError, IGDError, InvalidResponseError, TransportErr
 from ..models import Device
 from ..net.interfaces import Interface, default_next_hops
 from ..results import IGDStatus
+from ..text import get_logger
 from .net.http import HttpClient
 from .net.ssdp_search import SearchReply
 from .probe import Allowance, ProbeResult, probe
@@ -35,7 +35,7 @@ from .wire.url import HttpUrl, parse_location, same_address
 
 __all__ = ["DescriptionReads", "rank"]
 
-log = logging.getLogger("aioigd.discovery")
+log = get_logger("aioigd.discovery")
 
 _AT_ONCE: Final = 4
 """Confirmed descriptions of one host that are read at the same time; those that name a gateway come first."""

@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from ..core.backend import Backend, Candidate, Driver, Hint, Search, SearchScope
+# First, as it loads aiohttp and lxml: see __init__.py of the package.
+from .net.http import HttpClient
+
+# isort: split
+from ..arguments import usage_errors_only
+from ..core.backend import Backend, Candidate, Driver, Hint, Listener, Search, SearchScope
 from ..errors import UnsupportedError, UsageError
 from ..models import Device
+from ..text import printable, shown
 from .backend import UpnpBackend, gateway_id
-from .net.http import HttpClient
 from .net.ssdp_search import SearchSockets
 from .reading_plan import KnownPaths
-from .reboot import UpnpListener
 from .search import DeviceSearch
 from .search_schedule import Budget
 from .soap_client import GatewayState
@@ -48,8 +52,10 @@ class UpnpDriver(Driver):
         except ValueError as error:
             raise UnsupportedError(f"no control URL: {error}") from error
 
-    async def listen(self, on_hint: Callable[[Hint], None]) -> UpnpListener:
+    async def listen(self, on_hint: Callable[[Hint], None]) -> Listener:
         """Begin to listen for NOTIFYs and events."""
+        from .reboot import UpnpListener  # not before it is needed: only who leases listens
+
         listener = UpnpListener(self._http, on_hint)
         await listener.open(self._scope)
         return listener
@@ -73,6 +79,7 @@ class UpnpDriver(Driver):
         return state
 
 
+@usage_errors_only
 def check_location(value: object) -> str | None:
     """Return the URL of a device description, None for None, or raise UsageError (INVALID_ARGS)."""
     if value is None:
@@ -80,7 +87,10 @@ def check_location(value: object) -> str | None:
     try:
         if not isinstance(value, str):
             raise ValueError("not a str")
-        parse_url(value)
+        location = str.__str__(value)
+        parse_url(location)
     except ValueError as error:
-        raise UsageError(f"location must be the http URL of a device description, not {value!r} ({error})") from None
-    return value
+        raise UsageError(
+            f"location must be the http URL of a device description, not {shown(value)} ({printable(str(error), 200)})"
+        ) from None
+    return location

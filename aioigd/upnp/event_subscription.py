@@ -6,7 +6,6 @@ Many gateways have none, or refuse; then there are none, and polling has to do.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Address
@@ -16,6 +15,7 @@ from async_timeout import timeout
 
 from ..errors import IGDError, InvalidResponseError
 from ..models import Device
+from ..text import get_logger
 from .net.event_server import CallbackServer
 from .net.http import HttpClient
 from .wire import gena
@@ -25,7 +25,7 @@ from .wire.wan_ip_connection import parse_external_address
 
 __all__ = ["EventSubscription"]
 
-log = logging.getLogger("aioigd.lease")
+log = get_logger("aioigd.lease")
 
 _SUBSCRIBE_TIMEOUT: Final = 5.0
 """Seconds."""

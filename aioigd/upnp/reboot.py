@@ -7,7 +7,6 @@ hint, and what follows from a hint is for others to decide.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Address
@@ -17,6 +16,7 @@ from ..core.backend import Backend, Hint, Listener, SearchScope
 from ..errors import IGDError
 from ..models import Device
 from ..net.interfaces import interfaces
+from ..text import get_logger
 from .backend import gateway_host
 from .event_subscription import EventSubscription
 from .net.http import HttpClient
@@ -26,7 +26,7 @@ from .wire.url import parse_url, same_address
 
 __all__ = ["RebootDetector", "UpnpListener"]
 
-log = logging.getLogger("aioigd.lease")
+log = get_logger("aioigd.lease")
 
 _LOOK_AGAIN: Final = 5.0
 """Seconds until the interfaces are looked at again, where notices cannot be heard on some of them."""

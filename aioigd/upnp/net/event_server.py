@@ -8,7 +8,6 @@ slow. Where all slots are taken the connection gives way from which nothing has 
 from __future__ import annotations
 
 import asyncio
-import logging
 import secrets
 import socket
 import struct
@@ -21,12 +20,13 @@ from async_timeout import timeout
 
 from ...errors import InvalidResponseError, NoRouteError
 from ...net.guard import check_destination
+from ...text import get_logger
 from ..wire import gena
 from ..wire.url import HttpUrl, same_address
 
 __all__ = ["CallbackServer"]
 
-wire_log = logging.getLogger("aioigd.traffic.event")
+wire_log = get_logger("aioigd.traffic.event")
 
 _MAX_CONNECTIONS: Final = 8
 """Connections of the gateway at the same time."""

@@ -8,7 +8,6 @@ or DeadlineError.
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import socket
 import sys
@@ -27,6 +26,7 @@ from yarl import URL
 from ...errors import DeadlineError, InvalidResponseError, TransportError
 from ...net.guard import VARIABLE, check_destination
 from ...net.trace import HttpExchange, Tracer, tracer
+from ...text import get_logger
 from ..wire.http_reply import MAX_HEAD, MAX_REPLY, BodyRule, HttpReply, dechunked
 from ..wire.url import HttpUrl
 from ..wire.xml import MAX_DOCUMENT, has_root_end_tag
@@ -48,7 +48,7 @@ addresses to one host may be open at the same time."""
 _zone: ContextVar[int] = ContextVar("zone", default=0)
 """The zone of the host of that request: the number of an interface, 0 for none."""
 
-wire_log = logging.getLogger("aioigd.traffic.http")
+wire_log = get_logger("aioigd.traffic.http")
 
 
 class HttpClient:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import socket
 import struct
 import sys
@@ -12,11 +11,12 @@ from typing import Any, Final
 
 from ...net.guard import check_destination
 from ...net.interfaces import Interface
+from ...text import get_logger
 from ..wire import ssdp
 
 __all__ = ["SsdpListener", "TokenBucket"]
 
-wire_log = logging.getLogger("aioigd.traffic.ssdp")
+wire_log = get_logger("aioigd.traffic.ssdp")
 
 _MAX_BATCH: Final = 256
 """Datagrams read at a time, before other tasks of the loop run."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import logging
 import socket
 from collections.abc import Callable, Iterable, Sequence
 from ipaddress import ip_address
@@ -17,6 +16,7 @@ from ...errors import NoRouteError
 from ...net.guard import check_destination
 from ...net.interfaces import Interface
 from ...net.trace import tracer
+from ...text import get_logger
 from ..wire import ssdp
 
 __all__ = ["Ask", "SearchReply", "SearchSockets", "SsdpSearch"]
@@ -24,7 +24,7 @@ __all__ = ["Ask", "SearchReply", "SearchSockets", "SsdpSearch"]
 _MAX_SEEN: Final = 1024
 """Datagrams cached for each search and socket, the latest ones, so that a repeated one costs no more than a look-up."""
 
-wire_log = logging.getLogger("aioigd.traffic.ssdp")
+wire_log = get_logger("aioigd.traffic.ssdp")
 
 
 class SearchReply(NamedTuple):
