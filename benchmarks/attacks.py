@@ -164,7 +164,7 @@ def parsers(_: argparse.Namespace) -> Iterator[Row]:
     """Give each parser the worst that fits into its cap, and compare that with a loop of Python."""
     worst: dict[str, float] = dict.fromkeys(PARSERS_OF_ALL, 0.0)
     for (parser, name), document in WORST.items():
-        loops = in_loops(partial(PARSERS_OF_ALL[parser], document), rounds=3)
+        loops = in_loops(partial(PARSERS_OF_ALL[parser], document), rounds=6)
         worst[parser] = max(worst[parser], loops)
         if name not in FAMILIES or (parser, name) in BEFORE:
             known = {"before": BEFORE[parser, name]} if (parser, name) in BEFORE else {}

@@ -91,6 +91,6 @@ def _thread_seconds(call: Callable[[], object]) -> float:
 
 def _loop() -> int:
     total = 0
-    for number in range(290_000):
+    for number in range(320_000):
         total += number & 3
     return total

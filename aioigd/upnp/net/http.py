@@ -31,7 +31,7 @@ from ..wire.http_reply import MAX_HEAD, MAX_REPLY, BodyRule, HttpReply, dechunke
 from ..wire.url import HttpUrl
 from ..wire.xml import MAX_DOCUMENT, has_root_end_tag
 from . import lenient_http
-from .lenient_http import GRACE, MAX_LOOKS, zone_index
+from .lenient_http import MAX_LOOKS, patience_after, zone_index
 
 __all__ = ["HttpClient"]
 
@@ -186,8 +186,8 @@ class HttpClient:
                 if encoding.lower() not in ("identity", ""):
                     raise InvalidResponseError(f"a reply in the encoding {encoding[:40]!r} is refused")
                 patience = None
-                if "Content-Length" not in response.headers:
-                    patience = GRACE if body_rule.lets_head_suffice(response.status, response.headers) else None
+                if "Content-Length" not in response.headers and body_rule.lets_head_suffice(response.headers):
+                    patience = patience_after(response.status)
                 document, whole, ended_well = await _read(response, patience)
                 if whole:
                     # The end of the document counts, not that of the connection.

@@ -17,12 +17,14 @@ from ..wire.http_reply import BodyRule, HttpReply, ReplyReader
 from ..wire.url import HttpUrl
 from ..wire.xml import has_root_end_tag
 
-__all__ = ["GRACE", "MAX_LOOKS", "ask", "zone_index"]
+__all__ = ["GRACE", "MAX_LOOKS", "ask", "patience_after", "zone_index"]
 
 MAX_LOOKS: Final = 256
 """How many times a growing reply is searched for its end: bounds the time for one that is sent byte by byte."""
 GRACE: Final = 0.5
 """Seconds to wait for more than the head states."""
+_FAULT_GRACE: Final = 2.0
+"""The same behind the status of a fault, which is told by its body."""
 _READ_SIZE: Final = 64 * 1024
 """Bytes read at once."""
 
@@ -87,6 +89,11 @@ def zone_index(host: str) -> int:
     return int(zone) if zone.isdecimal() else socket.if_nametoindex(zone)
 
 
+def patience_after(status: int) -> float:
+    """Return how many seconds to wait for a body that a head does not announce."""
+    return _FAULT_GRACE if status == 500 else GRACE
+
+
 async def _abort(writer: asyncio.StreamWriter) -> None:
     writer.transport.abort()
     with suppress(OSError):
@@ -123,7 +130,7 @@ async def _receive(stream: asyncio.StreamReader, body_rule: BodyRule) -> HttpRep
         if reader.length is not None:
             wait = GRACE if len(reader.body) >= reader.length else None
         elif not reader.body:
-            wait = GRACE if body_rule.lets_head_suffice(reader.status, reader.headers) else None
+            wait = patience_after(reader.status) if body_rule.lets_head_suffice(reader.headers) else None
         else:
             wait = None
     return None if is_empty else reader.finish()

@@ -54,12 +54,9 @@ class BodyRule(Enum):
     OPTIONAL = "optional"  #: a body; where none begins soon, the head alone is the reply
     NONE = "none"  #: nothing that counts
 
-    def lets_head_suffice(self, status: int, headers: Mapping[str, str]) -> bool:
-        """Return whether a head may be the whole reply although the connection stays open.
-
-        Not where it announces a body, and not with the status of a fault (500), which is told by its body.
-        """
-        return self is BodyRule.OPTIONAL and status != 500 and _ANNOUNCE_BODY.isdisjoint(map(str.lower, headers))
+    def lets_head_suffice(self, headers: Mapping[str, str]) -> bool:
+        """Return whether a head may be the whole reply although the connection stays open: it announces no body."""
+        return self is BodyRule.OPTIONAL and _ANNOUNCE_BODY.isdisjoint(map(str.lower, headers))
 
 
 class ReplyReader:

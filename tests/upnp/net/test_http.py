@@ -251,8 +251,7 @@ async def test_a_document_that_was_cut_off_is_asked_for_again(http: HttpClient, 
 
 @pytest.fixture
 def short_grace(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (http_module, lenient_http):
-        monkeypatch.setattr(module, "GRACE", 0.15)
+    monkeypatch.setattr(lenient_http, "GRACE", 0.15)
 
 
 ALONE = {
@@ -276,6 +275,21 @@ async def test_a_head_alone_is_the_reply_where_it_may_be(
         answer = await get(http, server, body_rule=BodyRule.OPTIONAL)
         assert (answer.status, answer.body) in ((200, b""), (204, b""))
         assert server.connections == 1
+
+
+@pytest.mark.parametrize("tolerant", [False, True])
+async def test_for_the_body_of_a_fault_it_is_waited_longer(
+    http: HttpClient, address: str, tolerant: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lenient_http, "GRACE", 0.0)
+    monkeypatch.setattr(lenient_http, "_FAULT_GRACE", 0.4)
+    head = b"HTTP/1.1 500 Internal Server Error\r\n\r\n"
+    for steps, body in (((head, 0.1, DOCUMENT), DOCUMENT), ((head,), b"")):
+        async with Server(address, raw(*steps, end=End.HANG)) as server:
+            if tolerant:
+                http._remember_lenient((address, server.url.port))
+            answer = await get(http, server, body_rule=BodyRule.OPTIONAL)
+            assert (answer.status, answer.body) == (500, body)
 
 
 @pytest.mark.parametrize("tolerant", [False, True])
