@@ -114,6 +114,8 @@ def package(session: nox.Session) -> None:
     session.run(python_alone, "-m", "aioigd", "list", success_codes=[2], silent=True)
     session.run(python_alone, "-m", "pip", "install", "-q", f"{os.path.join(dist, wheel)}[cli]")
     session.run(python_alone, "-m", "aioigd", "--help", silent=True)
+    session.run(python_alone, "-m", "pip", "install", "-q", "pytest")
+    session.run(python_alone, "-m", "pytest", "--aioigd-loopback-only", "--markers", silent=True)
 
 
 TYPED_PROGRAM = """

@@ -1,36 +1,47 @@
 """Whether what a caller said is valid: each check returns the value that is meant, or raises UsageError.
 
-A value that exists can be sent. Nothing here does I/O.
+A value that exists can be sent. Nothing here does I/O. Whatever a value does when it is looked at, nothing but
+UsageError comes out: see :func:`usage_errors_only`.
 """
 
 from __future__ import annotations
 
 import re
-from functools import lru_cache
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import lru_cache, wraps
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from math import isfinite
+from itertools import islice
 from operator import index
-from typing import Any, Final
+from typing import Any, Final, ParamSpec, TypeVar
+from unicodedata import category
 
 from .errors import UsageError
 from .models import (
     MAX_DURATION,
     MAX_PINHOLE_DURATION,
+    Device,
     MappingKey,
     MappingRequest,
     Pinhole,
     PinholeRequest,
     Proto,
     Terms,
+    TrafficTotals,
+    read_host,
 )
-from .results import UPnPResult
+from .results import IGDStatus, UPnPResult
+from .text import shown
 
 __all__ = [
+    "OneOf",
     "check_address",
     "check_address6",
     "check_desc",
     "check_device_filter",
+    "check_devices",
     "check_duration",
+    "check_flag",
     "check_host",
     "check_key",
     "check_pinhole",
@@ -42,16 +53,46 @@ __all__ = [
     "check_request",
     "check_seconds",
     "check_source_address",
+    "check_totals",
     "check_ttl",
+    "usage_errors_only",
 ]
 
 MAX_DESCRIPTION: Final = 1024
 """Characters."""
 LONGEST_TIMEOUT: Final = 3600.0
 """Seconds."""
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe\uffff]")
+_HOST_NAME = re.compile(r"(?=.{1,253}$)[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*\.[A-Za-z][A-Za-z0-9-]*")
+"""A name that a gateway may show for a remote host: one that has a domain."""
+_MAX_UI4: Final = 4_294_967_295
+_CONTROLS: Final = frozenset({"Cc", "Cs", "Zl", "Zp"})
+"""Categories of characters that no description has in it."""
 
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def usage_errors_only(check: Callable[P, R]) -> Callable[P, R]:
+    """Let nothing but UsageError out of a check, whatever the value does: its methods are the caller's code.
+
+    That of a socket that is closed raises OSError, that of an array ValueError, that of a mock anything.
+    """
+
+    @wraps(check)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return check(*args, **kwargs)
+        except UsageError:
+            raise
+        except Exception as error:
+            given = ", ".join(shown(each) for each in (*args, *kwargs.values()))
+            raise UsageError(f"no use can be made of {given}: {shown(error)}") from error
+
+    return guarded
+
+
+@usage_errors_only
 def check_port(port: object, what: str = "port", *, lowest: int = 1) -> int:
     """Return a port number from ``lowest`` to 65535, or raise UsageError (INVALID_PORT)."""
     if type(port) is int and lowest <= port <= 65535:
@@ -59,21 +100,53 @@ def check_port(port: object, what: str = "port", *, lowest: int = 1) -> int:
     number = _whole_number(port)
     if number is None or not lowest <= number <= 65535:
         raise UsageError(
-            f"{what} must be a whole number from {lowest} to 65535, not {_shown(port)}", UPnPResult.INVALID_PORT
+            f"{what} must be a whole number from {lowest} to 65535, not {shown(port)}", UPnPResult.INVALID_PORT
         )
     return number
 
 
+@dataclass(frozen=True, slots=True, init=False)
+class OneOf:
+    """One of some ports, in this order: ``mapper.lease(aioigd.OneOf([6881, 51413]))``.
+
+    ``ports``: external ports, each 1 to 65535 and not twice; the first that the gateway grants is had, and of more than
+    256 only the first 256 are tried. Raises UsageError for anything else (INVALID_PORT), before anything is sent.
+    """
+
+    ports: tuple[int, ...]
+
+    def __init__(self, ports: Iterable[int]) -> None:
+        object.__setattr__(self, "ports", _checked_choice(ports))
+
+
+@usage_errors_only
+def _checked_choice(ports: object) -> tuple[int, ...]:
+    """Return the ports of a OneOf, or raise UsageError (INVALID_PORT)."""
+    if isinstance(ports, (str, bytes)) or not isinstance(ports, Iterable):
+        raise UsageError(
+            f"OneOf takes several ports, as in OneOf([6881, 51413]), not {shown(ports)}", UPnPResult.INVALID_PORT
+        )
+    checked = tuple(check_port(port, "each port of OneOf") for port in islice(ports, 65536))
+    if not checked:
+        raise UsageError("OneOf takes at least one port, and there is none", UPnPResult.INVALID_PORT)
+    if len(set(checked)) < len(checked):
+        twice = next(port for number, port in enumerate(checked) if port in checked[:number])
+        raise UsageError(f"OneOf takes each port once, and {twice} is there twice", UPnPResult.INVALID_PORT)
+    return checked
+
+
+@usage_errors_only
 def check_proto(proto: object) -> Proto:
     """Return "TCP" or "UDP", or raise UsageError (INVALID_PROTOCOL)."""
-    match proto.upper() if isinstance(proto, str) else None:
+    match str.upper(proto) if isinstance(proto, str) else None:
         case "TCP":
             return "TCP"
         case "UDP":
             return "UDP"
-    raise UsageError(f'proto must be "TCP" or "UDP", not {_shown(proto)}', UPnPResult.INVALID_PROTOCOL)
+    raise UsageError(f'proto must be "TCP" or "UDP", not {shown(proto)}', UPnPResult.INVALID_PROTOCOL)
 
 
+@usage_errors_only
 def check_duration(duration: object) -> int:
     """Return a lease in seconds, or raise UsageError (INVALID_DURATION)."""
     if type(duration) is int and 0 <= duration <= MAX_DURATION:
@@ -81,24 +154,28 @@ def check_duration(duration: object) -> int:
     number = _whole_number(duration)
     if number is None or not 0 <= number <= MAX_DURATION:
         raise UsageError(
-            f"duration must be a whole number of seconds from 0 (no limit) to {MAX_DURATION}, not {_shown(duration)}",
+            f"duration must be a whole number of seconds from 0 (no limit) to {MAX_DURATION}, not {shown(duration)}",
             UPnPResult.INVALID_DURATION,
         )
     return number
 
 
+@usage_errors_only
 def check_desc(desc: object) -> str:
     """Return a description, or raise UsageError (INVALID_ARGS)."""
     if not isinstance(desc, str):
-        raise UsageError(f"desc must be a str, not {_shown(desc)}")
+        raise UsageError(f"desc must be a str, not {shown(desc)}")
+    desc = str.__str__(desc)  # a plain str, whatever a subclass makes of its methods
     if len(desc) > MAX_DESCRIPTION:
         raise UsageError(f"desc must have at most {MAX_DESCRIPTION} characters, not {len(desc)}")
-    bad = _CONTROL.search(desc)
-    if bad is not None:
-        raise UsageError(f"desc must not contain control characters; it has {bad.group()!r} at {bad.start()}")
+    if not desc.isprintable():
+        for position, character in enumerate(desc):
+            if category(character) in _CONTROLS or character in "\ufffe\uffff":
+                raise UsageError(f"desc must not contain control characters; it has {character!r} at {position}")
     return desc
 
 
+@usage_errors_only
 def check_address(address: object, what: str) -> str:
     """Return an IPv4 address in its usual form, or "" for "" and None; raises UsageError (INVALID_ARGS)."""
     if address is None or (isinstance(address, str) and not address):
@@ -106,13 +183,28 @@ def check_address(address: object, what: str) -> str:
     # A number would be an address to the ipaddress module; to a caller it is a slip.
     parsed = _parse_address(address) if isinstance(address, (str, IPv4Address)) else None
     if parsed is None or parsed.is_unspecified or parsed.is_multicast:
-        raise UsageError(f"{what} must be the IPv4 address of a host, not {_shown(address)}")
+        raise UsageError(f"{what} must be the IPv4 address of a host, not {shown(address)}")
     return str(parsed)
 
 
+@usage_errors_only
 def check_key(port: object, proto: object, remote_host: object = "") -> MappingKey:
-    """Return the key of a mapping from what a caller said, or raise UsageError."""
-    return MappingKey(check_port(port), check_proto(proto), check_address(remote_host, "remote_host"))
+    """Return the key of a mapping from what a caller said, or raise UsageError.
+
+    The remote host may be spelt as gateways spell one in their tables, and then stays as it is.
+    """
+    host = remote_host if isinstance(remote_host, str) and _is_spelt_host(remote_host) else None
+    if host is None:
+        host = check_address(remote_host, "remote_host")
+    return MappingKey(check_port(port), check_proto(proto), host)
+
+
+def _is_spelt_host(text: str) -> bool:
+    """Return whether a gateway may mean an IPv4 address, a name, or everybody by this."""
+    if any(category(each) in _CONTROLS for each in text):
+        return False
+    spelt = MappingKey(0, "UDP", text).normalised().remote_host
+    return not spelt or isinstance(read_host(spelt), IPv4Address) or _HOST_NAME.fullmatch(spelt) is not None
 
 
 def check_request(
@@ -128,10 +220,13 @@ def check_request(
     said = (port, internal_port, desc, proto, duration, internal_client, remote_host)
     try:
         return _remembered_request(*said)
-    except TypeError:  # something that has no hash
+    except UsageError:
+        raise
+    except Exception:  # something that has no hash, or cannot be compared
         return _check_request(*said)
 
 
+@usage_errors_only
 def _check_request(
     port: object,
     internal_port: object,
@@ -144,13 +239,14 @@ def _check_request(
     external = check_port(port)
     protocol = check_proto(proto)
     # Almost everybody leaves the addresses out, and callers come by the ten thousand.
-    host = "" if remote_host == "" else check_address(remote_host, "remote_host")
+    host = "" if type(remote_host) is str and not remote_host else check_address(remote_host, "remote_host")
     inner = check_port(internal_port, "internal_port", lowest=0) or external
     client = "" if internal_client is None else check_address(internal_client, "internal_client")
     terms = Terms(check_desc(desc), check_duration(duration))
     return MappingRequest(MappingKey(external, protocol, host), inner, client, terms)
 
 
+@usage_errors_only
 def check_address6(address: object, what: str) -> str:
     """Return an IPv6 address in its usual form, or "" for "" and None; raises UsageError (INVALID_ARGS)."""
     if address is None or (isinstance(address, str) and not address):
@@ -168,21 +264,23 @@ def check_address6(address: object, what: str) -> str:
         or parsed.is_multicast
         or parsed.is_link_local
     ):
-        raise UsageError(f"{what} must be the IPv6 address of a host on the internet, not {_shown(address)}")
+        raise UsageError(f"{what} must be the IPv6 address of a host on the internet, not {shown(address)}")
     return str(parsed)
 
 
+@usage_errors_only
 def check_pinhole_duration(duration: object) -> int:
     """Return the lease of a pinhole in seconds, or raise UsageError (INVALID_DURATION)."""
     number = _whole_number(duration)
     if number is None or not 1 <= number <= MAX_PINHOLE_DURATION:
         raise UsageError(
-            f"a pinhole lasts a whole number of seconds from 1 to {MAX_PINHOLE_DURATION}, not {_shown(duration)}",
+            f"a pinhole lasts a whole number of seconds from 1 to {MAX_PINHOLE_DURATION}, not {shown(duration)}",
             UPnPResult.INVALID_DURATION,
         )
     return number
 
 
+@usage_errors_only
 def check_pinhole_request(
     internal_client: object,
     internal_port: object,
@@ -202,13 +300,48 @@ def check_pinhole_request(
     )
 
 
+@usage_errors_only
 def check_pinhole(pinhole: object) -> Pinhole:
     """Return a pinhole that was granted, or raise UsageError (INVALID_ARGS)."""
     if not isinstance(pinhole, Pinhole):
-        raise UsageError(f"pinhole must be a Pinhole that a gateway has granted, not {_shown(pinhole)}")
-    return pinhole
+        raise UsageError(f"pinhole must be a Pinhole that a gateway has granted, not {shown(pinhole)}")
+    number = _whole_number(pinhole.unique_id)
+    if number is None or not 0 <= number <= _MAX_UI4:
+        raise UsageError(f"the unique_id of a pinhole is a whole number from 0 to {_MAX_UI4}, not {shown(pinhole)}")
+    return Pinhole(
+        number,
+        check_address6(pinhole.internal_client, "internal_client"),
+        check_port(pinhole.internal_port, "internal_port", lowest=0),
+        check_proto(pinhole.proto),
+        check_address6(pinhole.remote_host, "remote_host"),
+        check_port(pinhole.remote_port, "remote_port", lowest=0),
+        check_duration(pinhole.duration),
+    )
 
 
+@usage_errors_only
+def check_devices(devices: object) -> list[Device]:
+    """Return the devices that a program has chosen, or raise UsageError (INVALID_ARGS)."""
+    if not isinstance(devices, list):
+        raise UsageError(f"devices must be a list, not {shown(devices)}")
+    for each in devices:
+        if not isinstance(each, Device) or not _is_whole(each):
+            raise UsageError(f"devices must hold what a search has found, not {shown(each)}")
+    return devices
+
+
+@usage_errors_only
+def check_totals(totals: object) -> TrafficTotals:
+    """Return counters of a gateway, or raise UsageError (INVALID_ARGS)."""
+    if isinstance(totals, TrafficTotals):
+        counts = (totals.bytes_sent, totals.bytes_received, totals.packets_sent or 0, totals.packets_received or 0)
+        at = totals.at
+        if all(type(each) is int and 0 <= each < 1 << 64 for each in counts) and type(at) in (int, float):
+            return totals
+    raise UsageError(f"totals must be those of a gateway, not {shown(totals)}")
+
+
+@usage_errors_only
 def check_port_range(start: object, end: object, proto: object) -> tuple[int, int, Proto]:
     """Return first and last external port and protocol from what a caller said, or raise UsageError."""
     first, last = check_port(start, "start"), check_port(end, "end")
@@ -217,57 +350,74 @@ def check_port_range(start: object, end: object, proto: object) -> tuple[int, in
     return first, last, check_proto(proto)
 
 
+@usage_errors_only
 def check_seconds(value: object, what: str) -> float:
     """Return a time limit in seconds, or raise UsageError (INVALID_ARGS)."""
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, (int, float))
-        or not isfinite(value)
-        or not 0 < value <= LONGEST_TIMEOUT
-    ):
-        raise UsageError(f"{what} must be a number of seconds above 0 and up to {LONGEST_TIMEOUT:.0f}, not {value!r}")
-    return float(value)
+    number = _whole_number(value)
+    if isinstance(value, float):
+        seconds = float.__float__(value)
+    else:
+        seconds = 0.0 if number is None or not 0 < number <= LONGEST_TIMEOUT else float(number)
+    if not 0 < seconds <= LONGEST_TIMEOUT:
+        raise UsageError(
+            f"{what} must be a number of seconds above 0 and up to {LONGEST_TIMEOUT:.0f}, not {shown(value)}"
+        )
+    return seconds
 
 
+@usage_errors_only
 def check_ttl(value: object) -> int:
     """Return a number of hops, or raise UsageError (INVALID_ARGS)."""
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 255:
-        raise UsageError(f"ttl must be a whole number of hops from 0 to 255, not {value!r}")
-    return value
+    number = _whole_number(value)
+    if number is None or not 0 <= number <= 255:
+        raise UsageError(f"ttl must be a whole number of hops from 0 to 255, not {shown(value)}")
+    return number
 
 
+@usage_errors_only
+def check_flag(value: object, what: str) -> bool:
+    """Return whether something is meant to be so: whatever Python takes for true, or raise UsageError."""
+    try:
+        return bool(value)
+    except Exception as error:  # as an array of numbers does
+        raise UsageError(f"{what} must be True or False, not {shown(value)}") from error
+
+
+@usage_errors_only
 def check_source_address(value: object) -> str | None:
     """Return a local IP address in its usual form, None for None, or raise UsageError (INVALID_ARGS)."""
     if value is None:
         return None
     address = _ip_address(value)
     if address is None or address.is_unspecified or address.is_multicast:
-        raise UsageError(f"source_address must be an IP address of this machine, not {value!r}")
+        raise UsageError(f"source_address must be an IP address of this machine, not {shown(value)}")
     return str(address)
 
 
 def _ip_address(value: object) -> IPv4Address | IPv6Address | None:
     """Return the address that a str names, None where it names none, or is no str."""
     try:
-        return ip_address(value) if isinstance(value, str) else None
+        return ip_address(str.__str__(value)) if isinstance(value, str) else None
     except ValueError:
         return None
 
 
+@usage_errors_only
 def check_device_filter(value: object) -> str:
     """Return a part of a device or service type, or raise UsageError (INVALID_ARGS)."""
     if not isinstance(value, str):
-        raise UsageError(f"device_filter must be a str, not {_shown(value)}")
-    return value
+        raise UsageError(f"device_filter must be a str, not {shown(value)}")
+    return str.__str__(value)
 
 
+@usage_errors_only
 def check_host(value: object) -> str | None:
     """Return an IP address in its usual form, None for None, or raise UsageError (INVALID_ARGS)."""
     if value is None:
         return None
     address = _ip_address(value)
     if address is None or address.is_unspecified:
-        raise UsageError(f"host must be an IP address, not {_shown(value)}")
+        raise UsageError(f"host must be an IP address, not {shown(value)}")
     return str(address)
 
 
@@ -280,17 +430,21 @@ def _whole_number(value: Any) -> int | None:
     if isinstance(value, bool):
         return None
     try:
-        return index(value)
-    except TypeError:
+        return int.__index__(index(value))  # a plain int
+    except Exception:
         return None
 
 
-def _shown(value: object) -> str:
-    # Some values cannot be shown (an int of over 4,300 digits), some not on one screen.
-    try:
-        return repr(value)[:80]
-    except Exception:
-        return f"this {type(value).__name__}"
+def _is_whole(device: Any) -> bool:
+    """Return whether each field of a device has the type that it should have."""
+    if not isinstance(device.igd_status, IGDStatus):
+        return False
+    for name in Device.__match_args__:
+        value = getattr(device, name)
+        texts = value if isinstance(value, tuple) else () if isinstance(value, IGDStatus) else (value,)
+        if not all(isinstance(text, str) for text in texts):
+            return False
+    return True
 
 
 def _parse_address(address: str | IPv4Address) -> IPv4Address | None:

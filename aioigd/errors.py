@@ -29,6 +29,7 @@ from .results import UPnPResult
 from .text import MESSAGE_LIMIT, printable, shown
 
 __all__ = [
+    "DENIED_STATUSES",
     "GONE_STATUSES",
     "Attempt",
     "ConflictError",
@@ -43,10 +44,13 @@ __all__ = [
     "UnexpectedError",
     "UnsupportedError",
     "UsageError",
+    "is_denied",
     "is_gone",
     "is_unreachable",
 ]
 
+DENIED_STATUSES: Final = frozenset({401, 403})
+"""HTTP statuses of a server that does what is asked for other clients only, or for none."""
 GONE_STATUSES: Final = frozenset({404, 405, 410})
 """HTTP statuses of a server that is up, and has no such control URL (any more)."""
 
@@ -89,13 +93,11 @@ class IGDError(Exception):
             raise UsageError(f"result must be a UPnPResult, not {shown(result)}")
         if not (error_code is None or isinstance(error_code, int)):
             raise UsageError(f"error_code must be a whole number or None, not {shown(error_code)}")
-        if not isinstance(attempts, tuple):
-            raise UsageError(f"attempts must be a tuple, not {shown(attempts)}")
         self.message = printable(message) if isinstance(message, str) else shown(message, MESSAGE_LIMIT)
         super().__init__(self.message)
         self.result = result
         self.error_code = error_code
-        self.attempts = attempts
+        self.with_attempts(attempts)
 
     def __str__(self) -> str:
         tried = f", after {len(self.attempts)} attempts" if len(self.attempts) > 1 else ""
@@ -115,8 +117,15 @@ class IGDError(Exception):
         twin.__cause__, twin.__suppress_context__ = self.__cause__, self.__suppress_context__
         return twin
 
+    def append(self, text: str) -> None:
+        """Say more in the message."""
+        self.message = printable(self.message + text)
+        self.args = (self.message,)
+
     def with_attempts(self, attempts: tuple[Attempt, ...]) -> Self:
         """Note the requests that were made before this failure, and return the error itself."""
+        if not isinstance(attempts, tuple):
+            raise UsageError(f"attempts must be a tuple, not {shown(attempts)}")
         self.attempts = attempts
         return self
 
@@ -221,6 +230,14 @@ def is_gone(error: IGDError) -> bool:
     if isinstance(error, TransportError):
         return not error.may_have_arrived and not isinstance(error, NoRouteError)
     return isinstance(error, InvalidResponseError) and error.status in GONE_STATUSES
+
+
+def is_denied(error: IGDError) -> bool:
+    """Return whether an error means that the gateway talks to others only (HTTP 401 or 403), whatever it is asked for.
+
+    A code of the protocol for the same concerns the one request, its port or its client.
+    """
+    return isinstance(error, RefusedError) and error.result is UPnPResult.NOT_AUTHORIZED and error.error_code is None
 
 
 def is_unreachable(error: IGDError) -> bool:

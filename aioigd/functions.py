@@ -1,7 +1,8 @@
 """The verbs as plain functions, for programs that map a port and go on.
 
 Behind them is one mapper for each event loop (and each way of searching), which keeps its gateway in mind but
-nothing open: whoever is the last to leave closes the session.
+nothing open: whoever is the last to leave closes the session. A program that talks to more than _MOST_MAPPERS gateways
+has the one closed that it has not used for the longest time.
 """
 
 from __future__ import annotations
@@ -9,14 +10,19 @@ from __future__ import annotations
 import asyncio
 from ipaddress import IPv4Address, IPv6Address
 from types import TracebackType
+from typing import Final
 from weakref import WeakKeyDictionary
 
 from .core.background import join, may_await_at_exit
-from .errors import UsageError
+from .errors import DeadlineError, UsageError
 from .mapper import PortMapper
 from .models import Device, PortMapping, Proto
+from .text import shown
 
 __all__ = ["add_port_mapping", "delete_port_mapping", "discover", "query_external_address"]
+
+_MOST_MAPPERS: Final = 32
+"""Mappers that an event loop keeps, unless calls are using more."""
 
 _Way = tuple[str | None, str | None]
 
@@ -70,12 +76,13 @@ async def delete_port_mapping(
     proto: Proto = "UDP",
     *,
     remote_host: str | IPv4Address = "",
+    verify: bool = False,
     source_address: str | None = None,
     location: str | None = None,
 ) -> None:
     """Delete a mapping of the gateway, as :meth:`PortMapper.delete_port_mapping` does."""
     async with _mapper(source_address, location) as mapper:
-        await mapper.delete_port_mapping(port, proto, remote_host=remote_host)
+        await mapper.delete_port_mapping(port, proto, remote_host=remote_host, verify=verify)
 
 
 async def query_external_address(
@@ -106,24 +113,40 @@ class _mapper:
 
     async def __aenter__(self) -> PortMapper:
         if not all(part is None or isinstance(part, str) for part in self._way):
-            raise UsageError(f"source_address and location must be of type str, not {self._way!r}")
+            raise UsageError(f"source_address and location must be of type str, not {shown(self._way)}")
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
             raise UsageError("aioigd needs a running asyncio event loop, and there is none") from None
         ways = _of_loop.setdefault(loop, {})
-        shared = ways.get(self._way)
-        if shared is None:
-            shared = ways[self._way] = _Shared(self._way)
-        shared.users += 1
-        self._shared = shared
-        return shared.mapper
+        # As plain texts: a subclass may compare as it likes.
+        way = _plain(self._way[0]), _plain(self._way[1])
+        self._shared = ways.pop(way) if way in ways else _Shared(way)
+        ways[way] = self._shared  # behind all others, as the one that was used last
+        self._shared.users += 1
+        self._closing = _close_unused(ways)
+        return self._shared.mapper
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        ending = self._closing
         self._shared.users -= 1
         if not self._shared.users:
-            releasing = self._shared.mapper._start_releasing_sockets()
-            if may_await_at_exit(kind):
-                await join(releasing)
+            ending.append(self._shared.mapper._start_releasing_sockets())
+        # The undo of a call that ran into its deadline goes on behind the error.
+        is_left_to_itself = isinstance(error, DeadlineError) and self._shared.mapper._queue.is_undoing
+        if may_await_at_exit(kind) and not is_left_to_itself:
+            for each in ending:
+                await join(each)
+
+
+def _plain(text: str | None) -> str | None:
+    return None if text is None else str.__str__(text)
+
+
+def _close_unused(ways: dict[_Way, _Shared]) -> list[asyncio.Task[None]]:
+    """Begin to close the mappers that are too many, those first that have not been used for the longest time."""
+    unused = [way for way, shared in ways.items() if not shared.users]
+    closing = [ways.pop(way).mapper._start_closing() for way in unused[: max(0, len(ways) - _MOST_MAPPERS)]]
+    return [task for task in closing if task is not None]

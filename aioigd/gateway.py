@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from ipaddress import IPv4Address, IPv6Address
 
 from .arguments import (
+    check_flag,
     check_key,
     check_pinhole,
     check_pinhole_duration,
@@ -28,6 +29,7 @@ from .models import (
     Proto,
     TrafficTotals,
 )
+from .text import printable, shown
 
 __all__ = ["Gateway"]
 
@@ -46,7 +48,8 @@ class Gateway:
 
     def __repr__(self) -> str:
         device = self.device
-        return f"<Gateway {device.friendly_name or device.model_name or 'unnamed'!r} at {device.igd_control_url}>"
+        name = shown(device.friendly_name or device.model_name or "unnamed")
+        return printable(f"<Gateway {name} at {device.igd_control_url}>")
 
     @property
     def device(self) -> Device:
@@ -71,20 +74,23 @@ class Gateway:
         The arguments are those of :meth:`PortMapper.add_port_mapping`; with ``overwrite`` a mapping that exists is
         replaced, as there. Without it the gateway is asked first what it holds: the
         same mapping of this machine is refreshed, any other is left as it is, and the call raises IGDError with
-        CONFLICT_WITH_OTHER_MAPPING. This is the best that the protocol allows, and no more: a mapping that another
+        CONFLICT_WITH_OTHER_MAPPING. Where the gateway cannot tell whose a mapping is, it is for the gateway to refuse.
+        This is the best that the protocol allows, and no more: a mapping that another
         host makes between the question and the request is replaced by gateways that replace silently.
         """
         request = check_request(port, internal_port, desc, proto, duration, internal_client, remote_host)
-        return await self._dispatcher.add(request, overwrite=bool(overwrite), verify=bool(verify))
+        return await self._dispatcher.add(
+            request, overwrite=check_flag(overwrite, "overwrite"), verify=check_flag(verify, "verify")
+        )
 
     async def delete_port_mapping(
-        self, port: int, proto: Proto = "UDP", *, remote_host: str | IPv4Address = ""
+        self, port: int, proto: Proto = "UDP", *, remote_host: str | IPv4Address = "", verify: bool = False
     ) -> None:
         """Delete a mapping (DeletePortMapping, WANIPConnection:2 section 2.5.18).
 
         The arguments and errors are those of :meth:`PortMapper.delete_port_mapping`.
         """
-        await self._dispatcher.delete(check_key(port, proto, remote_host))
+        await self._dispatcher.delete(check_key(port, proto, remote_host), verify=check_flag(verify, "verify"))
 
     async def query_external_address(self) -> IPv4Address | IPv6Address:
         """Return the gateway's address on the internet (GetExternalIPAddress, WANIPConnection:2 section 2.5.20).
@@ -154,7 +160,7 @@ class Gateway:
         """Delete all mappings on the external ports from ``start`` to ``end``, both included.
 
         Not only those of this machine: all that the gateway lets it delete. They go with one request
-        (DeletePortMappingRange, WANIPConnection:2 section 2.5.19), or one by one where the gateway has no such action.
+        (DeletePortMappingRange, WANIPConnection:2 section 2.5.19), or one by one where the gateway refuses that.
         Raises IGDError: PORT_MAPPING_NOT_FOUND where there is none (or NO_SUCH_ENTRY_IN_ARRAY, as its code says).
         """
         first, last, protocol = check_port_range(start, end, proto)

@@ -8,7 +8,7 @@ from contextlib import aclosing
 from functools import partial
 from ipaddress import IPv4Address, IPv6Address
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 # First, as it loads aiohttp: see __init__.py.
 from .upnp.driver import UpnpDriver, check_location
@@ -16,6 +16,7 @@ from .upnp.driver import UpnpDriver, check_location
 # isort: split
 from .arguments import (
     check_device_filter,
+    check_flag,
     check_host,
     check_key,
     check_port,
@@ -31,29 +32,34 @@ from .core.calls import CallQueue, SharedCall
 from .core.dispatcher import Dispatcher
 from .core.finder import Finder
 from .core.gateway_cache import GatewayCache
+from .errors import UsageError
 from .gateway import Gateway
-from .leases.lease import PendingLease
-from .leases.manager import LeaseManager
-from .leases.request import OnConflict, PortLike, check_lease_request
 from .models import Device, PortMapping, Proto
+from .text import printable
+
+if TYPE_CHECKING:
+    from .leases.lease import PendingLease
+    from .leases.manager import LeaseManager
+    from .leases.request import OnConflict, PortLike
 
 __all__ = ["PortMapper"]
 
-CLOSE_LIMIT: Final = 40.0
+_SETTLE_LIMIT: Final = 24.0
+"""Seconds for the calls that are under way, for their undo, and for closing sockets."""
+CLOSE_LIMIT: Final = 34.0 + _SETTLE_LIMIT
 """Seconds for closing: those of the leases, and those of the calls that are under way."""
-_SETTLE_LIMIT: Final = 6.0
-"""Seconds for the calls that are under way, and for closing sockets."""
 
 
 class PortMapper:
     """Maps ports on the router in front of this machine; the asyncio counterpart of Godot's ``UPNP``.
 
-    ``source_address``: the local IP address to search from, and so the interface; all of them if None.
-    ``location``: the URL of a device description (http), which is read instead of searching. ``timeout``: seconds
-    for one call's own work, ``discovery_timeout``: seconds for the search within it, each more than 0 and at most
-    3600. ``ttl``: hops that the search may travel, 0 to 255. ``local_port``: the local UDP port to search from, 0
-    for any. ``ipv6``: search over IPv6 instead of IPv4 (UDA 1.1 annex A). Anything else raises IGDError, which is
-    also a ValueError.
+    ``source_address``: the local IP address to search from, and so the interface; all of them if None. ``location``:
+    the URL of a device description (http), which is read instead of searching; of a name in it all addresses are
+    tried, those of IPv4 first unless ``ipv6``. ``timeout``: seconds for one call's own work, ``discovery_timeout``:
+    seconds for the search within it, each more than 0 and at most 3600. ``ttl``: hops that the search may travel, 0
+    to 255. ``local_port``: the local UDP port to search from, 0 for any; all searches of a mapper share it, and where
+    another program or mapper has it, a search raises NoRouteError. ``ipv6``: search over IPv6 instead of IPv4 (UDA
+    1.1 annex A). Anything else raises IGDError, which is also a ValueError.
 
     Use it with ``async with``, or call :meth:`close` in the end. It belongs to the event loop in which it is first
     used; any number of tasks may use it at once. Closing it deletes no mapping.
@@ -75,7 +81,7 @@ class PortMapper:
             location=check_location(location),
             ttl=check_ttl(ttl),
             local_port=check_port(local_port, "local_port", lowest=0),
-            ipv6=bool(ipv6),
+            ipv6=check_flag(ipv6, "ipv6"),
         )
         seconds = check_seconds(timeout, "timeout")
         search_seconds = min(check_seconds(discovery_timeout, "discovery_timeout"), seconds)
@@ -85,13 +91,13 @@ class PortMapper:
         self._finder = Finder(self._drivers, scope)
         self._cache = GatewayCache(self._drivers, self._finder, self._queue, discovery_timeout=search_seconds)
         self._dispatcher = Dispatcher(self._queue, self._cache, seconds)
-        self._leases = LeaseManager(self._dispatcher, self._cache)
+        self._leases: LeaseManager | None = None
         self._gateway: tuple[Backend, Gateway] | None = None
         self._closing: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
         state = "closed" if self._queue.is_closed else f"{len(self._queue)} calls under way"
-        return f"<PortMapper {state}, gateway {self._cache.last!r}>"
+        return printable(f"<PortMapper {state}, gateway {self._cache.last!r}>")
 
     @property
     def devices(self) -> list[Device]:
@@ -211,30 +217,39 @@ class PortMapper:
         what the router's pages show for it, at most 1024 characters, no control characters. ``proto``: ``"TCP"``
         or ``"UDP"``, in any case. ``duration``: the lease in seconds, 0 (no limit) to 4294967295.
         ``internal_client``: the IPv4 address to forward to, if not this machine's. ``remote_host``: the only IPv4
-        address on the internet whose packets are forwarded, "" for all. ``verify``: read the mapping back;
-        it has to be there, and switched on. ``overwrite``: replace a mapping that exists for this port and protocol;
-        if false, do as :meth:`Gateway.add_port_mapping` does.
+        address on the internet whose packets are forwarded, "" for all. ``verify``: read the mapping back; see below.
+        ``overwrite``: replace a mapping that exists for this port and protocol; if false, do as
+        :meth:`Gateway.add_port_mapping` does.
 
-        Where the gateway refuses a lease or a
-        description the call tries again without, and returns what was granted. Identical calls that are made while
+        Where the gateway refuses a lease or a description the call tries again without, and returns what was granted.
+        With ``verify`` it returns what the gateway holds, and fails where the gateway says for two seconds that it
+        holds nothing, or the mapping of another host, or says that it holds this one switched off. Where it cannot
+        tell, or not in time, what was granted is granted. What was deleted to make room is put back where that was in
+        vain; if the gateway refuses to, the error names it. Identical calls that are made while
         one is under way share it; different ones for the same port and protocol run in the order of the calls.
 
         Raises IGDError with one of the results of :class:`UPnPResult`, and all requests made in ``attempts``. A wrong
-        argument is also a ValueError, raised before anything is sent; a deadline is also a TimeoutError.
+        argument is also a ValueError, raised before anything is sent; a deadline is also a TimeoutError. What a
+        call that fails has done, or may have done, is taken back in the background, within 20 seconds at most;
+        :meth:`close` waits for it.
         """
         request = check_request(port, internal_port, desc, proto, duration, internal_client, remote_host)
-        return await self._dispatcher.add(request, overwrite=bool(overwrite), verify=bool(verify))
+        return await self._dispatcher.add(
+            request, overwrite=check_flag(overwrite, "overwrite"), verify=check_flag(verify, "verify")
+        )
 
     async def delete_port_mapping(
-        self, port: int, proto: Proto = "UDP", *, remote_host: str | IPv4Address = ""
+        self, port: int, proto: Proto = "UDP", *, remote_host: str | IPv4Address = "", verify: bool = False
     ) -> None:
         """Delete a mapping of the gateway (DeletePortMapping, WANIPConnection:2 section 2.5.18).
 
-        ``port``, ``proto`` and ``remote_host`` are those with which it was made. Raises IGDError: where there is no
-        such mapping NO_SUCH_ENTRY_IN_ARRAY or PORT_MAPPING_NOT_FOUND, as the gateway's code says (some gateways say
-        nothing); otherwise as :meth:`add_port_mapping`.
+        ``port``, ``proto`` and ``remote_host`` are those with which it was made, or those that the gateway lists.
+        ``verify``: ask the gateway whether it is gone, for two seconds at most: some say yes and do nothing. Raises
+        IGDError: where there is no such mapping NO_SUCH_ENTRY_IN_ARRAY or PORT_MAPPING_NOT_FOUND, as the gateway's code
+        says (some gateways say nothing); with ``verify`` ACTION_FAILED where it is still there; otherwise as
+        :meth:`add_port_mapping`.
         """
-        await self._dispatcher.delete(check_key(port, proto, remote_host))
+        await self._dispatcher.delete(check_key(port, proto, remote_host), verify=check_flag(verify, "verify"))
 
     async def query_external_address(self) -> IPv4Address | IPv6Address:
         """Return the gateway's address on the internet (GetExternalIPAddress, WANIPConnection:2 section 2.5.20).
@@ -261,16 +276,19 @@ class PortMapper:
     ) -> PendingLease:
         """Keep ports open for as long as the block runs: ``async with mapper.lease(8080, proto="TCP") as lease:``.
 
-        ``port``: the external port; 0 for any, a ``range`` for any of it, a list of ports for all of them; or an
-        :class:`asyncio.Server`, transport or socket that listens, which gives port, protocol and address. ``proto``:
-        ``"TCP"``, ``"UDP"``, or both in a list. ``internal_port``, ``desc``, ``duration`` (seconds, 0 for no limit)
-        and ``internal_client`` are those of :meth:`add_port_mapping`. ``on_conflict``: what to do where the port
-        belongs to another mapping: ``"fail"``, ``"take_over"`` it, or take an ``"other_port"``. ``required``: raise if
-        the port cannot be had at first; if false, the lease is there at once, LOST, and is had in the background
-        (:meth:`Lease.wait_active`). ``poll_interval``: seconds between two looks at the gateway, more than 0 and at
-        most 3600. ``ipv6``: let packets to the internal ports of this machine in over IPv6, too, through pinholes of
-        the gateway's firewall (:attr:`Lease.pinholes`), not with an ``internal_client``; where there is no IPv6 the
-        lease does without (:attr:`Lease.pinhole_error`).
+        ``port``: the external port; 0 for any, a ``range`` for any of it, :class:`OneOf` for one of some in their
+        order, a list of ports for all of them; or an :class:`asyncio.Server`, transport or socket that listens, which
+        gives port, protocol and address. Where there is a choice, whatever refusal names no other cause than the port
+        leads to the next one: at most 256 ports, 512 requests and a minute. ``proto``: ``"TCP"``, ``"UDP"``, or both
+        in a list: they keep one number, and who wants two takes two leases. ``internal_port``, ``desc``, ``duration``
+        (seconds, 0 for no limit) and ``internal_client`` are those of :meth:`add_port_mapping`. ``on_conflict``: what
+        to do where the port belongs to another mapping: ``"fail"``, ``"take_over"`` it, or take an ``"other_port"``
+        (there, and where it is refused without another cause). ``required``: raise if the port cannot be had at
+        first; if false, the lease is there at once, LOST, and is had in the background (:meth:`Lease.wait_active`).
+        ``poll_interval``: seconds between two looks at the gateway, more than 0 and at most 3600. ``ipv6``: let
+        packets to the internal ports of this machine in over IPv6, too, through pinholes of the gateway's firewall
+        (:attr:`Lease.pinholes`), not with an ``internal_client``; where there is no IPv6 the lease does without
+        (:attr:`Lease.pinhole_error`).
 
         Mappings are renewed at half their granted time (where that prolongs nothing, deleted and added just before
         they end), made again when the gateway has restarted, moved or lost
@@ -278,6 +296,11 @@ class PortMapper:
         seconds is given up. Raises IGDError as :meth:`add_port_mapping` does, CONFLICT_WITH_OTHER_MAPPING where the
         port is taken, INVALID_ARGS where what listens does so on 127.0.0.1 and the gateway is elsewhere.
         """
+        # Not before it is needed: it is a quarter of the package, and most programs never lease.
+        from .leases.lease import PendingLease
+        from .leases.manager import LeaseManager
+        from .leases.request import check_lease_request
+
         self._queue.check_open()
         poll = check_seconds(poll_interval, "poll_interval")
         request = check_lease_request(
@@ -289,9 +312,13 @@ class PortMapper:
             on_conflict,
             internal_client=internal_client,
             poll_interval=poll,
-            required=bool(required),
-            ipv6=bool(ipv6),
+            required=check_flag(required, "required"),
+            ipv6=check_flag(ipv6, "ipv6"),
         )
+        if self._leases is None:
+            if self._closing is not None:
+                raise UsageError("this PortMapper is closed")
+            self._leases = LeaseManager(self._dispatcher, self._cache)
         return PendingLease(self._leases, request)
 
     async def _release_sockets(self) -> None:
@@ -314,7 +341,8 @@ class PortMapper:
             self._queue.is_closed = True
             for driver in self._drivers:
                 driver.abandon()
-            self._leases.abandon()
+            if self._leases is not None:
+                self._leases.abandon()
             return None
         if self._closing is None:
             self._queue.check_open()
@@ -326,7 +354,8 @@ class PortMapper:
         await carry_through(self._close_drivers, _SETTLE_LIMIT)
 
     async def _settle_all(self) -> None:
-        await self._leases.close()
+        if self._leases is not None:
+            await self._leases.close()
         self._queue.is_closed = True
         await self._queue.drain()
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final, Literal, NamedTuple
 
 from .results import IGDStatus
@@ -25,6 +27,7 @@ __all__ = [
     "Terms",
     "TrafficRates",
     "TrafficTotals",
+    "read_host",
 ]
 
 Proto = Literal["TCP", "UDP"]
@@ -35,12 +38,46 @@ MAX_PINHOLE_DURATION: Final = 86_400
 """Seconds: the longest LeaseTime of a pinhole (WANIPv6FirewallControl:1 section 2.4.8)."""
 
 
+_SPELT_IPV4: Final = re.compile(r"(\d{1,3})\.(\d{1,3})\.(\d{1,3})\.(\d{1,3})(?:/32|:\d{1,5})?", re.ASCII)
+"""An IPv4 address as tables have it: maybe with zeros in front, with a prefix length or a port behind."""
+_ANY_HOST: Final = frozenset({"", "*", "any", "all"})
+"""What tables say for "no remote host" beside the unspecified address."""
+
+
+def read_host(text: str) -> IPv4Address | IPv6Address | None:
+    """Return the address of a host that a gateway, or a program, has written; None for what is none.
+
+    A name is none, and so are the unspecified address and those of multicast: nobody is there.
+    """
+    text = text.strip().strip("\"'[]")
+    spelt = _SPELT_IPV4.fullmatch(text)
+    address: IPv4Address | IPv6Address
+    try:
+        address = ip_address(".".join(str(int(part)) for part in spelt.groups()) if spelt else text.partition("%")[0])
+    except ValueError:
+        return None
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    return None if address.is_unspecified or address.is_multicast else address
+
+
 class MappingKey(NamedTuple):
     """What identifies a mapping on a gateway: at most one exists for each."""
 
     external_port: int
     proto: Proto
     remote_host: str = ""
+
+    def normalised(self) -> MappingKey:
+        """Return the key by which spellings of a remote host are compared: "" where the mapping is for everybody."""
+        if not self.remote_host:
+            return self
+        text = self.remote_host.strip()
+        address = read_host(text)
+        if address is not None:
+            return self._replace(remote_host=str(address))
+        is_for_everybody = text.lower() in _ANY_HOST or not text.strip("0.:/[]")
+        return self._replace(remote_host="" if is_for_everybody else text)
 
     def __str__(self) -> str:
         return f"{self.proto} port {self.external_port}" + (f" for {self.remote_host}" if self.remote_host else "")
@@ -67,8 +104,13 @@ class PortMapping:
     """A mapping that a gateway has granted.
 
     ``desc`` and ``duration`` (seconds, 0 for no limit) are those of the request that the gateway accepted,
-    which may be other than those that were asked for; after ``verify=True`` they are what it says it holds.
+    which may be other than those that were asked for; after ``verify=True`` they are what it says it holds. Where a
+    gateway makes a limited mapping of one without a limit (a week on every IGD:2, by WANIPConnection:2 section 2.3.16;
+    on others it is known once it was read back), ``duration`` is that limit.
     ``enabled`` is False for one that a gateway holds, but has switched off.
+
+    In one that was read from a gateway ``internal_port`` may be 0 and ``internal_client`` a name, or empty: some show
+    no more. ``remote_host`` is spelt as the gateway spells it, so that it can be deleted by that.
     """
 
     external_port: int
@@ -85,18 +127,31 @@ class PortMapping:
         """What identifies the mapping on its gateway."""
         return MappingKey(self.external_port, self.proto, self.remote_host)
 
-    def leads_to(self, client: str, port: int) -> bool:
-        """Return whether packets that it lets in go to this port of this host."""
-        return self.internal_client == client and self.internal_port == port
+    def leads_to(self, client: str, port: int) -> bool | None:
+        """Return whether packets that it lets in go to this port of this host; None where its values cannot tell.
+
+        ``port`` 0: to any port of it. Some gateways show the internal port 0, or a name for the client, or nothing.
+        That is no other host: only another address is, or another port of this one.
+        """
+        shown, wanted = read_host(self.internal_client), read_host(client)
+        if shown is None or wanted is None:
+            return None
+        if shown != wanted or (port and self.internal_port not in (0, port)):
+            return False
+        return True if self.internal_port or not port else None
 
 
 @dataclass(frozen=True, slots=True)
 class Device:
     """A device that answered a search, as Godot's ``UPNPDevice`` has it.
 
-    ``description_url`` is where its description was read, ``service_type`` the search target that it answered
-    to, ``igd_control_url`` and ``igd_service_type`` the service that maps ports, ``igd_our_addr`` the address of
-    this machine in the network that connects it to the device, ``igd_status`` what its examination said.
+    ``description_url`` is where its description was read, ``service_type`` the search target that it answered to,
+    ``igd_control_url`` and ``igd_service_type`` the service that maps ports, ``igd_our_addr`` the address of this
+    machine from which the device is asked (the system's choice, so that it is the same each time), ``igd_status``
+    what its examination said.
+
+    ``protocol`` is the one by which it was found. One of PCP or NAT-PMP has no URLs, but an ``address``, with its port
+    where that is another than 5351.
 
     The rest is what it says of itself (UDA 1.1 section 2.3), and may be empty: ``device_type`` and ``udn``, names,
     numbers, ``presentation_url`` for its web page as it is written there, and ``server`` from its search reply.
@@ -119,6 +174,8 @@ class Device:
     presentation_url: str = ""
     alternative_control_urls: tuple[str, ...] = field(default=(), repr=False)
     event_urls: tuple[str, ...] = field(default=(), repr=False)
+    protocol: Literal["upnp", "pcp", "nat-pmp"] = "upnp"
+    address: str = ""
 
     def is_valid_gateway(self) -> bool:
         """Whether ports can be mapped on it, as far as its description tells."""

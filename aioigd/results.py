@@ -59,7 +59,7 @@ class IGDStatus(IntEnum):
     ``NO_IGD``            a UPnP device, but no gateway (no WAN connection service)
     ``DISCONNECTED``      it has several WAN connections, and says that none of them is connected
     ``UNKNOWN_DEVICE``    what it serves is not a UPnP device description
-    ``INVALID_CONTROL``   its control URL cannot be used (not http, or not a URL)
+    ``INVALID_CONTROL``   its control URL cannot be used (not http, or not a URL), or wants a password
     ``MALLOC_ERROR``      kept for its number
     ``UNKNOWN_ERROR``     not examined (yet)
     ====================  =====================================================================

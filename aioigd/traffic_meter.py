@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from .arguments import check_totals
 from .models import TrafficRates, TrafficTotals
 
 __all__ = ["TrafficMeter"]
@@ -45,8 +46,11 @@ class TrafficMeter:
         return f"<TrafficMeter {self.bytes_sent} bytes sent, {self.bytes_received} received>"
 
     def update(self, totals: TrafficTotals) -> TrafficRates:
-        """Return the rates since the last reading; all 0 over 0 seconds for the first one."""
-        last, self._last = self._last, totals
+        """Return the rates since the last reading; all 0 over 0 seconds for the first one.
+
+        Raises UsageError for what no gateway can have told.
+        """
+        last, self._last = self._last, check_totals(totals)
         if last is None or totals.at <= last.at:
             return TrafficRates(0.0, 0.0, 0.0, 0.0, 0.0)
         seconds = totals.at - last.at

@@ -84,7 +84,7 @@ class Figures:
     seconds: float = 0.0
 
 
-async def month(leases: int, days: float, *, measure_memory: bool = False) -> Figures:
+async def month(leases: int, days: float, *, poll_interval: float = 60.0, measure_memory: bool = False) -> Figures:
     """Hold so many leases of a week for so many days; the loop must be a VirtualLoop."""
     figures, gateway = Figures(), Gateway()
     started = time.perf_counter()
@@ -99,7 +99,9 @@ async def month(leases: int, days: float, *, measure_memory: bool = False) -> Fi
         held = []
         for first in range(1, leases + 1, AT_ONCE):
             ports = range(first, min(first + AT_ONCE, leases + 1))
-            managers = [mapper.lease(port, proto="TCP", duration=7 * DAY) for port in ports]
+            managers = [
+                mapper.lease(port, proto="TCP", duration=7 * DAY, poll_interval=poll_interval) for port in ports
+            ]
             held += await asyncio.gather(*(stack.enter_async_context(one) for one in managers))
         if measure_memory:
             gc.collect()

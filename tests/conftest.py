@@ -23,14 +23,18 @@ from aioigd import PortMapper
 from aioigd.net.guard import VARIABLE
 from aioigd.testing import EmulatedGateway, loopback_address
 
+from .leases.virtual import VirtualLoop
 from .support import Canary, settled_loop, sockets
 
-_ON_BOTH_LOOPS = ("core", "leases", "net", "upnp", "test_mapper", "test_functions", "test_cancellation")
-_ALL_ON_UVLOOP = ("net", "upnp/net", "test_functions.py")
+_ON_BOTH_LOOPS = ("core", "leases", "net", "pcp", "upnp", "test_mapper", "test_functions", "test_cancellation")
+_ALL_ON_UVLOOP = ("net", "pcp/test_client.py", "upnp/net", "test_functions.py")
 """Where the difference is: here nothing on uvloop is left for the long run."""
 _ONE_IN = 4
 """How many of the other tests there are for one that runs on uvloop by default."""
 _HERE = Path(__file__).parent
+
+# asyncio's debug mode notes a stack of ten frames for each task, timer and callback: a third of the time of all tests.
+asyncio.constants.DEBUG_STACK_DEPTH = 1  # type: ignore[attr-defined]
 
 settings.register_profile("quick", max_examples=100, deadline=None)
 settings.register_profile("long", max_examples=10_000, deadline=None)
@@ -48,6 +52,8 @@ def _loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
 @pytest.hookimpl(optionalhook=True)
 def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
     part = item.path.relative_to(_HERE).parts[0] if _HERE in item.path.parents else ""
+    if item.get_closest_marker("virtual_time") is not None:
+        return {"virtual": VirtualLoop}
     if part.removesuffix(".py") in _ON_BOTH_LOOPS and item.get_closest_marker("one_loop") is None:
         return _loop_factories()
     return {"asyncio": asyncio.new_event_loop}
@@ -79,6 +85,7 @@ def pytest_configure(config: pytest.Config) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if not config.getoption("--hypothesis-profile", None):
         settings.load_profile("quick")
+    config.addinivalue_line("markers", "virtual_time: the clock of its loop jumps to the next timer")
     config.addinivalue_line("markers", "one_loop: says nothing about event loops, so one of them is enough")
 
 

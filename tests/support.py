@@ -23,7 +23,7 @@ from aioigd.testing.soap import build_answer, build_fault, parse_call
 from aioigd.testing.wan_connection import ActionCall, MappingTable, Outputs, WanConnection
 from aioigd.upnp.net.http import HttpClient
 from aioigd.upnp.soap_client import GatewayState, SoapClient
-from aioigd.upnp.wire.http_reply import HttpReply
+from aioigd.upnp.wire.http_reply import BodyRule, HttpReply
 from aioigd.upnp.wire.url import HttpUrl
 
 T = TypeVar("T")
@@ -322,6 +322,7 @@ class PaperGateway(HttpClient):
         headers: Mapping[str, str] | None = None,
         body: bytes | None = None,
         repeatable: bool = True,
+        body_rule: BodyRule = BodyRule.EXPECTED,
     ) -> HttpReply:
         assert body is not None
         service_type, action, arguments = parse_call(body)

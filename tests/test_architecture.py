@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import pytest
@@ -26,12 +26,13 @@ MAY_IMPORT = {
     "net": WORDS | {"net"},
     "core": WORDS | {"net", "core"},
     "upnp": WORDS | {"net", "core", "upnp"},
+    "pcp": WORDS | {"net", "core", "pcp"},
     "leases": WORDS | {"net", "core", "leases"},
     "gateway": WORDS | {"net", "core"},
     "mapper": WORDS | {"net", "core", "leases", "upnp", "gateway"},
     "functions": WORDS | {"core", "mapper"},
     "traffic_meter": WORDS,
-    "testing": WORDS | {"net", "upnp", "testing"},
+    "testing": WORDS | {"net", "upnp", "pcp", "testing"},
     "__init__": WORDS | {"gateway", "leases", "mapper", "functions", "net", "traffic_meter"},
 }
 """Each room, and the rooms that it may look into. ``cli`` and ``__main__`` have a rule of their own, nobody looks into
@@ -93,10 +94,11 @@ def test_every_room_is_in_the_plan() -> None:
 FLOORS_OF_UPNP = (
     {"wire"},
     {"net"},
-    {"fallback", "retry"},
+    {"fallback", "reading_plan", "retry", "search_schedule"},
     {"soap_client"},
     {"list_mappings", "probe", "event_subscription"},
-    {"delete_mapping", "search"},
+    {"delete_mapping", "description_reads"},
+    {"search"},
     {"add_mapping", "sibling_services"},
     {"pinholes", "wan_status"},
     {"backend"},
@@ -132,22 +134,50 @@ def test_there_is_no_circle_of_imports() -> None:
     assert not left, f"these import each other: {sorted(left)}"
 
 
-def test_the_modules_of_upnp_stand_on_floors() -> None:
-    floor_of = {name: number for number, floor in enumerate(FLOORS_OF_UPNP) for name in floor}
+def assert_floors(room: str, floors: Sequence[Collection[str]]) -> None:
+    """Check that no module of a room imports from its own floor or from above."""
+    floor_of = {name: number for number, floor in enumerate(floors) for name in floor}
     known = {module_name(module) for module in MODULES}
     for module in MODULES:
         parts = module.relative_to(PACKAGE).with_suffix("").parts
-        if parts[0] != "upnp" or parts[1] == "__init__":
+        if parts[0] != room or parts[1] == "__init__":
             continue
-        below = {name.split(".")[2] for name in imported_modules(module, known) if name.startswith("aioigd.upnp.")}
+        below = {name.split(".")[2] for name in imported_modules(module, known) if name.startswith(f"aioigd.{room}.")}
         assert all(floor_of[name] < floor_of[parts[1]] for name in below - {parts[1]}), module
+
+
+def test_the_modules_of_upnp_stand_on_floors() -> None:
+    assert_floors("upnp", FLOORS_OF_UPNP)
+
+
+FLOORS_OF_PCP = (
+    {"wire"},
+    {"epoch", "client", "nonce", "results"},
+    {"state"},
+    {"backend"},
+    {"search", "announcements"},
+    {"driver"},
+)
+"""The modules of pcp/, likewise."""
+
+
+def test_the_modules_of_pcp_stand_on_floors() -> None:
+    assert_floors("pcp", FLOORS_OF_PCP)
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_the_test_bench_shares_codecs_with_the_library_and_no_decisions(module: Path) -> None:
+    if room_of(module) == "testing":
+        known = {module_name(each) for each in MODULES}
+        shared = {name for name in imported_modules(module, known) if name.startswith(("aioigd.upnp", "aioigd.pcp"))}
+        assert all(name.split(".")[2:3] == ["wire"] for name in shared), shared
 
 
 def test_only_the_mapper_imports_a_driver() -> None:
     importers = {
         module.stem
         for module in MODULES
-        if "upnp" in rooms_imported_by(module) and room_of(module) not in ("upnp", "testing")
+        if {"upnp", "pcp"} & rooms_imported_by(module) and room_of(module) not in ("upnp", "pcp", "testing")
     }
     assert importers == {"mapper"}
 
@@ -163,6 +193,11 @@ def test_foreign_libraries_stay_in_their_rooms(module: Path) -> None:
     for name in imports_of(module):
         rooms = FOREIGN.get(name.split(".")[0])
         assert rooms is None or room_of(module) in rooms
+
+
+def test_an_epoch_is_judged_without_io() -> None:
+    module = PACKAGE / "pcp" / "epoch.py"
+    assert not imports_of(module) & (NO_IO | {"logging", "time"})
 
 
 def test_what_to_do_after_a_failure_is_decided_without_io() -> None:

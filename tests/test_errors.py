@@ -24,6 +24,7 @@ from aioigd.errors import (
     UnexpectedError,
     UnsupportedError,
     UsageError,
+    is_denied,
     is_gone,
     is_unreachable,
 )
@@ -62,7 +63,7 @@ def seen(error: IGDError) -> tuple[object, ...]:
 def test_each_class_has_an_example() -> None:
     classes = {kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, IGDError)}
     assert classes == {type(error) for error in EXAMPLES}
-    assert classes | {Attempt, errors.GONE_STATUSES, is_gone, is_unreachable} == {
+    assert classes | {Attempt, errors.DENIED_STATUSES, errors.GONE_STATUSES, is_denied, is_gone, is_unreachable} == {
         getattr(errors, name) for name in errors.__all__
     }
 

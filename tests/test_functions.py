@@ -84,6 +84,40 @@ async def test_each_way_of_searching_has_a_mapper_of_its_own(sessions: list[Port
         assert len(one.mappings) == len(two.mappings) == 1
 
 
+async def test_mappers_that_were_not_used_for_long_are_closed(
+    gateway: EmulatedGateway, sessions: list[PortMapper]
+) -> None:
+    async def ask(number: int) -> None:
+        """Ask one of many gateways, all of which are this one."""
+        await aioigd.query_external_address(location=f"{gateway.location}#{number}", source_address=gateway.address)
+
+    kept = functions._of_loop.setdefault(asyncio.get_running_loop(), {})
+    for number in range(functions._MOST_MAPPERS):
+        await ask(number)
+    assert len(sessions) == len(kept) == functions._MOST_MAPPERS == 32
+    await ask(0)  # which is the one that was used last now
+    for number in range(100, 103):
+        await ask(number)
+    assert len(kept) == 32
+    assert [each for each in sessions if each._queue.is_closed] == sessions[1:4]
+    await ask(0)
+    assert len(sessions) == 35
+    await ask(1)
+    assert len(sessions) == 36
+
+
+async def test_no_mapper_is_closed_that_a_call_is_using(gateway: EmulatedGateway, sessions: list[PortMapper]) -> None:
+    await asyncio.gather(
+        *(
+            aioigd.query_external_address(location=f"{gateway.location}#{number}", source_address=gateway.address)
+            for number in range(40)
+        )
+    )
+    assert len(sessions) == 40
+    await aioigd.query_external_address(source_address=gateway.address)
+    assert len(functions._of_loop[asyncio.get_running_loop()]) == 32
+
+
 async def test_everybody_is_discovered_with_a_mapper_of_its_own(gateway: EmulatedGateway) -> None:
     before = sockets()
     (device,) = await aioigd.discover(0.2, source_address=gateway.address)

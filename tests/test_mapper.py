@@ -28,7 +28,7 @@ from aioigd import (
     UPnPResult,
     UsageError,
 )
-from aioigd.testing import EmulatedGateway, UPnPError, loopback_address
+from aioigd.testing import EmulatedGateway, UPnPError, loopback_address, quirks
 from aioigd.testing.hooks import Exchange, Proceed
 from aioigd.testing.http import Admission, Response
 from aioigd.testing.wan_connection import ActionCall, Outputs
@@ -722,3 +722,34 @@ async def test_no_request_ever_goes_to_another_host(canary: Canary) -> None:
         with pytest.raises(IGDError):
             await mapper.query_external_address()
     assert not canary.is_touched
+
+
+# A gateway that needs long for an action
+
+
+@pytest.mark.one_loop
+@pytest.mark.parametrize("verify", [False, True])
+async def test_a_gateway_that_needs_more_than_half_the_call_is_waited_for(verify: bool) -> None:
+    async with (
+        EmulatedGateway(quirks.slow_actions(1.2), address=None) as gateway,
+        PortMapper(source_address=gateway.address, timeout=2.0) as mapper,
+    ):
+        mapping = await mapper.add_port_mapping(8080, verify=verify)
+        assert gateway.mappings == [mapping]
+        assert gateway.count("AddPortMapping") == 1
+
+
+@pytest.mark.long
+@pytest.mark.one_loop
+async def test_what_a_call_has_made_that_ran_into_its_deadline_is_taken_back_behind_it() -> None:
+    async with EmulatedGateway(quirks.slow_actions(2.0), address=None) as gateway:
+        async with PortMapper(source_address=gateway.address, timeout=1.5) as mapper:
+            loop = asyncio.get_running_loop()
+            began = loop.time()
+            with pytest.raises(DeadlineError):
+                await mapper.add_port_mapping(8080)
+            failed_after = loop.time() - began
+            assert len(gateway.mappings) == 1
+        closed_after = loop.time() - began
+        assert closed_after > failed_after + 1.0  # it has waited for the undo
+        assert gateway.mappings == []

@@ -190,7 +190,7 @@ class TestRequests:
 
     def test_a_number_that_cannot_even_be_shown_is_refused(self) -> None:
         for check in (check_port, check_duration):
-            with pytest.raises(UsageError, match="not this int"):
+            with pytest.raises(UsageError, match="not an int of"):
                 check(10**5000)
 
     @pytest.mark.parametrize("value", ["x" * 10**6, b"x" * 10**6, [0] * 10**6])
@@ -219,3 +219,58 @@ def test_a_device_is_a_valid_gateway_only_when_its_status_is_ok(status: IGDStatu
 def test_a_device_that_nobody_examined_is_no_gateway() -> None:
     assert Device().igd_status is IGDStatus.UNKNOWN_ERROR
     assert not Device().is_valid_gateway()
+
+
+@pytest.mark.parametrize(
+    ("client", "port", "leads_to_us"),
+    [
+        ("192.168.1.5", 80, True),
+        ("192.168.001.005", 80, True),
+        (" 192.168.1.5 ", 80, True),
+        ("::ffff:192.168.1.5", 80, True),
+        ("192.168.1.5/32", 80, True),
+        ("192.168.1.5:80", 80, True),
+        ("192.168.1.5", 0, None),
+        ("desktop.lan", 80, None),
+        ("desktop", 0, None),
+        ("", 80, None),
+        ("0.0.0.0", 80, None),
+        ("192.168.1.300", 80, None),
+        ("192.168.1.6", 80, False),
+        ("192.168.1.6", 0, False),
+        ("192.168.1.5", 81, False),
+        ("desktop.lan", 81, None),
+    ],
+)
+def test_only_another_address_or_port_is_somebody_elses(client: str, port: int, leads_to_us: bool | None) -> None:
+    assert PortMapping(8080, port, client, "TCP").leads_to("192.168.1.5", 80) is leads_to_us
+
+
+def test_a_mapping_leads_to_a_host_whatever_its_port() -> None:
+    assert PortMapping(8080, 0, "192.168.1.5", "TCP").leads_to("192.168.1.5", 0) is True
+    assert PortMapping(8080, 81, "192.168.1.5", "TCP").leads_to("192.168.1.5", 0) is True
+    assert PortMapping(8080, 81, "192.168.1.6", "TCP").leads_to("192.168.1.5", 0) is False
+    assert PortMapping(8080, 81, "desktop", "TCP").leads_to("192.168.1.5", 0) is None
+
+
+EVERYBODY = ["", " ", "*", "any", "0.0.0.0", "000.000.000.000", "0.0.0.0/0", "::", "::/0"]
+ONE_HOST = ["44.0.0.1", "044.000.000.001", "44.0.0.1/32", "44.0.0.1:0", "::ffff:44.0.0.1", " 44.0.0.1"]
+
+
+@pytest.mark.parametrize(
+    ("spelt", "normal"), [*((each, "") for each in EVERYBODY), *((each, "44.0.0.1") for each in ONE_HOST)]
+)
+def test_spellings_of_a_remote_host_are_one_key_and_can_be_handed_back(spelt: str, normal: str) -> None:
+    key = PortMapping(8080, 80, "192.168.1.5", "TCP", remote_host=spelt).key
+    assert key.normalised() == MappingKey(8080, "TCP", normal)
+    assert check_key(8080, "TCP", spelt) == key  # as the gateway spells it
+
+
+def test_a_name_that_a_gateway_shows_for_a_remote_host_can_be_handed_back() -> None:
+    assert check_key(8080, "TCP", "host.example.org").remote_host == "host.example.org"
+
+
+@pytest.mark.parametrize("wrong", ["x", "44.0.0.300", "44.0.0", "::1", "a b.example", "*\n", "host..org", "224.0.0.1"])
+def test_what_nobody_shows_for_a_remote_host_is_a_mistake(wrong: str) -> None:
+    with pytest.raises(UsageError):
+        check_key(8080, "TCP", wrong)

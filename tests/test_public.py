@@ -31,7 +31,9 @@ def test_everything_that_is_exported_is_in_all_and_the_other_way_round() -> None
         name
         for name, value in vars(aioigd).items()
         if not name.startswith("_") and not isinstance(value, types.ModuleType)
-    }
+    } - {"TYPE_CHECKING", "import_module"}
+    assert all(getattr(aioigd, name) is not None for name in aioigd._OF_LEASES)
+    defined |= set(aioigd._OF_LEASES)
     assert set(aioigd.__all__) == defined
     assert aioigd.__all__ == sorted(aioigd.__all__)
 
@@ -54,17 +56,17 @@ ADD = (
         (PortMapper.iter_devices, "(timeout=2.0, ttl=2, device_filter='InternetGatewayDevice', *, host=None)"),
         (PortMapper.get_gateway, "()"),
         (PortMapper.add_port_mapping, ADD.format(overwrite=True, more="")),
-        (PortMapper.delete_port_mapping, "(port, proto='UDP', *, remote_host='')"),
+        (PortMapper.delete_port_mapping, "(port, proto='UDP', *, remote_host='', verify=False)"),
         (PortMapper.query_external_address, "()"),
         (PortMapper.close, "()"),
         (Gateway.add_port_mapping, ADD.format(overwrite=False, more="")),
-        (Gateway.delete_port_mapping, "(port, proto='UDP', *, remote_host='')"),
+        (Gateway.delete_port_mapping, "(port, proto='UDP', *, remote_host='', verify=False)"),
         (Gateway.query_external_address, "()"),
         (Gateway.query_port_mapping, "(port, proto='UDP', *, remote_host='')"),
         (aioigd.add_port_mapping, ADD.format(overwrite=True, more=", source_address=None, location=None")),
         (
             aioigd.delete_port_mapping,
-            "(port, proto='UDP', *, remote_host='', source_address=None, location=None)",
+            "(port, proto='UDP', *, remote_host='', verify=False, source_address=None, location=None)",
         ),
         (aioigd.query_external_address, "(*, source_address=None, location=None)"),
     ],

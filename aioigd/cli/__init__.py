@@ -6,6 +6,8 @@ import sys
 from importlib.util import find_spec
 from typing import Final
 
+from .streams import replace_unencodable
+
 __all__ = ["main"]
 
 _EXTRA: Final = ("click", "rich")
@@ -19,6 +21,7 @@ Without them there is `python -m aioigd demo`."""
 
 def main() -> None:
     """Run the command with the arguments of the process."""
+    replace_unencodable()
     if all(map(find_spec, _EXTRA)):
         from .app import command
 

@@ -14,8 +14,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from .. import ConflictError, Gateway, IGDError, PortMapper, PortMapping, Proto
-from .format import OK_MARK, address_note, device_name, endpoint, error_text, lease_time
+from .. import ConflictError, Gateway, IGDError, PortMapper, PortMapping, Proto, RefusedError
+from ..text import printable
+from .format import OK_MARK, address_note, device_name, endpoint, error_text, lease_time, port_ranges
 from .keep import keep
 from .options import (
     DURATION,
@@ -28,11 +29,17 @@ from .options import (
     common_options,
     protocol_options,
 )
-from .output import device_json, error_json, live, mapping_json
+from .output import Column, Listing, device_json, error_json, live, mapping_json
 from .runner import Exit, result_or_error, result_or_none, run
 
 __all__ = ["add"]
 
+_MOST_REFUSALS: Final = 256
+"""Ports that a router may refuse in a row; what is left is not asked for then."""
+_MOST_REQUESTS: Final = 512
+"""Requests for them."""
+_AT_ONCE: Final = 64
+"""Ports that are asked for together; more than a router gets requests at once."""
 _MOST_WARNINGS: Final = 10
 """Refused ports that are named one by one."""
 
@@ -108,8 +115,9 @@ def add(
 ) -> None:
     """Open a port, or a range of ports, to this machine.
 
-    All ports of a range are asked for at once. A port that is forwarded elsewhere is left alone without --replace.
-    With --keep the ports are renewed in time, opened again when the router restarts, and closed in the end.
+    All ports of a range are asked for, until a router has refused 256 in a row. A port that is forwarded elsewhere is
+    left alone without --replace. With --keep the ports are renewed in time, opened again when the router restarts, and
+    closed in the end.
     """
     request = _Request(ports, protos, target, desc, duration or 0, replace, remote_host)
     if target.port and target.port + len(ports) - 1 > 65535:
@@ -131,19 +139,42 @@ class _Run:
     request: _Request
     granted: list[PortMapping] = field(default_factory=list)
     refused: list[tuple[Proto, int, IGDError]] = field(default_factory=list)
+    refused_in_a_row: int = 0
+    requests_in_a_row: int = 0
+    room: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_AT_ONCE))
 
     async def run(self) -> Exit:
+        limit = self.settings.limit
+        address: IPv4Address | IPv6Address | None = None
         async with self.settings.mapper() as mapper:
-            gateway = await mapper.get_gateway()
-            async with live(self.settings.output, self._screen):
+            async with limit.whole_step():
+                gateway = await mapper.get_gateway()
+            async with limit.step(), live(self.settings.output, self._screen):
                 await asyncio.gather(*(self._add(mapper, gateway, *each) for each in self.request))
-            address = await result_or_none(gateway.query_external_address())
+            async with limit.step():
+                address = await result_or_none(gateway.query_external_address())
         self.granted.sort(key=lambda each: each.key)
         self.refused.sort(key=lambda each: each[:2])
-        self._show_result(gateway, address)
-        return Exit.FAILED if self.refused else Exit.OK
+        unfinished = self._unfinished()
+        self._show_result(gateway, address, unfinished)
+        return Exit.TIME_IS_UP if unfinished else Exit.FAILED if self.refused else Exit.OK
+
+    def _unfinished(self) -> list[tuple[Proto, int]]:
+        """Return what there was no time for."""
+        done = {(each.proto, each.external_port) for each in self.granted}
+        done |= {(proto, port) for proto, port, _ in self.refused}
+        return sorted((proto, port) for port, _, proto in self.request if (proto, port) not in done)
 
     async def _add(self, mapper: PortMapper, gateway: Gateway, port: int, internal_port: int, proto: Proto) -> None:
+        async with self.room:
+            if self.refused_in_a_row < _MOST_REFUSALS and self.requests_in_a_row < _MOST_REQUESTS:
+                await self._ask(mapper, gateway, port, internal_port, proto)
+                return
+        *_, last = self.refused
+        message = f"not asked for, as {self.refused_in_a_row} ports in a row were refused"
+        self.refused.append((proto, port, RefusedError(message, last[2].result, last[2].error_code)))
+
+    async def _ask(self, mapper: PortMapper, gateway: Gateway, port: int, internal_port: int, proto: Proto) -> None:
         request = self.request
         # The mapper's call replaces a mapping that is there, the gateway's leaves it.
         add_port_mapping = mapper.add_port_mapping if request.replace else gateway.add_port_mapping
@@ -160,14 +191,20 @@ class _Run:
         )
         if isinstance(result, IGDError):
             self.refused.append((proto, port, result))
+            self.refused_in_a_row += 1
+            self.requests_in_a_row += len(result.attempts)
         else:
             self.granted.append(result)
+            self.refused_in_a_row = self.requests_in_a_row = 0
 
     def _screen(self) -> RenderableType:
         return _progress_view(len(self.granted), len(self.refused), len(self.request))
 
-    def _show_result(self, gateway: Gateway, address: IPv4Address | IPv6Address | None) -> None:
-        output = self.settings.output
+    def _show_result(
+        self, gateway: Gateway, address: IPv4Address | IPv6Address | None, unfinished: Sequence[tuple[Proto, int]]
+    ) -> None:
+        output, too_late = self.settings.output, self.settings.limit.error
+        failures = [*self.refused, *((*each, too_late) for each in unfinished)]
         output.json_document(
             {
                 "gateway": device_json(gateway.device),
@@ -175,7 +212,7 @@ class _Run:
                 "mappings": [mapping_json(each) for each in self.granted],
                 "failures": [
                     {"proto": proto, "external_port": port, "error": error_json(error)}
-                    for proto, port, error in self.refused
+                    for proto, port, error in failures
                 ],
             }
         )
@@ -186,6 +223,9 @@ class _Run:
             output.warn(text if what in text else f"{what}: {text}")
         if len(self.refused) > _MOST_WARNINGS:
             output.warn(f"and {len(self.refused) - _MOST_WARNINGS} more ports that could not be opened")
+        for proto in self.request.protos:
+            if late := [port for each, port in unfinished if each == proto]:
+                output.warn(f"{proto} {port_ranges(late)} not opened: {too_late.message}")
         if any(isinstance(error, ConflictError) for _, _, error in self.refused):
             output.warn("A port that is forwarded elsewhere is taken over with --replace. `aioigd list` shows them.")
 
@@ -210,7 +250,7 @@ def _granted_view(
     lines: list[RenderableType] = [
         Text.assemble(OK_MARK, (f"{len(granted)} " if len(granted) > 1 else ""), "open on ", (gateway, "bold"))
     ]
-    table = Table.grid(padding=(0, 2, 0, 0))
+    table = Listing(*(Column(is_head=True) for _ in range(4)), Column(), Column(), with_titles=False)
     for group in _ranges(granted):
         first, last = group[0], group[-1]
         table.add_row(
@@ -219,7 +259,7 @@ def _granted_view(
             Text("→"),
             Text(_range(endpoint(first.internal_client, first.internal_port), first.internal_port, last.internal_port)),
             Text(lease_time(first.duration), style="dim"),
-            Text(f"only for {first.remote_host}" if first.remote_host else "", style="dim"),
+            Text(f"only for {printable(first.remote_host, 45)}" if first.remote_host else "", style="dim"),
         )
     lines.append(table)
     if any(each.duration != requested for each in granted):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import click
@@ -12,7 +11,7 @@ from .. import NotFoundError, Proto
 from .format import OK_MARK, device_name, error_text, port_ranges
 from .options import PORTS, Command, Ports, Settings, common_options, protocol_options
 from .output import busy, device_json, error_json
-from .runner import Exit, result_or_error, run
+from .runner import Exit, outcomes, run
 
 __all__ = ["delete"]
 
@@ -30,25 +29,31 @@ JSON, one document:
 @click.argument("ports", metavar="PORT[-PORT]", type=PORTS)
 @protocol_options
 @click.option("--remote", "remote_host", default="", metavar="ADDR", help="The remote host it was made for, if any.")
+@click.option("--verify", is_flag=True, help="Ask the router whether it is closed: some only say so.")
 @common_options
-def delete(settings: Settings, ports: Ports, protos: tuple[Proto, ...], remote_host: str) -> None:
+def delete(settings: Settings, ports: Ports, protos: tuple[Proto, ...], remote_host: str, verify: bool) -> None:
     """Close a port, or a range of ports, on the router.
 
     In a range, and with --both, what is not there counts as deleted as long as something was.
     """
-    run(lambda: _delete(settings, ports, protos, remote_host), settings.output)
+    run(lambda: _delete(settings, ports, protos, remote_host, verify), settings.output)
 
 
-async def _delete(settings: Settings, ports: Ports, protos: tuple[Proto, ...], remote_host: str) -> Exit:
+async def _delete(settings: Settings, ports: Ports, protos: tuple[Proto, ...], remote_host: str, verify: bool) -> Exit:
     output = settings.output
     wanted = [(port, proto) for port in ports for proto in protos]
+    limit = settings.limit
     async with settings.mapper() as mapper, busy(output, "Closing"):
-        gateway = await mapper.get_gateway()
-        outcomes = await asyncio.gather(
-            *(result_or_error(gateway.delete_port_mapping(*each, remote_host=remote_host)) for each in wanted)
+        async with limit.whole_step():
+            gateway = await mapper.get_gateway()
+        results = await outcomes(
+            limit,
+            lambda each: gateway.delete_port_mapping(*each, remote_host=remote_host, verify=verify),
+            wanted,
         )
-    gone = [each for each, error in zip(wanted, outcomes, strict=True) if error is None]
-    failures = [(each, error) for each, error in zip(wanted, outcomes, strict=True) if error is not None]
+    unfinished = [each for each in wanted if each not in results]
+    gone = [each for each, error in results.items() if error is None]
+    failures = [(each, error) for each, error in results.items() if error is not None]
     if gone:
         failures = [(each, error) for each, error in failures if not isinstance(error, NotFoundError)]
 
@@ -59,7 +64,10 @@ async def _delete(settings: Settings, ports: Ports, protos: tuple[Proto, ...], r
         {
             "gateway": device_json(gateway.device),
             "deleted": [key_json(*each) for each in gone],
-            "failures": [{**key_json(*each), "error": error_json(error)} for each, error in failures],
+            "failures": [
+                {**key_json(*each), "error": error_json(error)}
+                for each, error in [*failures, *((each, limit.error) for each in unfinished)]
+            ],
         }
     )
     for proto in protos:
@@ -72,4 +80,7 @@ async def _delete(settings: Settings, ports: Ports, protos: tuple[Proto, ...], r
     else:
         for _, error in failures:
             output.warn(error_text(error))
-    return Exit.FAILED if failures else Exit.OK
+    for proto in protos:
+        if late := [port for port, each in unfinished if each == proto]:
+            output.warn(f"{proto} {port_ranges(late)} perhaps not closed: {limit.error.message}")
+    return Exit.TIME_IS_UP if unfinished else Exit.FAILED if failures else Exit.OK

@@ -17,6 +17,7 @@ from typing import Final
 
 from .. import ChangeKind, IGDError, Lease, PortMapper
 from ..testing import EmulatedGateway, quirks
+from .streams import BROKEN_PIPE_CODE, flush, is_broken_pipe
 
 __all__ = ["demo"]
 
@@ -37,6 +38,9 @@ def demo() -> int:
     except KeyboardInterrupt:
         return 130
     except (IGDError, OSError) as error:
+        if is_broken_pipe(error):
+            flush()
+            return BROKEN_PIPE_CODE
         print(f"\nThe demo needs loopback and UDP port 1900 on it: {error}", file=sys.stderr)  # noqa: T201
         return 1
     return 0
@@ -206,5 +210,4 @@ def _print_step(text: str) -> None:
 
 
 def _print_line(text: str) -> None:
-    encoding = sys.stdout.encoding or "ascii"
-    print(text.encode(encoding, "replace").decode(encoding), flush=True)  # noqa: T201 - a demo prints
+    print(text, flush=True)  # noqa: T201 - a demo prints

@@ -9,20 +9,21 @@ from typing import Final
 
 import click
 from rich.console import Group, RenderableType
-from rich.spinner import Spinner
-from rich.table import Table
 from rich.text import Text
 
 from .. import Device, IGDStatus
-from .format import clean, device_name, host_of
+from ..text import printable
+from .format import device_name, host_of
 from .options import Command, Settings, all_interfaces, common_options
-from .output import device_json, live, new_table
+from .output import Column, Listing, Output, device_json, live
 from .runner import Exit, run
 
 __all__ = ["discover"]
 
 _SEARCH_TIME: Final = 3.0
 """Seconds, without --timeout."""
+_LEAST_NAME: Final = 16
+"""Columns that the name of a device keeps on a narrow terminal, before the list changes its layout."""
 _STATUS_TEXTS: Final = {
     IGDStatus.OK: "gateway",
     IGDStatus.HTTP_ERROR: "description out of reach",
@@ -100,7 +101,8 @@ class _Search:
 
     def _screen(self) -> RenderableType:
         left = max(0.0, self._until - asyncio.get_running_loop().time())
-        return _search_view(self._listed, self._interfaces, len(self._found) - len(self._listed), left)
+        others = len(self._found) - len(self._listed)
+        return _search_view(self._settings.output, self._listed, self._interfaces, others, left)
 
     def _show_result(self) -> None:
         output, listed = self._settings.output, self._listed
@@ -120,23 +122,24 @@ class _Search:
 
 
 def _search_view(
-    devices: Sequence[Device], interfaces: Mapping[str, str], others: int, seconds_left: float
+    output: Output, devices: Sequence[Device], interfaces: Mapping[str, str], others: int, seconds_left: float
 ) -> RenderableType:
     """Return the screen while the search runs."""
     note = f" Searching, {seconds_left:.0f} s left" + (f" · {others} other devices" if others else "")
-    spinner = Spinner("dots", Text(note, style="dim"), style="cyan")
+    spinner = output.spinner(note)
     return Group(_device_table(devices, interfaces), spinner) if devices else spinner
 
 
-def _device_table(devices: Sequence[Device], interfaces: Mapping[str, str]) -> Table:
+def _device_table(devices: Sequence[Device], interfaces: Mapping[str, str]) -> Listing:
     """Return the devices, gateways first; ``interfaces`` has the name of the interface for each of our addresses."""
-    table = new_table()
-    table.add_column("", min_width=1, no_wrap=True)
-    table.add_column("Device", max_width=36)  # the only one that may shrink
-    table.add_column("Address", no_wrap=True)
-    table.add_column("Is a", no_wrap=True)
-    table.add_column("Found from", no_wrap=True)
-    table.add_column("Maps ports with", no_wrap=True)
+    table = Listing(
+        Column(is_head=True),
+        Column("Device", least=_LEAST_NAME, is_head=True),
+        Column("Address"),
+        Column("Is a"),
+        Column("Found from", label="from "),
+        Column("Maps ports with", least=len("Maps ports with")),
+    )
     for device in sorted(devices, key=lambda each: not each.is_valid_gateway()):
         table.add_row(*_row(device, interfaces))
     return table
@@ -148,7 +151,7 @@ def _row(device: Device, interfaces: Mapping[str, str]) -> tuple[Text, ...]:
     name = Text(device_name(device), style="bold" if usable else style)
     if device.model_name and device.model_name != device.friendly_name:
         name.append(
-            f"\n{clean(' '.join(filter(None, (device.manufacturer, device.model_name))), 48)}", style="dim not bold"
+            f"\n{printable(' '.join(filter(None, (device.manufacturer, device.model_name))), 48)}", style="dim not bold"
         )
     service = device.igd_service_type.rpartition("service:")[2]
     interface = interfaces.get(device.igd_our_addr, "")
@@ -157,6 +160,6 @@ def _row(device: Device, interfaces: Mapping[str, str]) -> tuple[Text, ...]:
         name,
         Text(host_of(device.description_url), style=style),
         Text(_STATUS_TEXTS.get(device.igd_status, "unknown"), style="green" if usable else "yellow"),
-        Text(f"{device.igd_our_addr} ({interface})" if interface else device.igd_our_addr, style=style),
-        Text(clean(service, 24), style=style),
+        Text(printable(f"{device.igd_our_addr} ({interface})" if interface else device.igd_our_addr, 80), style=style),
+        Text(printable(service, 24), style=style),
     )

@@ -1,6 +1,6 @@
 """Values as people read them: sizes, times, addresses, ports, names, errors. Pure functions.
 
-Whatever a device says goes through :func:`clean` before it is shown.
+Whatever a device says goes through :func:`~aioigd.text.printable` before it is shown.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from rich.text import Text
 
 from .. import ConnectionStatus, Device, IGDError
+from ..text import printable
 
 __all__ = [
     "CARRIER_NAT",
@@ -26,7 +27,6 @@ __all__ = [
     "bit_rate",
     "byte_count",
     "byte_rate",
-    "clean",
     "connection_text",
     "device_name",
     "duration",
@@ -49,18 +49,12 @@ _BYTE_UNITS: Final = ("B", "kB", "MB", "GB", "TB", "PB", "EB")
 _TIME_UNITS: Final = ((604_800, "w"), (86_400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
-def clean(text: str, longest: int = 120) -> str:
-    """Return foreign text as it may go to a terminal: no control or format characters, and not too long."""
-    shown = "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in text[: longest + 1])
-    return shown if len(shown) <= longest else shown[: longest - 1] + "…"
-
-
 def error_text(error: BaseException) -> str:
     """Return the message of an error, in one clean line that begins with a capital letter."""
     text = error.message if isinstance(error, IGDError) else str(error) or type(error).__name__
     if isinstance(error, IGDError) and error.error_code is not None:
         text += f" (UPnP error {error.error_code}, {error.result.name})"
-    text = clean(text, 400)
+    text = printable(text, 400)
     return text[:1].upper() + text[1:]
 
 
@@ -115,15 +109,14 @@ def time_of_day(when: datetime) -> str:
 
 def endpoint(address: IPv4Address | IPv6Address | str | None, port: int) -> str:
     """Return address and port in one word."""
-    if not address:
-        return f"?:{port}"
-    return f"[{address}]:{port}" if ":" in str(address) else f"{address}:{port}"
+    host = printable(str(address or "?"), 45)
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def host_of(url: str) -> str:
     """Return the host of a URL, "" where it has none."""
     try:
-        return urlsplit(url).hostname or ""
+        return printable(urlsplit(url).hostname or "", 60)
     except ValueError:
         return ""
 
@@ -139,7 +132,7 @@ def same_address(one: str, other: str) -> bool:
 
 def device_name(device: Device) -> str:
     """Return the name of a device."""
-    return clean(device.friendly_name or device.model_name or "unnamed device", 48)
+    return printable(device.friendly_name or device.model_name or "unnamed device", 48)
 
 
 def port_ranges(ports: Iterable[int]) -> str:
@@ -182,7 +175,7 @@ def address_text(address: IPv4Address | IPv6Address | None) -> Text:
 
 def connection_text(connection: ConnectionStatus) -> Text:
     """Return the state of a connection, and for how long it has been up."""
-    text = Text(clean(connection.status.lower(), 30), style="green" if connection.is_connected else "red")
+    text = Text(printable(connection.status.lower(), 30), style="green" if connection.is_connected else "red")
     if connection.uptime:
         text.append(f" for {duration(connection.uptime)}", style="not bold default")
     return text

@@ -11,14 +11,12 @@ from typing import Final
 
 from async_timeout import timeout
 from rich.console import Group, RenderableType
-from rich.spinner import Spinner
-from rich.table import Table
 from rich.text import Text
 
 from .. import Change, ChangeKind, Gateway, IGDError, Lease, LeaseState, NotFoundError, PortMapper, PortMapping, Proto
 from .format import OK_MARK, WARNING_MARK, address_note, age, device_name, endpoint, lease_time, time_of_day
 from .options import Settings
-from .output import device_json, live, mapping_json, new_table
+from .output import Column, Listing, device_json, live, mapping_json
 from .runner import Exit
 from .traffic import Traffic, traffic_line
 
@@ -50,7 +48,8 @@ async def keep(settings: Settings, wanted: Sequence[tuple[int, int, Proto]], des
     Either all of them are opened or none.
     """
     async with settings.mapper() as mapper:
-        gateway = await mapper.get_gateway()
+        async with settings.limit.whole_step():
+            gateway = await mapper.get_gateway()
         ports = _KeptPorts(settings, mapper, gateway, desc, replace)
         try:
             await ports.run(wanted)
@@ -67,6 +66,7 @@ class _KeptPorts:
 
     def __init__(self, settings: Settings, mapper: PortMapper, gateway: Gateway, desc: str, replace: bool) -> None:
         self._output = settings.output
+        self._limit = settings.limit
         self._mapper = mapper
         self._gateway = gateway
         self._desc = desc
@@ -86,7 +86,8 @@ class _KeptPorts:
                 group.create_task(self._keep(*each))
             if self._output.is_live:
                 group.create_task(self._traffic.poll(self._mapper.get_gateway))
-            await self._all_open.wait()
+            async with self._limit.whole_step():
+                await self._all_open.wait()
             self._show_open()
 
     async def _keep(self, port: int, internal_port: int, proto: Proto) -> None:
@@ -165,12 +166,12 @@ class _KeptPorts:
     def _screen(self) -> RenderableType:
         gateway = device_name(self._gateway.device)
         if self._pending:
-            return Spinner("dots", Text(f" Opening {self._pending} on {gateway}", style="dim"), style="cyan")
+            return self._output.spinner(f" Opening {self._pending} on {gateway}")
         count = "1 port" if len(self._leases) == 1 else f"{len(self._leases)} ports"
-        rows = self._output.console.size.height - len(self._recent) - _OTHER_LINES
+        lines = self._output.console.size.height - len(self._recent) - _OTHER_LINES
         parts: list[RenderableType] = [
             Text.assemble("Keeping ", (count, "bold"), " open on ", (gateway, "bold")),
-            _lease_table(self._leases, max(_FEWEST_ROWS, rows)),
+            _lease_table(self._leases, lines, self._output.console.width),
         ]
         if note := address_note(self._leases[0].external_address):
             parts.append(Text(f"The router's address is {note}.", style="yellow"))
@@ -187,16 +188,24 @@ async def _find(gateway: Gateway, mapping: PortMapping) -> PortMapping | None:
         return None
 
 
-def _lease_table(leases: Sequence[Lease], rows: int) -> Table:
-    """Return the first leases, those that are not open before the others."""
-    table = new_table("State", "", "Open at", "Leads to", "Lease", "Confirmed")
+def _lease_table(leases: Sequence[Lease], lines: int, width: int) -> RenderableType:
+    """Return as many leases as these lines have room for, those that are not open before the others."""
+    table = Listing(
+        Column("State", is_head=True),
+        Column(is_head=True),
+        Column("Open at", is_head=True),
+        Column("Leads to", is_head=True, label="→ "),
+        Column("Lease", label="lease "),
+        Column("Confirmed", label="confirmed "),
+    )
     ordered = sorted(leases, key=_order)
-    for lease in ordered[:rows]:
-        for mapping in lease.mappings:
-            table.add_row(*_row(lease, mapping))
-    if len(ordered) > rows:
-        table.add_row(Text(""), Text(""), Text(f"and {len(ordered) - rows} more", style="dim"))
-    return table
+    rows = [_row(lease, mapping) for lease in ordered for mapping in lease.mappings]
+    for row in rows:
+        table.add_row(*row)
+    shown = max(_FEWEST_ROWS, lines if table.widths(width) else lines // 2)
+    if len(rows) <= shown:
+        return table
+    return Group(table.first(shown), Text(f" and {len(rows) - shown} more", style="dim"))
 
 
 def _order(lease: Lease) -> tuple[bool, list[tuple[int, Proto, str]]]:

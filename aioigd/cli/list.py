@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 import click
-from rich.table import Table
 from rich.text import Text
 
 from .. import IGDError, PortMapping
-from .format import clean, device_name, endpoint, error_text, lease_time
+from ..text import printable
+from .format import device_name, endpoint, error_text, lease_time
 from .options import Command, Settings, common_options
-from .output import busy, device_json, error_json, mapping_json, new_table
+from .output import Column, Listing, busy, device_json, error_json, mapping_json
 from .runner import Exit, run
 
 __all__ = ["list_mappings"]
+
+_LEAST_DESCRIPTION: Final = 16
+"""Columns that a description keeps on a narrow terminal, before the list changes its layout."""
+_LEAST_BESIDE_HOSTS: Final = 8
+"""The same, where there is a column for remote hosts."""
 
 _EPILOG = """\
 \b
@@ -40,18 +46,23 @@ def list_mappings(settings: Settings, mine: bool) -> None:
 
 async def _list(settings: Settings, *, mine: bool) -> Exit:
     output = settings.output
+    limit = settings.limit
     mappings: list[PortMapping] = []
     failure: IGDError | None = None
     async with settings.mapper() as mapper, busy(output, "Reading the router's table"):
-        gateway = await mapper.get_gateway()
+        async with limit.whole_step():
+            gateway = await mapper.get_gateway()
         try:
-            async for mapping in gateway.query_port_mappings():
-                if not mine or mapping.internal_client == gateway.device.igd_our_addr:
-                    mappings.append(mapping)
+            async with limit.step():
+                async for mapping in gateway.query_port_mappings():
+                    if not mine or mapping.leads_to(gateway.device.igd_our_addr, 0):
+                        mappings.append(mapping)
         except IGDError as error:
             if not mappings:
                 raise
             failure = error
+        if limit.is_over:
+            failure = limit.error
     output.json_document(
         {
             "gateway": device_json(gateway.device),
@@ -61,46 +72,49 @@ async def _list(settings: Settings, *, mine: bool) -> Exit:
     )
     if mappings:
         output.show(_mapping_table(mappings, gateway.device.igd_our_addr))
-    output.show(_summary(len(mappings), device_name(gateway.device), mine=mine))
-    if failure is not None:
-        output.warn(f"The list broke off: {error_text(failure)}")
-        return Exit.FAILED
-    return Exit.OK
+    if failure is None:
+        output.show(_summary(len(mappings), device_name(gateway.device), mine=mine))
+        return Exit.OK
+    output.show(_summary(len(mappings), device_name(gateway.device), mine=mine, at_least=True))
+    output.warn(f"The list broke off: {error_text(failure)}")
+    return Exit.TIME_IS_UP if limit.is_over else Exit.FAILED
 
 
-def _mapping_table(mappings: Sequence[PortMapping], our_address: str) -> Table:
+def _mapping_table(mappings: Sequence[PortMapping], our_address: str) -> Listing:
     """Return the mappings by their external ports; those to ``our_address`` are highlighted."""
-    table = new_table()
-    table.add_column("Port", justify="right", no_wrap=True)
-    table.add_column("", no_wrap=True)
-    table.add_column("Leads to", no_wrap=True)
-    table.add_column("Time left", justify="right", no_wrap=True)
-    table.add_column("Description", overflow="ellipsis", no_wrap=True)
-    has_remote_hosts = any(each.remote_host for each in mappings)
-    if has_remote_hosts:
-        table.add_column("Only for", no_wrap=True)
+    has_remote_hosts = any(each.key.normalised().remote_host for each in mappings)
+    table = Listing(
+        Column("Port", is_head=True, is_right=True),
+        Column(is_head=True),
+        Column("Leads to", is_head=True),
+        Column("Time left", is_right=True),
+        Column("Description", least=_LEAST_BESIDE_HOSTS if has_remote_hosts else _LEAST_DESCRIPTION),
+        *([Column("Only for", label="only for ")] if has_remote_hosts else []),
+    )
     for each in sorted(mappings, key=lambda each: (each.external_port, each.proto)):
-        is_ours = each.internal_client == our_address
-        style = "" if each.enabled else "dim strike"
-        row = [
-            Text(str(each.external_port), style=f"{style} bold cyan" if is_ours else style),
-            Text(each.proto, style=style),
-            Text(endpoint(clean(each.internal_client, 45), each.internal_port), style=style),
-            Text(lease_time(each.duration), style=f"{style} dim" if not each.duration else style),
-            Text(clean(each.desc, 48), style=style),
-        ]
-        if is_ours:
-            row[2].append("  here", style="green")
-        if not each.enabled:
-            row[4].append(" (off)", style="yellow")
-        if has_remote_hosts:
-            row.append(Text(clean(each.remote_host, 45)))
-        table.add_row(*row)
+        table.add_row(*_row(each, our_address, len(table.columns)))
     return table
 
 
-def _summary(count: int, gateway: str, *, mine: bool) -> Text:
+def _row(mapping: PortMapping, our_address: str, columns: int) -> tuple[Text, ...]:
+    is_ours = mapping.leads_to(our_address, 0)
+    style = "" if mapping.enabled else "dim strike"
+    desc = Text("(off) " if not mapping.enabled else "", style="yellow")
+    row = (
+        Text(str(mapping.external_port), style=f"{style} bold cyan" if is_ours else style),
+        Text(mapping.proto, style=style),
+        Text(endpoint(mapping.internal_client, mapping.internal_port), style=style),
+        Text(lease_time(mapping.duration), style=f"{style} dim" if not mapping.duration else style),
+        desc.append(printable(mapping.desc, 48), style=style),
+        Text(printable(mapping.remote_host, 45)),
+    )
+    if is_ours:
+        row[2].append("  here", style="green")
+    return row[:columns]
+
+
+def _summary(count: int, gateway: str, *, mine: bool, at_least: bool = False) -> Text:
     """Return the line below the table."""
     to = " to this machine" if mine else ""
     what = "1 port" if count == 1 else f"{count} ports" if count else "no port"
-    return Text.assemble((gateway, "bold"), f" forwards {what}{to}.")
+    return Text.assemble((gateway, "bold"), f" forwards {'at least ' if at_least and count else ''}{what}{to}.")

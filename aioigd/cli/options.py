@@ -6,7 +6,7 @@ import re
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import wraps
+from functools import cached_property, wraps
 from ipaddress import IPv4Address, ip_address
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -14,9 +14,10 @@ import click
 import ifaddr
 from click.shell_completion import CompletionItem
 
-from .. import PortMapper, Proto, UsageError
+from .. import PortMapper, Proto, TransportError, UsageError, source_address_for
 from .output import Output
-from .runner import show_logs
+from .runner import Limit, show_logs
+from .streams import replace_unencodable
 
 __all__ = [
     "DURATION",
@@ -39,6 +40,8 @@ _MAX_DURATION: Final = 4_294_967_295
 """Seconds: the standard has durations as ui4."""
 _DEFAULT_TIMEOUT: Final = 10.0
 _DISCOVERY_TIMEOUT: Final = 5.0
+_OF_THE_LIMIT: Final = 0.9
+"""How much of --timeout one call may take: so it ends with an error that says who was silent."""
 
 
 @dataclass(frozen=True)
@@ -51,9 +54,14 @@ class Settings:
     timeout: float | None = None
     output: Output = field(default_factory=lambda: Output(as_json=False))
 
+    @cached_property
+    def limit(self) -> Limit:
+        """How long the run may take: ``timeout``."""
+        return Limit(self.timeout)
+
     def mapper(self) -> PortMapper:
         """Return a mapper that searches as the options say."""
-        timeout = self.timeout if self.timeout is not None else _DEFAULT_TIMEOUT
+        timeout = self.timeout * _OF_THE_LIMIT if self.timeout is not None else _DEFAULT_TIMEOUT
         return PortMapper(
             source_address=self.source_address,
             location=self.location,
@@ -78,7 +86,11 @@ def all_interfaces(*, ipv6: bool = False) -> list[Interface]:
     """
     found: list[Interface] = []
     loopback: list[Interface] = []
-    for adapter in ifaddr.get_adapters():
+    try:
+        adapters = list(ifaddr.get_adapters())
+    except OSError:  # without netlink, which a sandbox may forbid
+        return _towards_internet(ipv6=ipv6)
+    for adapter in adapters:
         texts = [entry.ip if isinstance(entry.ip, str) else entry.ip[0] for entry in adapter.ips]
         addresses = [ip_address(text.partition("%")[0]) for text in texts]
         prefixes = dict(zip(addresses, (entry.network_prefix for entry in adapter.ips), strict=True))
@@ -90,6 +102,15 @@ def all_interfaces(*, ipv6: bool = False) -> list[Interface]:
                 Interface(_name_of(adapter, str(each)), str(each), prefixes[each])
             )
     return found + loopback[:1]
+
+
+def _towards_internet(*, ipv6: bool) -> list[Interface]:
+    """Return the interface by which hosts on the internet are reached, named by its address."""
+    try:
+        address = source_address_for("2001:db8::1" if ipv6 else "192.0.2.1")
+    except TransportError:
+        return []
+    return [Interface(address, address)]
 
 
 def _name_of(adapter: ifaddr.Adapter, address: str) -> str:
@@ -225,7 +246,10 @@ def common_options(function: F) -> F:
     @click.option("--location", metavar="URL", help="Read this device description instead of searching.")
     @click.option("--ipv6", is_flag=True, help="Search over IPv6.")
     @click.option(
-        "--timeout", metavar="SECONDS", type=click.FloatRange(0, 3600, min_open=True), help="How long it may take."
+        "--timeout",
+        metavar="SECONDS",
+        type=click.FloatRange(0, 3600, min_open=True),
+        help="How long it may take in all.",
     )
     @click.option("--json", "as_json", is_flag=True, help="Write JSON for programs (see the end of this page).")
     @click.option("-v", "--verbose", count=True, help="Log what is done; -vv all that is sent and received.")
@@ -284,3 +308,8 @@ class Group(Command, click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names of the subcommands."""
         return list(self.commands)
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the command, on streams that take any text."""
+        replace_unencodable()
+        return super().main(*args, **kwargs)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import asdict
 from ipaddress import IPv6Address
 from typing import Any, Final
@@ -15,7 +14,7 @@ from .format import OK_MARK, WARNING_MARK, device_name, endpoint, error_text
 from .format import duration as format_duration
 from .options import DURATION, PORTS, Command, Group, Ports, Settings, common_options, protocol_options
 from .output import device_json, error_json
-from .runner import Exit, result_or_error, run
+from .runner import Exit, outcomes, result_or_error, run
 
 __all__ = ["pinhole"]
 
@@ -87,36 +86,32 @@ def add(
     """Open pinholes to a port, or to a range of ports."""
     if duration > 86_400:
         raise click.UsageError("A pinhole lasts a day at most.")
+    limit = settings.limit
 
     async def work() -> Exit:
+        wanted = [(port, proto) for port in ports for proto in protos]
         async with settings.mapper() as mapper:
-            gateway = await mapper.get_gateway()
-            wanted = [(port, proto) for port in ports for proto in protos]
-            outcomes = await asyncio.gather(
-                *(
-                    result_or_error(
-                        gateway.add_pinhole(
-                            client or None,
-                            port,
-                            proto,
-                            remote_host=remote_host,
-                            remote_port=remote_port,
-                            duration=duration,
-                        )
-                    )
-                    for port, proto in wanted
-                )
+            async with limit.whole_step():
+                gateway = await mapper.get_gateway()
+            results = await outcomes(
+                limit,
+                lambda each: gateway.add_pinhole(
+                    client or None,
+                    *each,
+                    remote_host=remote_host,
+                    remote_port=remote_port,
+                    duration=duration,
+                ),
+                wanted,
             )
-        opened = [each for each in outcomes if isinstance(each, Pinhole)]
+        opened = [each for each in results.values() if isinstance(each, Pinhole)]
         failures = [
-            (port, proto, each)
-            for (port, proto), each in zip(wanted, outcomes, strict=True)
-            if isinstance(each, IGDError)
+            (*each, result) for each in wanted if isinstance(result := results.get(each, limit.error), IGDError)
         ]
         if not opened:
             raise failures[0][2]
         _show_added(settings, gateway, opened, failures)
-        return Exit.FAILED if failures else Exit.OK
+        return Exit.TIME_IS_UP if limit.is_over else Exit.FAILED if failures else Exit.OK
 
     run(work, settings.output)
 
@@ -129,13 +124,13 @@ def list_pinholes(settings: Settings, ids: tuple[int, ...], client: str) -> None
     """Show what the firewall allows, and what came through the pinholes with these numbers."""
 
     async def work() -> Exit:
+        limit = settings.limit
         async with settings.mapper() as mapper:
-            gateway = await mapper.get_gateway()
-            firewall = await gateway.query_firewall_status()
-            packets = await asyncio.gather(
-                *(result_or_error(gateway.query_pinhole_packets(_pinhole(each, client))) for each in ids)
-            )
-        rows = [_row(number, each) for number, each in zip(ids, packets, strict=True)]
+            async with limit.whole_step():
+                gateway = await mapper.get_gateway()
+                firewall = await gateway.query_firewall_status()
+            packets = await outcomes(limit, lambda each: gateway.query_pinhole_packets(_pinhole(each, client)), ids)
+        rows = [_row(number, each) for number, each in packets.items()]
         output = settings.output
         output.json_document({"gateway": device_json(gateway.device), "firewall": asdict(firewall), "pinholes": rows})
         state = "on" if firewall.enabled else "off"
@@ -152,6 +147,9 @@ def list_pinholes(settings: Settings, ids: tuple[int, ...], client: str) -> None
             output.show(f"  pinhole {row['unique_id']}: {count if row['is_open'] else 'not there'}")
         if not ids:
             output.show(Text("  The standard has no list of pinholes; name their numbers to see them.", style="dim"))
+        if limit.is_over:
+            output.warn(f"Not all was told: {limit.error.message}")
+            return Exit.TIME_IS_UP
         return Exit.OK if all(row["is_open"] for row in rows) else Exit.FAILED
 
     run(work, settings.output)
@@ -169,7 +167,7 @@ def check(settings: Settings, unique_id: int, client: str) -> None:
 
     async def work() -> Exit:
         hole = _pinhole(unique_id, client)
-        async with settings.mapper() as mapper:
+        async with settings.mapper() as mapper, settings.limit.whole_step():
             gateway = await mapper.get_gateway()
             try:
                 works: bool | None = await gateway.query_pinhole_working(hole)
@@ -203,12 +201,12 @@ def delete(settings: Settings, ids: tuple[int, ...], client: str) -> None:
     """Close pinholes, by their numbers."""
 
     async def work() -> Exit:
+        limit = settings.limit
         async with settings.mapper() as mapper:
-            gateway = await mapper.get_gateway()
-            outcomes = await asyncio.gather(
-                *(result_or_error(gateway.delete_pinhole(_pinhole(each, client))) for each in ids)
-            )
-        failures = [(number, each) for number, each in zip(ids, outcomes, strict=True) if isinstance(each, IGDError)]
+            async with limit.whole_step():
+                gateway = await mapper.get_gateway()
+            results = await outcomes(limit, lambda each: gateway.delete_pinhole(_pinhole(each, client)), ids)
+        failures = [(each, result) for each in ids if isinstance(result := results.get(each, limit.error), IGDError)]
         gone = [number for number in ids if number not in {each for each, _ in failures}]
         if not gone:
             raise failures[0][1]
@@ -217,7 +215,7 @@ def delete(settings: Settings, ids: tuple[int, ...], client: str) -> None:
             settings.output.show(Text.assemble(OK_MARK, f"Pinhole {number} is closed"))
         for number, error in failures:
             settings.output.warn(f"Pinhole {number}: {error_text(error)}")
-        return Exit.FAILED if failures else Exit.OK
+        return Exit.TIME_IS_UP if limit.is_over else Exit.FAILED if failures else Exit.OK
 
     run(work, settings.output)
 

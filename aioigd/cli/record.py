@@ -9,9 +9,10 @@ from pathlib import Path
 import click
 from rich.text import Text
 
+from ..text import printable
 from .doctor.collect import collect_findings
 from .doctor.rules import diagnose
-from .format import OK_MARK, clean
+from .format import OK_MARK
 from .options import Command, Settings, common_options
 from .output import Output, busy
 from .runner import Exit, run
@@ -55,7 +56,7 @@ async def _record(settings: Settings, file: Path, *, trial: bool, overwrite: boo
     datagrams, requests = _count(file)
     codes = [each.code for each in diagnose(findings)]
     output.json_document({"file": str(file), "datagrams": datagrams, "requests": requests, "advice": codes})
-    name = clean(str(file), 200)
+    name = printable(str(file), 200)
     output.show(Text.assemble(OK_MARK, (name, "bold"), f" has {datagrams} datagrams and {requests} requests."))
     output.show(
         Text("  Words that are not those of router software are replaced. Look at it all the same.", style="dim")
@@ -96,7 +97,7 @@ async def _replay(output: Output, file: Path) -> None:
         output.json_line({"event": "ready", "address": gateway.address, "location": location})
         place = location or gateway.address
         output.show(
-            Text(f"The router of {clean(str(file), 200)} is at {place} until Ctrl-C. Talk to it, for instance,")
+            Text(f"The router of {printable(str(file), 200)} is at {place} until Ctrl-C. Talk to it, for instance,")
         )
         output.show(Text(f"with\n  aioigd doctor --source-address {gateway.address}", style="cyan"))
         await asyncio.get_running_loop().create_future()

@@ -6,18 +6,20 @@ import asyncio
 import logging
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
+from contextlib import asynccontextmanager, suppress
 from enum import IntEnum
 from typing import Any, Final, NoReturn, TypeVar
 
 import click
 
-from .. import DiscoveryError, IGDError, UsageError
+from .. import DeadlineError, DiscoveryError, IGDError, UsageError
 from .output import Output
+from .streams import BROKEN_PIPE_CODE, flush, is_broken_pipe
 
-__all__ = ["EXIT_CODE_HELP", "Exit", "result_or_error", "result_or_none", "run", "show_logs"]
+__all__ = ["EXIT_CODE_HELP", "Exit", "Limit", "outcomes", "result_or_error", "result_or_none", "run", "show_logs"]
 
+K = TypeVar("K")
 T = TypeVar("T")
 
 
@@ -29,9 +31,11 @@ class Exit(IntEnum):
     USAGE = 2
     NO_GATEWAY = 3
     FINDINGS = 4
+    TIME_IS_UP = 124
     HUNG_UP = 129
     INTERRUPTED = 130
     QUIT = 131
+    BROKEN_PIPE = BROKEN_PIPE_CODE
     TERMINATED = 143
 
 
@@ -41,9 +45,11 @@ EXIT_CODE_HELP: Final = {
     Exit.USAGE: "wrong usage, or the extra is not installed",
     Exit.NO_GATEWAY: "no gateway was found",
     Exit.FINDINGS: "doctor has found something wrong",
-    Exit.HUNG_UP: "ended by SIGHUP, as are the next three by their signals",
+    Exit.TIME_IS_UP: "--timeout was over; what was done until then is shown",
+    Exit.HUNG_UP: "ended by SIGHUP, as are the next four by their signals",
     Exit.INTERRUPTED: "Ctrl-C (0 where that is the end: watch, add --keep)",
     Exit.QUIT: "SIGQUIT (likewise)",
+    Exit.BROKEN_PIPE: "SIGPIPE: nobody reads the output any more, as after | head -1",
     Exit.TERMINATED: "SIGTERM (likewise)",
 }
 """What the help page says of each exit code."""
@@ -75,7 +81,57 @@ def run(
         code = _fail(_most_serious(group), output)
     except (IGDError, OSError) as error:
         code = _fail(error, output)
+    if not flush():
+        code = Exit.BROKEN_PIPE
     sys.exit(int(code))
+
+
+class Limit:
+    """The time that a run may take: ``seconds`` from its first step on, None for any.
+
+    What it takes to close and to undo comes on top, and has limits of its own.
+    """
+
+    def __init__(self, seconds: float | None) -> None:
+        self._seconds = seconds
+        self._deadline: float | None = None
+        self.is_over = False
+        """Whether it has cut something off."""
+
+    @property
+    def error(self) -> DeadlineError:
+        """What is said of that which was cut off."""
+        return _TimeIsUpError(f"the {self._seconds or 0:g} s of --timeout are over")
+
+    @asynccontextmanager
+    async def step(self) -> AsyncIterator[None]:
+        """Do something for as long as there is time, then go on behind it with what there is."""
+        if self._seconds is None:
+            yield
+            return
+        if self._deadline is None:
+            self._deadline = asyncio.get_running_loop().time() + self._seconds
+        try:
+            async with asyncio.timeout_at(self._deadline) as scope:
+                yield
+        except TimeoutError:
+            if not scope.expired():
+                raise
+            self.is_over = True
+
+    @asynccontextmanager
+    async def whole_step(self) -> AsyncIterator[None]:
+        """Do something without which there is no going on: raises DeadlineError if there is no time for it."""
+        done = False
+        async with self.step():
+            yield
+            done = True
+        if not done:
+            raise self.error
+
+
+class _TimeIsUpError(DeadlineError):
+    """The time of a run is over."""
 
 
 async def result_or_error(call: Awaitable[T]) -> T | IGDError:
@@ -86,6 +142,19 @@ async def result_or_error(call: Awaitable[T]) -> T | IGDError:
         raise
     except IGDError as error:
         return error
+
+
+async def outcomes(limit: Limit, call: Callable[[K], Awaitable[T]], arguments: Iterable[K]) -> dict[K, T | IGDError]:
+    """Return what came of calls that are made at once: of those for which there was time."""
+    wanted = list(arguments)
+    found: dict[K, T | IGDError] = {}
+
+    async def note(argument: K) -> None:
+        found[argument] = await result_or_error(call(argument))
+
+    async with limit.step():
+        await asyncio.gather(*map(note, wanted))
+    return {each: found[each] for each in wanted if each in found}
 
 
 async def result_or_none(call: Awaitable[T]) -> T | None:
@@ -118,8 +187,8 @@ class _StandardErrorHandler(logging.Handler):
 
 def _fail(error: BaseException, output: Output) -> Exit:
     """Print an error and return its exit code; defects are raised."""
-    if isinstance(error, BrokenPipeError):
-        raise error  # the reader of our output has gone: click handles that
+    if is_broken_pipe(error):
+        return Exit.BROKEN_PIPE
     if isinstance(error, UsageError):
         raise click.UsageError(f"{error.message}.") from error
     if isinstance(error, DiscoveryError):
@@ -127,7 +196,7 @@ def _fail(error: BaseException, output: Output) -> Exit:
         return Exit.NO_GATEWAY
     if isinstance(error, (IGDError, OSError)):
         output.fail(error)
-        return Exit.FAILED
+        return Exit.TIME_IS_UP if isinstance(error, _TimeIsUpError) else Exit.FAILED
     raise error
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any
@@ -22,7 +23,8 @@ from .. import (
     NatStatus,
     TrafficTotals,
 )
-from .format import address_text, bit_rate, byte_count, clean, connection_text, device_name, host_of
+from ..text import printable
+from .format import address_text, bit_rate, byte_count, connection_text, device_name, host_of
 from .options import Command, Settings, common_options
 from .output import busy, device_json
 from .runner import Exit, result_or_none, run
@@ -44,17 +46,17 @@ JSON, one document; null for what the router does not tell:
 """
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Status:
     """The answers of a gateway, None for those that it did not give."""
 
-    external_address: IPv4Address | IPv6Address | None
-    connection: ConnectionStatus | None
-    connection_type: ConnectionType | None
-    nat: NatStatus | None
-    link: LinkProperties | None
-    traffic: TrafficTotals | None
-    firewall: FirewallStatus | None
+    external_address: IPv4Address | IPv6Address | None = None
+    connection: ConnectionStatus | None = None
+    connection_type: ConnectionType | None = None
+    nat: NatStatus | None = None
+    link: LinkProperties | None = None
+    traffic: TrafficTotals | None = None
+    firewall: FirewallStatus | None = None
 
 
 @click.command(cls=Command, epilog=_EPILOG, short_help="Show the router, its connection and its line.")
@@ -65,27 +67,36 @@ def status(settings: Settings) -> None:
 
 
 async def _show_status(settings: Settings) -> Exit:
+    limit = settings.limit
+    answers = _Status()
     async with settings.mapper() as mapper, busy(settings.output, "Asking the router"):
-        gateway = await mapper.get_gateway()
-        answers = await _query(gateway)
+        async with limit.whole_step():
+            gateway = await mapper.get_gateway()
+        async with limit.step():
+            await _query(gateway, answers)
     settings.output.json_document(_status_json(gateway.device, answers))
     settings.output.show(_status_view(gateway.device, answers))
+    if limit.is_over:
+        settings.output.warn(f"Not all was told: {limit.error.message}")
+        return Exit.TIME_IS_UP
     return Exit.OK
 
 
-async def _query(gateway: Gateway) -> _Status:
-    connection = asyncio.gather(
-        result_or_none(gateway.query_external_address()),
-        result_or_none(gateway.query_status()),
-        result_or_none(gateway.query_connection_type()),
-        result_or_none(gateway.query_nat_status()),
+async def _query(gateway: Gateway, answers: _Status) -> None:
+    """Ask everything at once, and note the answers as they come."""
+
+    async def ask(name: str, question: Callable[[], Awaitable[object]]) -> None:
+        setattr(answers, name, await result_or_none(question()))
+
+    await asyncio.gather(
+        ask("external_address", gateway.query_external_address),
+        ask("connection", gateway.query_status),
+        ask("connection_type", gateway.query_connection_type),
+        ask("nat", gateway.query_nat_status),
+        ask("link", gateway.query_link_properties),
+        ask("traffic", gateway.query_traffic),
+        ask("firewall", gateway.query_firewall_status),
     )
-    line = asyncio.gather(
-        result_or_none(gateway.query_link_properties()),
-        result_or_none(gateway.query_traffic()),
-        result_or_none(gateway.query_firewall_status()),
-    )
-    return _Status(*await connection, *await line)
 
 
 def _status_json(device: Device, answers: _Status) -> dict[str, Any]:
@@ -100,7 +111,7 @@ def _status_json(device: Device, answers: _Status) -> dict[str, Any]:
 
 def _status_view(device: Device, answers: _Status) -> RenderableType:
     title = Text(device_name(device), style="bold")
-    model = clean(" ".join(part for part in (device.manufacturer, device.model_name) if part), 60)
+    model = printable(" ".join(part for part in (device.manufacturer, device.model_name) if part), 60)
     if model and model != device_name(device):
         title.append(f"  {model}", style="dim not bold")
     table = Table.grid(padding=(0, 3, 0, 0))
@@ -116,17 +127,19 @@ def _rows(device: Device, answers: _Status) -> list[tuple[str, Text]]:
     rows = [
         (
             "Router",
-            Text(f"{host_of(device.igd_control_url)}, found from {device.igd_our_addr}, speaks {clean(service, 40)}"),
+            Text(
+                f"{host_of(device.igd_control_url)}, found from {device.igd_our_addr}, speaks {printable(service, 40)}"
+            ),
         ),
         ("Internet address", address_text(answers.external_address)),
         ("Connection", _connection(answers)),
     ]
     if answers.link is not None:
-        link = Text(clean(answers.link.access_type, 30) or "unknown kind")
+        link = Text(printable(answers.link.access_type, 30) or "unknown kind")
         if answers.link.downstream_max_bit_rate:
             down, up = answers.link.downstream_max_bit_rate, answers.link.upstream_max_bit_rate
             link.append(f", ↓ {bit_rate(down)} ↑ {bit_rate(up)}")
-        link.append(f", {clean(answers.link.link_status.lower(), 20)}", style="" if answers.link.is_up else "red")
+        link.append(f", {printable(answers.link.link_status.lower(), 20)}", style="" if answers.link.is_up else "red")
         rows.append(("Line", link))
     if answers.traffic is not None:
         received, sent = answers.traffic.bytes_received, answers.traffic.bytes_sent
@@ -142,13 +155,13 @@ def _connection(answers: _Status) -> Text:
     text = connection_text(connection)
     details = []
     if answers.connection_type is not None and answers.connection_type.current:
-        details.append(clean(answers.connection_type.current, 30))
+        details.append(printable(answers.connection_type.current, 30))
     if answers.nat is not None:
         details.append("NAT" if answers.nat.nat_enabled else "no NAT: nothing to map")
     if details:
         text.append(f"  ({', '.join(details)})", style="dim")
     if not connection.is_connected and connection.last_error not in ("", "ERROR_NONE"):
-        text.append(f"  {clean(connection.last_error, 40)}", style="yellow")
+        text.append(f"  {printable(connection.last_error, 40)}", style="yellow")
     return text
 
 

@@ -16,14 +16,15 @@ from rich.table import Table
 from rich.text import Text
 
 from .. import ConnectionStatus, Gateway, IGDError, PortMapper, PortMapping, Proto, UPnPResult
+from ..text import printable
 from .format import (
     address_text,
     byte_count,
     byte_rate,
-    clean,
     connection_text,
     device_name,
     duration,
+    endpoint,
     error_text,
     time_of_day,
 )
@@ -79,7 +80,9 @@ def watch(settings: Settings, interval: float, count: int | None) -> None:
 
 async def _watch(settings: Settings, interval: float, count: int | None) -> Exit:
     async with settings.mapper() as mapper:
-        watcher = _Watcher(settings, mapper, await mapper.get_gateway())
+        async with settings.limit.whole_step():
+            gateway = await mapper.get_gateway()
+        watcher = _Watcher(settings, mapper, gateway)
         watcher.show_gateway()
         try:
             async with live(settings.output, watcher.screen):
@@ -256,7 +259,7 @@ def _traffic_view(traffic: Traffic) -> RenderableType:
     table.add_column(style="dim", no_wrap=True, width=16)
     table.add_column(no_wrap=True, min_width=10)
     table.add_column(no_wrap=True, min_width=_CURVE_WIDTH)
-    table.add_column(style="dim", no_wrap=True)
+    table.add_column(style="dim")
     rates, totals = traffic.rates, traffic.totals
     rows = (
         ("↓ received", "green", "bytes_received", traffic.received),
@@ -272,12 +275,12 @@ def _traffic_view(traffic: Traffic) -> RenderableType:
 
 def _event_line(event: _Event) -> Text:
     return Text.assemble(
-        (f"{time_of_day(event.at)}  ", "dim"), (clean(event.text, 200), _EVENT_STYLES.get(event.name, ""))
+        (f"{time_of_day(event.at)}  ", "dim"), (printable(event.text, 200), _EVENT_STYLES.get(event.name, ""))
     )
 
 
 def _mapping_text(mapping: PortMapping) -> str:
-    return f"{mapping.proto} {mapping.external_port} → {mapping.internal_client}:{mapping.internal_port}"
+    return f"{mapping.proto} {mapping.external_port} → {endpoint(mapping.internal_client, mapping.internal_port)}"
 
 
 def _is_answer(error: IGDError) -> bool:

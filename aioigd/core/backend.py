@@ -33,6 +33,8 @@ from ..models import (
 from .calls import Operation
 
 __all__ = [
+    "LATE_TABLE",
+    "LOOK_PAUSE",
     "NEVER",
     "Backend",
     "Candidate",
@@ -43,10 +45,15 @@ __all__ = [
     "Rank",
     "Search",
     "SearchScope",
+    "Trial",
 ]
 
 ProtocolName = Literal["upnp", "pcp", "nat-pmp"]
 
+LATE_TABLE: Final = 2.0
+"""Seconds after a clear yes for which what a gateway holds may not show yet what was done."""
+LOOK_PAUSE: Final = 0.3
+"""Seconds between two looks at it."""
 NEVER: Final = float("-inf")
 """The time until which something may still come that will not come."""
 
@@ -74,16 +81,27 @@ class Rank(IntEnum):
 
     CERTAIN = 0  #: usable, and the next hop of the default route, or in a network that has nothing else
     LIKELY = 1  #: usable
-    LAST_RESORT = 2  #: says that it is not connected
+    LAST_RESORT = 2  #: says that it is not connected, or refuses to talk
     USELESS = 3  #: no gateway
 
 
 class Candidate(NamedTuple):
-    """A device that a search has found. ``types``: the device and service types that it names."""
+    """A device that a search has found.
+
+    ``types``: the device and service types that it names. ``identity``: by which it is known where it has several
+    descriptions, of which the search reports the best it knows; the one reported last counts. Empty for one of which
+    only its description URL is known.
+    """
 
     device: Device
     rank: Rank
     types: tuple[str, ...] = ()
+    identity: str = ""
+
+    @property
+    def key(self) -> str:
+        """What is the same whenever this device is reported."""
+        return self.identity or self.device.description_url
 
 
 class Hint(Enum):
@@ -167,6 +185,17 @@ class Driver(ABC):
         """Free what can be freed once the event loop is closed."""
 
 
+class Trial(NamedTuple):
+    """How a port is asked for that is one of many, of which the first was refused.
+
+    ``most_terms``: on how many terms (lease and description) at most. ``is_free``: the gateway was seen to hold nothing
+    there a moment ago, so that it need not be asked again.
+    """
+
+    most_terms: int = 2
+    is_free: bool = False
+
+
 class Backend(ABC):
     """One gateway spoken to by one protocol. Every method raises IGDError and nothing else.
 
@@ -213,12 +242,17 @@ class Backend(ABC):
         """Return whether this machine reaches the gateway from another address now than when it was found."""
 
     @abstractmethod
-    async def add(self, op: Operation, request: MappingRequest, *, overwrite: bool, verify: bool) -> PortMapping:
-        """Make a mapping; without ``overwrite`` never in the place of another. ``verify``: read it back."""
+    async def add(
+        self, op: Operation, request: MappingRequest, *, overwrite: bool, verify: bool, trial: Trial | None = None
+    ) -> PortMapping:
+        """Make a mapping; without ``overwrite`` never in the place of another. ``verify``: read it back.
+
+        ``trial``: the port is one of many, and costs few requests.
+        """
 
     @abstractmethod
-    async def delete(self, op: Operation, key: MappingKey) -> None:
-        """Delete a mapping. Raises NotFoundError where there is none."""
+    async def delete(self, op: Operation, key: MappingKey, *, verify: bool = False) -> None:
+        """Delete a mapping. Raises NotFoundError where there is none. ``verify``: look whether it is gone."""
 
     @abstractmethod
     async def external_address(self, op: Operation) -> IPv4Address | IPv6Address:

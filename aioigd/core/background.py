@@ -24,18 +24,23 @@ Work = Callable[[], Coroutine[Any, Any, None]]
 """Does the work, or what is left of it."""
 
 
-async def carry_through(work: Work, limit: float) -> None:
+async def carry_through(work: Work, limit: float | Callable[[], float]) -> None:
     """Do work in a child of this task, at most for ``limit`` seconds, and take no notice of cancellation.
 
-    Work that is cancelled itself is taken up again: it has to know what is left of it. What it raises is raised here.
+    ``limit`` may be a function, if it changes as the work goes on. Work that is cancelled itself is taken up again: it
+    has to know what is left of it. What it raises is raised here.
     """
     loop = asyncio.get_running_loop()
     task = asyncio.current_task()
-    deadline = loop.time() + limit
+    began = loop.time()
+
+    def left_over() -> float:
+        return began + (limit() if callable(limit) else limit) - loop.time()
+
     while True:
         child = loop.create_task(work())
         while not child.done():
-            left = deadline - loop.time()
+            left = left_over()
             if left <= -_LAST_WORDS:
                 return
             if left <= 0:
@@ -48,7 +53,7 @@ async def carry_through(work: Work, limit: float) -> None:
         if not child.cancelled():
             child.result()
             return
-        if loop.time() >= deadline:
+        if left_over() <= 0:
             return
 
 

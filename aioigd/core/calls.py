@@ -12,24 +12,27 @@ SENT: the outcome     UNWANTED, with a timer of      joins              ``reject
 is not known          ROLLBACK_TIMEOUT                                  ``settled()`` → SETTLED
 UNWANTED: nobody      -                              SENT, timer off    at a checkpoint, the outcome, or the
 waits any more                                                          timer → ROLLING_BACK
-SETTLED: done         result not taken: its undo is  a new call         each caller gets the result, or a copy
-                      queued in the same order                          of the error
-ROLLING_BACK          goes on                        a new call behind  ends within ROLLBACK_TIMEOUT
+SETTLED: done         result not taken: its undo is  a new call         each caller gets the result
+                      queued in the same order
+failed                -                              -                  each caller gets a copy of the error;
+                                                                        SENT or UNWANTED → ROLLING_BACK
+ROLLING_BACK          goes on                        a new call behind  ends within Operation.undo_limit
 ====================  =============================  =================  =======================================
 
 Why so: a request that is out may change the gateway, whether or not somebody still waits for the reply. So a call is
 only cancelled while nothing is out; otherwise it gets a moment to hear what became of its request, and another to undo
 it. How to undo is known to those who sent the request: they say so with ``sent()`` and ``settled()``, and the undo
 belongs to the operation from then on. It is run in one place, whatever was sent, and takes no notice of further
-cancellations. Joining, leaving and cancelling cost a caller O(1), whatever the number of the others: each waits for a
-future of its own, and none for the task (removing a callback from a task with many is linear).
+cancellations. A call that fails is undone as well, behind the error: what the gateway has done by then, or may yet do,
+is nothing that a caller knows of. Joining, leaving and cancelling cost a caller O(1), whatever the number of the
+others: each waits for a future of its own, and none for the task (removing a callback from a task with many is linear).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Hashable, Iterable
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from enum import Enum, auto
 from functools import partial
 from typing import Any, Final, Generic, TypeVar
@@ -38,12 +41,19 @@ from weakref import ref
 from ..errors import Attempt, IGDError, UnexpectedError, UsageError
 from .background import BackgroundTask, carry_through
 
-__all__ = ["ROLLBACK_TIMEOUT", "CallQueue", "Operation", "Phase", "SharedCall", "Undo"]
+__all__ = ["LONGEST_ROLLBACK", "ROLLBACK_TIMEOUT", "CallQueue", "Operation", "Phase", "SharedCall", "Undo"]
 
 T = TypeVar("T")
 
 ROLLBACK_TIMEOUT: Final = 2.0
-"""Seconds that a call nobody waits for has to hear what became of its request, and again to undo it."""
+"""Seconds that a call nobody waits for has to hear what became of its request, and again to undo it at least."""
+LONGEST_ROLLBACK: Final = 20.0
+"""Seconds that an undo takes at most, on gateways that need long for a request."""
+
+_SLACK: Final = 1.5
+"""How many times as long as it was seen to need at most a gateway gets for a request."""
+_SHORT_SHARE: Final = 0.3
+"""Part of a call for a request without which it can go on."""
 
 
 class Phase(Enum):
@@ -68,18 +78,27 @@ class Operation:
         "_idle_since",
         "_loop",
         "_requests_out",
-        "_timeout",
+        "_share",
         "_undo",
         "attempts",
+        "gives_up_early",
         "is_started",
         "last_sent",
+        "may_go_beside",
         "phase",
         "rediscover_on_timeout",
         "reply_lost",
+        "search",
+        "seconds_needed",
+        "seconds_on_rows",
+        "timeout",
+        "was_alone",
     )
 
     def __init__(self, timeout: float) -> None:
-        self._timeout = timeout
+        self.timeout = timeout
+        """Seconds that the call's own work may take."""
+        self._share = 0.5
         self._deadline: float | None = None
         self._loop = asyncio.get_running_loop()
         self._requests_out = 0
@@ -93,15 +112,27 @@ class Operation:
         """Whether the clock runs."""
         self.reply_lost = False
         """No reply came to a request that may have arrived: it may have been carried out."""
+        self.was_alone = False
+        """No other request was out with the last one that was lost: the gateway did not have too many at once."""
         self.rediscover_on_timeout = False
         """A gateway that is silent may have moved: looking for it comes before asking again."""
+        self.search: Callable[[], Awaitable[bool]] | None = None
+        """Searches for the gateway, and returns whether it is elsewhere by now; for one that may have moved."""
+        self.gives_up_early = False
+        """A request that is silent is not sent again; see :meth:`short_attempts`."""
+        self.may_go_beside = True
+        """While a request is silent, another one may be sent beside it."""
+        self.seconds_needed = 0.0
+        """The longest that this gateway was seen to need for a request."""
+        self.seconds_on_rows = 0.0
+        """How long the call has read a table row by row, which is a last resort."""
 
     # Time
 
     def start(self) -> None:
         """Start the clock, unless it runs already."""
         if self._deadline is None:
-            self._deadline = self._loop.time() + self._timeout
+            self._deadline = self._loop.time() + self.timeout
             self.is_started = True
 
     @property
@@ -113,9 +144,25 @@ class Operation:
 
     @property
     def attempt_deadline(self) -> float:
-        """When a request that is sent now has to be answered: at most half the call, so that a second is possible."""
-        half = self._loop.time() + self._timeout / 2
-        return half if self._deadline is None else min(self._deadline, half)
+        """When a request that is sent now has to be answered: at most half the call, so that a second is possible.
+
+        A gateway that was seen to need longer for a request gets half as much again as it needs.
+        """
+        latest = self._loop.time() + max(self._share * self.timeout, _SLACK * self.seconds_needed)
+        return latest if self._deadline is None else min(self._deadline, latest)
+
+    @contextmanager
+    def short_attempts(self) -> Iterator[None]:
+        """Give requests only a part of the time that they have otherwise, so that what follows has the rest.
+
+        One that is silent for so long is given up, and not sent again.
+        """
+        before = self._share, self.gives_up_early
+        self._share, self.gives_up_early = _SHORT_SHARE, True
+        try:
+            yield
+        finally:
+            self._share, self.gives_up_early = before
 
     @property
     def expired(self) -> bool:
@@ -129,7 +176,7 @@ class Operation:
         """
         now = self._loop.time()
         if self._deadline is None:
-            self._deadline = now + self._timeout
+            self._deadline = now + self.timeout
             self.is_started = True
         elif not self._requests_out:
             self._deadline += max(0.0, now - max(waiting_since, self._idle_since))
@@ -172,13 +219,23 @@ class Operation:
         if self.phase is Phase.UNWANTED:
             raise asyncio.CancelledError
 
+    @property
+    def is_to_be_undone(self) -> bool:
+        """Whether the gateway has done something, or may yet do it, that is not settled."""
+        return self._undo is not None and self.phase in (Phase.SENT, Phase.UNWANTED)
+
+    @property
+    def undo_limit(self) -> float:
+        """Seconds for an undo: what the gateway was seen to need, twice, as it takes a look and a deletion."""
+        return max(ROLLBACK_TIMEOUT, min(LONGEST_ROLLBACK, 2 * self.seconds_needed))
+
     async def roll_back(self) -> None:
-        """Undo what was sent, within ROLLBACK_TIMEOUT. Raises no IGDError, and takes no notice of cancellation."""
+        """Undo what was sent, within :attr:`undo_limit`. Raises no IGDError, and takes no notice of cancellation."""
         undo, self._undo = self._undo, None
         if self.phase is not Phase.ROLLING_BACK:
             self.phase = Phase.ROLLING_BACK
             if undo is not None:
-                await carry_through(partial(_run_undo, undo), ROLLBACK_TIMEOUT)
+                await _carry_undo_through(undo, self)
 
     def take_undo(self) -> Undo | None:
         """Return how to undo what the call has done, if it is done, and forget it."""
@@ -200,13 +257,43 @@ Undo = Callable[[Operation], Awaitable[None]]
 """Takes back what a request may have done, as an operation that has a deadline of its own."""
 
 
-async def _carry_undo_through(undo: Undo, _: Operation) -> None:
-    await carry_through(partial(_run_undo, undo), ROLLBACK_TIMEOUT)
+class _UndoOperation(Operation):
+    """An undo as the layers below see it: its time grows with what the gateway is seen to need for it."""
+
+    __slots__ = ("_began",)
+
+    def __init__(self, op: Operation) -> None:
+        super().__init__(op.undo_limit)
+        self.seconds_needed = op.seconds_needed
+        self.may_go_beside = False
+        self._began = self._loop.time()
+
+    @property
+    def deadline(self) -> float:
+        """When the undo has to be over, on the loop's clock."""
+        return self._began + self.undo_limit
+
+    @property
+    def attempt_deadline(self) -> float:
+        """When a request that is sent now has to be answered: a slow gateway is not asked twice."""
+        if self.undo_limit > ROLLBACK_TIMEOUT:
+            return self.deadline
+        return min(self.deadline, self._loop.time() + self.undo_limit / 2)
+
+    @property
+    def expired(self) -> bool:
+        """Whether no time is left."""
+        return self._loop.time() >= self.deadline
 
 
-async def _run_undo(undo: Undo) -> None:
+async def _carry_undo_through(undo: Undo, op: Operation) -> None:
+    undoing = _UndoOperation(op)
+    await carry_through(partial(_run_undo, undo, undoing), lambda: undoing.undo_limit)
+
+
+async def _run_undo(undo: Undo, op: Operation) -> None:
     with suppress(IGDError):
-        await undo(Operation(ROLLBACK_TIMEOUT))
+        await undo(op)
 
 
 class SharedCall(Generic[T]):
@@ -308,7 +395,22 @@ class SharedCall(Generic[T]):
             raise
         except IGDError as error:
             attempts = tuple(self.op.attempts) or error.attempts
-            raise error.with_attempts(attempts) from error.__cause__
+            await self._fail(error.with_attempts(attempts))
+            raise error from error.__cause__
+        except Exception as defect:
+            await self._fail(_wrapped(defect))
+            raise
+
+    async def _fail(self, error: IGDError) -> None:
+        """Undo what was sent, behind the error: whoever waits for the result has it now."""
+        if self.op.is_to_be_undone:
+            self._give_out(error)
+            await self.op.roll_back()
+
+    def _give_out(self, error: IGDError) -> None:
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_exception(error.copy())
 
     def _end(self, task: asyncio.Task[T]) -> None:
         """Give the result out, and let those go on who wait for the end."""
@@ -323,10 +425,7 @@ class SharedCall(Generic[T]):
                 if not waiter.done():
                     waiter.set_result(result)
         else:
-            error = failure if isinstance(failure, IGDError) else _wrapped(failure)
-            for waiter in self._waiters:
-                if not waiter.done():
-                    waiter.set_exception(error.copy())
+            self._give_out(failure if isinstance(failure, IGDError) else _wrapped(failure))
         self._ended = True
         self._queue.leave(self)
         if self._settled is not None and not self._settled.done():
@@ -348,6 +447,11 @@ class CallQueue:
 
     def __len__(self) -> int:
         return len(self._calls)
+
+    @property
+    def is_undoing(self) -> bool:
+        """Whether a call is being undone."""
+        return any(call.op.phase is Phase.ROLLING_BACK for call in self._calls)
 
     def check_open(self) -> None:
         """Raise UsageError where the queue is closed, or belongs to another event loop."""
@@ -389,7 +493,10 @@ class CallQueue:
         return call
 
     def abandon_all(self) -> tuple[SharedCall[Any], ...]:
-        """Abandon everything that is under way, and return it: it ends within about twice ROLLBACK_TIMEOUT."""
+        """Abandon everything that is under way, and return it.
+
+        It ends within ROLLBACK_TIMEOUT and the time for an undo, LONGEST_ROLLBACK at most.
+        """
         calls = tuple(self._calls)
         for call in calls:
             call.abandon()

@@ -12,7 +12,7 @@ from async_timeout import timeout_at
 from ..errors import DeadlineError, IGDError, RefusedError, is_gone
 from ..models import MappingKey, MappingRequest, Pinhole, PinholeRequest, PortMapping
 from ..results import UPnPResult
-from .backend import Backend
+from .backend import Backend, Trial
 from .calls import CallQueue, Operation
 from .gateway_cache import GatewayCache
 
@@ -37,6 +37,8 @@ class Dispatcher:
         self._cache = cache
         self._timeout = timeout
         self._fixed = fixed
+        self.seconds_needed = 0.0
+        """The longest that the gateway of the cache was seen to need for a request."""
 
     @property
     def fixed(self) -> Backend | None:
@@ -62,15 +64,29 @@ class Dispatcher:
             self._timeout,
         ).wait()
 
+    def try_port(self, request: MappingRequest, trial: Trial) -> Awaitable[PortMapping]:
+        """Make a mapping on one of many ports, not in the place of another."""
+        return self.do(
+            lambda backend, op: backend.add(
+                op, _reachable(request, backend), overwrite=False, verify=False, trial=trial
+            ),
+            request.key[:2],
+            (self, request, trial),
+        )
+
     def add_any(self, request: MappingRequest) -> Awaitable[PortMapping]:
         """Make a mapping on the port that was asked for, or on any other."""
         return self.do(
             lambda backend, op: backend.add_any(op, _reachable(request, backend)), (self, "any port", request)
         )
 
-    def delete(self, key: MappingKey) -> Awaitable[None]:
-        """Delete a mapping."""
-        return self.do(lambda backend, op: backend.delete(op, key), key[:2], (self, "delete", key))
+    def delete(self, key: MappingKey, *, verify: bool = False) -> Awaitable[None]:
+        """Delete a mapping; with ``verify`` look whether it is gone."""
+        return self.do(
+            lambda backend, op: backend.delete(op, key, verify=True) if verify else backend.delete(op, key),
+            key[:2],
+            (self, "delete", key, verify),
+        )
 
     def find(self, key: MappingKey) -> Awaitable[PortMapping | None]:
         """Return the mapping that the gateway holds for a key, None where it says that there is none."""
@@ -114,10 +130,15 @@ class Dispatcher:
             op.start()  # the search is part of the call's own work
             return await operation(await self._cache.find(), op)
         op.rediscover_on_timeout = True
+        op.search = partial(self._is_elsewhere, backend)
         try:
-            return await operation(backend, op)
+            result = await operation(backend, op)
+            if op.seconds_needed > self.seconds_needed:
+                self.seconds_needed = op.seconds_needed
+            return result
         except IGDError as error:
-            if op.expired or not (is_gone(error) or isinstance(error, DeadlineError)):
+            may_have_moved = isinstance(error, DeadlineError) and op.rediscover_on_timeout
+            if op.expired or not (is_gone(error) or may_have_moved):
                 raise
             op.rediscover_on_timeout = False
             try:
@@ -126,6 +147,10 @@ class Dispatcher:
             except (IGDError, TimeoutError):
                 raise error from error.__cause__  # nobody there at all: what happened first says more
         return await operation(backend, op)
+
+    async def _is_elsewhere(self, backend: Backend) -> bool:
+        """Search for a gateway that is silent, and return whether it, or another one, is elsewhere by now."""
+        return (await self._cache.find(instead_of=backend)).location != backend.location
 
 
 def _reachable(request: MappingRequest, backend: Backend) -> MappingRequest:

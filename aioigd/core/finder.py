@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Final
 
 from async_timeout import timeout_at
 
-from ..errors import DiscoveryError
+from ..errors import DiscoveryError, UnsupportedError
 from ..models import Device
 from ..results import UPnPResult
 from ..text import get_logger
-from .backend import Candidate, Driver, Rank, Search, SearchScope
+from .backend import Backend, Candidate, Driver, Rank, Search, SearchScope
+from .standing import most_connected
 
 __all__ = ["Finder"]
 
@@ -22,6 +23,8 @@ log = get_logger("aioigd.discovery")
 
 _GRACE: Final = 0.4
 """Seconds to go on searching for a gateway that is certain, once there is one that is likely."""
+_MAX_RIVALS: Final = 8
+"""Likely gateways that are asked which of them leads to the internet, those that came first."""
 _CLOCK_SLACK: Final = 0.001
 """Seconds by which a timer may fire early."""
 _SWITCH: Final = "AIOIGD_DISABLE"
@@ -44,6 +47,7 @@ class Finder:
         loop = asyncio.get_running_loop()
         until = loop.time() + timeout
         seen: dict[str, Device] = {}
+        rivals: dict[str, Candidate] = {}
         best: Candidate | None = None
         look_on_until = until
 
@@ -58,14 +62,19 @@ class Finder:
                     if best is None or reports.are_complete or decide_at() <= loop.time() + _CLOCK_SLACK:
                         break
                     continue
-                seen[candidate.device.description_url] = candidate.device
-                if candidate.rank == Rank.USELESS or (best is not None and candidate.rank >= best.rank):
+                seen[candidate.key] = candidate.device
+                if candidate.rank == Rank.USELESS:
                     continue
+                if candidate.rank == Rank.LIKELY:
+                    rivals[candidate.key] = candidate
                 if best is None:
                     look_on_until = loop.time() + _GRACE
-                best = candidate
+                if best is None or candidate.rank < best.rank or candidate.key == best.key:
+                    best = candidate
             if best is None:
                 raise searches[0].failure()
+        if best.rank == Rank.LIKELY and len(rivals) > 1:
+            best = await self._most_connected(list(rivals.values())[:_MAX_RIVALS], until - loop.time())
         log.info("gateway: %s", best.device)
         return best.device, [best.device, *(device for device in seen.values() if device is not best.device)]
 
@@ -98,7 +107,7 @@ class Finder:
         found: dict[str, Candidate] = {}
         async with self._entered(self._scope._replace(ttl=ttl), until) as (_, reports):
             while candidate := await reports.next(until):
-                found[candidate.device.description_url] = candidate
+                found[candidate.key] = candidate
         best_first = sorted(found.values(), key=lambda candidate: candidate.rank)
         return [candidate.device for candidate in best_first if _passes(candidate, device_filter)]
 
@@ -114,6 +123,16 @@ class Finder:
             while candidate := await reports.next(until):
                 if _passes(candidate, device_filter):
                     yield candidate.device
+
+    async def _most_connected(self, rivals: Sequence[Candidate], seconds: float) -> Candidate:
+        """Return the one of several likely gateways that leads to the internet."""
+        backends: dict[Backend, Candidate] = {}
+        for rival in rivals:
+            with suppress(UnsupportedError):  # found, and cannot be asked
+                backend = next(filter(None, (driver.connect(rival.device) for driver in self._drivers)), None)
+                if backend is not None:
+                    backends[backend] = rival
+        return backends[await most_connected(list(backends), seconds)] if seconds > 0 and backends else rivals[0]
 
     @asynccontextmanager
     async def _entered(self, scope: SearchScope, until: float) -> AsyncIterator[tuple[Sequence[Search], _Reports]]:

@@ -8,7 +8,8 @@ from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
-from ..errors import UnsupportedError
+from ..arguments import check_devices
+from ..errors import UnsupportedError, UsageError
 from ..models import Device
 from ..text import get_logger
 from .backend import Backend, Driver, Hint, Listener
@@ -36,6 +37,7 @@ class GatewayCache:
     A gateway that a search has found, and that is not the router of the best default route where that is known, is a
     stopgap (:meth:`Backend.home_hosts`): it is dropped 60 s after it was found, so that the next call searches again.
     Who has leases keeps it (:meth:`keep_stopgap`), and looks for the router (:meth:`find_home`) to go home to it.
+    A last resort, which is not connected or refuses to talk, is dropped after that time whoever has it.
     """
 
     def __init__(
@@ -61,15 +63,15 @@ class GatewayCache:
     def cached(self) -> Backend | None:
         """Return the gateway in use, or the one that takes its place by what the program has done to the devices.
 
-        Raises UnsupportedError for a device that cannot be asked.
+        Raises UnsupportedError for a device that cannot be asked, and UsageError for what is no device.
         """
-        if self._backend is not None and self.devices == self._chosen_from:
+        if self._backend is not None and self._is_unchanged():
             if self._drop_at > asyncio.get_running_loop().time():
                 return self._backend
-            log.info("dropping %s, which is not the router of the default route", self._backend)
+            log.info("dropping %s, to look for a better one", self._backend)
             self.devices = []
         self._drop_at = float("inf")
-        device = next((device for device in self.devices if device.is_valid_gateway()), None)
+        device = next((device for device in check_devices(self.devices) if device.is_valid_gateway()), None)
         if device is None:
             self._backend = None
             return None
@@ -98,7 +100,7 @@ class GatewayCache:
 
         What the program has chosen by itself is none.
         """
-        with suppress(UnsupportedError):  # the program has put a device into the list that cannot be asked
+        with suppress(UnsupportedError, UsageError):  # the program has put something into the list that cannot be asked
             backend = self.cached()
             if backend is not None and self.devices == self._searched:
                 now = asyncio.get_running_loop().time()
@@ -149,6 +151,13 @@ class GatewayCache:
         self.found(devices)
         return self._use(device)
 
+    def _is_unchanged(self) -> bool:
+        """Return whether the program has left the devices alone since a gateway was chosen from them."""
+        try:
+            return self.devices == self._chosen_from
+        except Exception:  # whatever else is in the list now, it may refuse to be compared
+            return False
+
     def _use(self, device: Device) -> Backend:
         if self._backend is None or self._backend.device != device:
             self._backend = self._connect(device)
@@ -164,8 +173,10 @@ class GatewayCache:
 
     def _limit_stopgap(self) -> None:
         """Note until when the gateway in use may be used."""
-        is_stopgap = not self._is_kept and self._backend is not None and self.devices == self._searched
-        if is_stopgap and self._backend is not None and self._backend.home_hosts():
+        backend = self._backend
+        was_found = backend is not None and self.devices == self._searched
+        is_last_resort = backend is not None and not backend.device.is_valid_gateway()
+        if was_found and (is_last_resort or (not self._is_kept and backend is not None and backend.home_hosts())):
             self._drop_at = asyncio.get_running_loop().time() + _STOPGAP_KEPT
         else:
             self._drop_at = float("inf")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
@@ -28,14 +29,12 @@ class Outcome(Enum):
     UNKNOWN = "unknown"  #: it was cancelled, or never sent
 
 
+@dataclass(slots=True, eq=False)
 class Permit:
     """The right to have one request out. ``had_company``: there was another one out with it at some time."""
 
-    __slots__ = ("generation", "had_company")
-
-    def __init__(self, generation: int, *, had_company: bool) -> None:
-        self.generation = generation
-        self.had_company = had_company
+    generation: int
+    had_company: bool
 
 
 class Limiter:

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any, Final, Protocol
 from weakref import WeakSet
 
-from ..arguments import check_seconds
+from ..arguments import check_flag, check_seconds
 from ..core.background import join, may_await_at_exit
 from ..errors import DeadlineError, IGDError, UsageError
 from ..models import Pinhole, PortMapping
@@ -176,10 +176,11 @@ class Lease:
         """End the lease and delete its mappings, as leaving its block does; once is enough.
 
         ``keep``: leave the mappings on the gateway, where they stay until their time is over: for a program that is
-        started again at once. A gateway that deletes nothing for five seconds is given up, and after thirty in any
+        started again at once. What is just being renewed is renewed, and what a lease that has not begun yet has made
+        stays, too. A gateway that deletes nothing for five seconds is given up, and after thirty in any
         case. Cancelled, this ends at once, and the deletion goes on in the background.
         """
-        await join(self._release(self._record, keep=keep))
+        await join(self._release(self._record, keep=check_flag(keep, "keep")))
 
 
 class Releaser(Protocol):
@@ -268,6 +269,7 @@ class LeaseRecord:
     """
 
     __slots__ = (
+        "__weakref__",
         "_in_outage",
         "_readers",
         "_told_address",
@@ -275,6 +277,7 @@ class LeaseRecord:
         "external_address",
         "failure",
         "is_ended",
+        "is_kept",
         "last_confirmed",
         "mappings",
         "pinhole_error",
@@ -290,6 +293,8 @@ class LeaseRecord:
         self.external_address: IPv4Address | IPv6Address | None = None
         self.last_confirmed: datetime | None = None
         self.is_ended = False
+        self.is_kept = False
+        """Its mappings stay although it has ended."""
         self.failure: IGDError | None = None
         """What keeps the manager from beginning it, or from looking after it."""
         self._told_address: IPv4Address | IPv6Address | None = None

@@ -45,10 +45,12 @@ Permanent mappings are HELD, too: never renewed, but checked, at half and then e
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 from enum import Enum, auto
 from typing import Final
 
+from ..core.backend import LATE_TABLE
 from ..core.dispatcher import Dispatcher
 from ..errors import IGDError
 from ..models import MappingKey, MappingRequest, PortMapping
@@ -105,9 +107,10 @@ class LeasedMapping:
     ``due`` is for the :class:`~aioigd.leases.schedule.DueQueue`.
 
     ``error`` is why it is not held, ``last_confirmed`` when the gateway last said that it holds it.
-    ``is_to_be_read_back``: a yes of the gateway is not enough any more. ``old_end`` is when it ends if renewals do not
-    prolong it, None where that is not in question; ``look_at`` when to find out, ``reported_end`` when it ends by what
-    the gateway said before the renewal. ``keeps_end``: it is known that it cannot be prolonged.
+    ``is_kept``: it stays although its lease has ended. ``is_to_be_read_back``: a yes of the gateway is not enough any
+    more. ``old_end`` is when it ends if renewals do not prolong it, None where that is not in question; ``look_at``
+    when to find out, ``reported_end`` when it ends by what the gateway said before the renewal. ``keeps_end``: it is
+    known that it cannot be prolonged.
     """
 
     __slots__ = (
@@ -119,6 +122,7 @@ class LeasedMapping:
         "expires_at",
         "failures",
         "granted_at",
+        "is_kept",
         "is_to_be_read_back",
         "keeps_end",
         "last_confirmed",
@@ -154,6 +158,7 @@ class LeasedMapping:
         self.error: IGDError | None = None
         self.last_confirmed: datetime | None = None
         self.is_to_be_read_back = False
+        self.is_kept = False
         self.keeps_end = False
         self.old_end: float | None = None
         self.look_at: float | None = None
@@ -231,6 +236,19 @@ class LeasedMapping:
         return self.look_at if due >= self.old_end else min(due, self.look_at)
 
     @property
+    def settled_at(self) -> float:
+        """From when on the gateway can be expected to show it."""
+        return LATE_TABLE + (0.0 if self.granted_at is None else self.granted_at)
+
+    def may_be_late(self, now: float) -> bool:
+        """Whether it was added so short a time ago that the gateway may not show it yet."""
+        return self.granted_at is not None and self.is_held and now < self.settled_at
+
+    def may_be_hidden(self, now: float) -> bool:
+        """Whether the gateway may hold it and not show it: it has never shown it, or cannot be expected to yet."""
+        return self.granted_at is None or now < self.settled_at
+
+    @property
     def lifetime(self) -> int:
         """How long it lasts when it is added anew, in seconds; 0 for no limit."""
         granted = 0 if self.mapping is None else self.mapping.duration
@@ -242,9 +260,9 @@ class LeasedMapping:
         return is_there and self.keeps_end
 
     def is_same(self, held: PortMapping) -> bool:
-        """Whether what a gateway holds is this mapping."""
+        """Whether what a gateway holds is this mapping, as far as it can tell: only another host's is certainly not."""
         ours = self.mapping
-        return ours is not None and held.leads_to(ours.internal_client, ours.internal_port)
+        return ours is not None and held.leads_to(ours.internal_client, ours.internal_port) is not False
 
     def has_other_desc(self, held: PortMapping) -> bool:
         """Whether what a gateway holds shows another description than ours, on a gateway that has shown ours."""
@@ -278,6 +296,12 @@ class LeasedMapping:
         """The gateway said yes to a first add, which nobody has checked: WANTED still, but to be deleted in the end."""
         self.mapping = mapping
 
+    def taken_back(self) -> None:
+        """What was just made for the first time was deleted again: it is WANTED, as if it had never been made."""
+        if not self.has_ended:
+            self.state = MappingState.WANTED
+        self.mapping = self.granted_at = self.expires_at = None
+
     def described(self, held: PortMapping) -> None:
         """The gateway was asked what it holds: from now on its description counts, if it is the one that was given."""
         if self.mapping is not None and held.desc == self.mapping.desc:
@@ -289,6 +313,8 @@ class LeasedMapping:
             return
         if held_for and (not mapping.duration or held_for < _CUT_SHORT * mapping.duration):
             self.observed_lifetime = held_for
+        if not mapping.duration and self.observed_lifetime:
+            mapping = replace(mapping, duration=self.observed_lifetime)  # a limit that the gateway has set by itself
         is_renewal = (
             self.state is MappingState.RENEWING
             and self.mapping is not None

@@ -77,7 +77,7 @@ class LeaseManager:
         self._has_failed = False
         self._alarm: asyncio.Future[None] | None = None
         self._alarm_at = 0.0
-        self._progress = Progress(MAX_CONCURRENT)
+        self._progress = Progress(MAX_CONCURRENT, lambda: dispatcher.seconds_needed)
         self._renew_first_until = float("-inf")
         self._closed = False
 
@@ -115,10 +115,11 @@ class LeaseManager:
 
         The task takes no notice of cancellation, and its time is limited.
         """
+        record.is_kept = keep or record.is_kept
         beginning = self._in_background.get(record)
         if beginning is not None:
             record.end()
-            beginning.cancel()  # it deletes what it has made, and ends
+            beginning.cancel()  # it deletes what it has made, unless that is to be kept, and ends
             return background.start(partial(_ended, beginning), RELEASE_LIMIT)
         mappings = self._leases.pop(record, None)
         if mappings is None and record in self._releases:
@@ -128,7 +129,7 @@ class LeaseManager:
             self._poll_intervals += Counter()  # drops what nobody wants any more
             self._monitor.interval = min(self._poll_intervals, default=self._monitor.interval)
         record.end()
-        return self._start_release(record, mappings or (), keep=keep)
+        return self._start_release(record, mappings or ())
 
     async def close(self) -> None:
         """End all leases, also those that are just about to begin. May be cancelled and called again."""
@@ -421,27 +422,41 @@ class LeaseManager:
 
     # Ending
 
-    def _start_release(
-        self, record: LeaseRecord, mappings: Sequence[LeasedMapping], *, keep: bool = False
-    ) -> asyncio.Task[None]:
-        """Begin to delete what a lease holds, in a task that is carried through whatever is cancelled."""
+    def _start_release(self, record: LeaseRecord, mappings: Sequence[LeasedMapping]) -> asyncio.Task[None]:
+        """Begin to delete what a lease holds, in a task that is carried through whatever is cancelled.
+
+        If it is to be kept, the task waits for what is on its way.
+        """
         for mapping in mappings:
             self._queue.remove(mapping)
+            mapping.is_kept = record.is_kept
         unwanted = [mapping for mapping in mappings if self._acquisition.end(mapping)]
         self._homecoming.bind(unwanted)
         pinholes = self._pinholes.end(record)
-        if keep:
+        if record.is_kept:
             unwanted, pinholes = [], []
         release = Release(self._acquisition, self._pinholes, self._progress, unwanted, pinholes)
-        if not self._leases:
-            self._stop()
-        task = background.start(release.run, RELEASE_LIMIT)
+        if record.is_kept:
+            task = background.start(partial(self._settle, mappings), RELEASE_LIMIT)
+        else:
+            task = background.start(release.run, RELEASE_LIMIT)
+            self._stop_if_idle()
         self._releases[record] = release, task
-        task.add_done_callback(lambda _: self._releases.pop(record, None))
+        task.add_done_callback(lambda _: self._released(record))
         return task
 
-    def _stop(self) -> None:
-        """Stop: there is nothing left to keep."""
+    async def _settle(self, mappings: Sequence[LeasedMapping]) -> None:
+        """Wait for what is on its way for mappings that are to be kept."""
+        await self._renewal.settled(mappings)
+
+    def _released(self, record: LeaseRecord) -> None:
+        self._releases.pop(record, None)
+        self._stop_if_idle()
+
+    def _stop_if_idle(self) -> None:
+        """Stop if there is nothing left to keep."""
+        if self._leases or any(record.is_kept for record in self._releases):
+            return
         self._monitor.stop()
         task, self._task = self._task, None
         if task is not None:

@@ -34,6 +34,7 @@ import re
 import stat
 import struct
 import sys
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -123,12 +124,14 @@ class OwnerLock:
 
         Where somebody is, this waits for at most PATIENCE, and goes on without the claim.
         """
-        if self.hold_now(key):
-            return True
         loop = asyncio.get_running_loop()
-        until = loop.time() + PATIENCE
         self._waiting += 1
         try:
+            if self._descriptor is None and self._name and not self._does_without:
+                await _make_folder()
+            if self.hold_now(key):
+                return True
+            until = loop.time() + PATIENCE
             while loop.time() < until:
                 await asyncio.sleep(_RETRY_PAUSE)
                 if self.hold_now(key):
@@ -312,6 +315,24 @@ class Ownership:
 # The file
 
 
+async def _make_folder() -> None:
+    """Make the folder for lock files where it is missing, in a thread, as that has to be written to a disk."""
+    folder = _missing_folder()
+    if folder is None:
+        return
+    loop = asyncio.get_running_loop()
+    made = asyncio.Event()
+
+    def make() -> None:
+        with suppress(OSError):
+            os.mkdir(folder, 0o700)
+        with suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(made.set)
+
+    threading.Thread(target=make, name="aioigd lock folder", daemon=True).start()
+    await made.wait()
+
+
 def _open(name: str) -> int:
     """Open a lock file, and make it if need be. Raises OSError where there is no folder for it."""
     if not _CAN_LOCK:
@@ -338,9 +359,17 @@ if sys.platform == "win32":  # pragma: no cover - the tests run on Linux
 
     def _folders() -> list[str]:
         """Return where the lock file may be: the user's folder for temporary files."""
-        import tempfile  # only where a file is opened
+        # tempfile finds out by writing a file.
+        for name in ("TMPDIR", "TEMP", "TMP"):
+            if folder := os.environ.get(name):
+                return [folder]
+        import tempfile
 
         return [tempfile.gettempdir()]
+
+    def _missing_folder() -> str | None:
+        """Return the folder that has to be made first, None for none."""
+        return None
 
     def _open_in(folder: str, name: str, *, is_private: bool) -> int:
         # The user's temporary folder is only the user's, and descriptors are not inherited.
@@ -381,21 +410,35 @@ else:
         runtime = os.environ.get("XDG_RUNTIME_DIR", "")
         return [runtime, own] if os.path.isabs(runtime) else [own]
 
+    def _missing_folder() -> str | None:
+        """Return the folder that has to be made first, None for none."""
+        folders = _folders() if _CAN_LOCK else []
+        for folder in folders:
+            with suppress(OSError):
+                os.close(os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+                return None
+        return folders[-1] if folders else None
+
     def _open_in(folder: str, name: str, *, is_private: bool) -> int:
         """Open a file for reading and writing in a folder that is only ours; ``is_private``: make it, if need be.
 
         The folder for temporary files is everybody's: a link that somebody else has put there is not followed.
         """
-        if is_private:
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | (os.O_NOFOLLOW if is_private else 0)
+        try:
+            folder_descriptor = os.open(folder, flags)
+        except FileNotFoundError:
+            if not is_private:
+                raise
             with suppress(FileExistsError):
                 os.mkdir(folder, 0o700)
-        no_link = os.O_NOFOLLOW if is_private else 0
-        folder_descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | no_link)
+            folder_descriptor = os.open(folder, flags)
         try:
             status = os.fstat(folder_descriptor)
             if status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) & 0o077:
                 raise PermissionError(errno.EPERM, "others may write there", folder)
-            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+            # Non-blocking, so that whatever it turns out to be never holds up the event loop.
+            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
             descriptor = os.open(name, flags, _FILE_MODE, dir_fd=folder_descriptor)
         finally:
             os.close(folder_descriptor)

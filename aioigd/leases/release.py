@@ -20,7 +20,9 @@ T = TypeVar("T")
 log = get_logger("aioigd.lease")
 
 RELEASE_STALL: Final = 5.0
-"""Seconds without progress after which the end of a lease no longer waits for the gateway."""
+"""Seconds without progress after which the end of a lease no longer waits for the gateway; some need longer."""
+_REQUESTS: Final = 3
+"""Requests to let go of one mapping: a look, the deletion, and another look."""
 RELEASE_LIMIT: Final = 30.0
 """Seconds that the end of a lease takes at most, whatever the progress."""
 
@@ -88,8 +90,10 @@ def _retrieve(work: asyncio.Future[list[None]]) -> None:
 class Progress:
     """How the gateway gets on with deleting what leases leave behind."""
 
-    def __init__(self, concurrent: int) -> None:
+    def __init__(self, concurrent: int, seconds_needed: Callable[[], float] = lambda: 0.0) -> None:
+        """``seconds_needed`` returns the seconds that the gateway was seen to need for a request."""
         self.semaphore = asyncio.Semaphore(concurrent)
+        self._seconds_needed = seconds_needed
         self._last = float("-inf")
 
     def note(self) -> None:
@@ -101,7 +105,8 @@ class Progress:
         loop = asyncio.get_running_loop()
         begun = loop.time()
         while not work.done():
-            until = min(max(begun, self._last) + RELEASE_STALL, begun + RELEASE_LIMIT)
+            stall = max(RELEASE_STALL, (_REQUESTS + 0.5) * self._seconds_needed())
+            until = min(max(begun, self._last) + stall, begun + RELEASE_LIMIT)
             if until <= loop.time():
                 break
             await asyncio.wait([work], timeout=until - loop.time())

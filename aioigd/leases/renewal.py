@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from contextlib import suppress
 from typing import Final
 from weakref import WeakSet
@@ -17,6 +17,7 @@ from .acquisition import Acquisition, not_held
 from .leased_mapping import LeasedMapping
 from .monitor import GatewayMonitor
 from .prolongation import Prolongation
+from .reading import read_back
 from .schedule import DueQueue
 
 __all__ = ["Renewal"]
@@ -45,9 +46,11 @@ class Renewal:
         self._monitor = monitor
         self._known: dict[Hashable, Prolongation] = {}
         self._undecided: WeakSet[LeasedMapping] = WeakSet()
+        self._at_work: dict[LeasedMapping, asyncio.Future[None]] = {}
 
     async def look_after(self, mapping: LeasedMapping) -> None:
         """Do for a mapping what is due. Whatever happens, it is in the queue again afterwards."""
+        done = self._at_work[mapping] = asyncio.get_running_loop().create_future()
         try:
             await self._look_after(mapping)
         except Exception as defect:
@@ -55,6 +58,15 @@ class Renewal:
             error = UnexpectedError(f"{mapping.key} could not be looked after: {defect!r}")
             error.__cause__ = defect
             self.failed(mapping, error)
+        finally:
+            del self._at_work[mapping]
+            done.set_result(None)
+
+    async def settled(self, mappings: Iterable[LeasedMapping]) -> None:
+        """Wait until nothing is on its way any more for these mappings."""
+        for mapping in mappings:
+            if mapping in self._at_work:
+                await asyncio.wait([self._at_work[mapping]])
 
     async def _look_after(self, mapping: LeasedMapping) -> None:
         if mapping.is_held:
@@ -78,7 +90,7 @@ class Renewal:
                 self._queue.set(mapping, _now())
                 return True
             if held is None or not self._is_right(mapping, held):
-                return mapping.has_ended
+                return mapping.has_ended or mapping.may_be_late(_now())
             if not mapping.has_ended:
                 mapping.record.confirmed(mapping, before=mapping.granted_mapping)
         return True
@@ -131,6 +143,9 @@ class Renewal:
             return False
         if mapping.has_ended:
             return False
+        if mapping.may_be_late(_now()) and (held is None or not mapping.is_same(held)):
+            self._queue.set(mapping, mapping.settled_at)  # the table may not show yet what was just added
+            return False
         shown = mapping.judge(held, _now())
         if held is not None and self._is_right(mapping, held):
             mapping.described(held)
@@ -159,7 +174,7 @@ class Renewal:
         try:
             if mapping.is_to_be_removed(_now()):
                 await self._remove(mapping)
-                if mapping.has_ended:
+                if mapping.has_ended and not mapping.is_kept:
                     return
             added = await self._acquisition.add(mapping)
             if mapping.is_to_be_read_back:
@@ -169,7 +184,10 @@ class Renewal:
             return
         if mapping.has_ended:  # meanwhile, and on another port than before, or for the first time
             mapping.accepted(added)
-            await self._acquisition.release(mapping)
+            if mapping.is_kept:
+                self._acquisition.leave(mapping)
+            else:
+                await self._acquisition.release(mapping)
             return
         before = mapping.granted_mapping
         mapping.granted(added, _now())
@@ -188,10 +206,7 @@ class Renewal:
 
     async def _read_back(self, mapping: LeasedMapping, added: PortMapping) -> None:
         """Raise NotFoundError where the gateway does not hold what it said yes to."""
-        try:
-            held = await self._acquisition.dispatcher_of(mapping).find(added.key)
-        except IGDError:
-            return  # it cannot tell; the next check will try again
+        held = await read_back(self._acquisition.dispatcher_of(mapping), added)
         if held is None or not held.enabled:
             raise not_held(added.key, held)
 
@@ -223,8 +238,12 @@ class Renewal:
 
     def _is_right(self, mapping: LeasedMapping, held: PortMapping) -> bool:
         """Whether what the gateway holds is what this lease made, and still leads to this machine."""
-        client = mapping.request.internal_client or self._internal_client(mapping) or held.internal_client
-        return held.enabled and mapping.is_same(held) and held.leads_to(client, held.internal_port)
+        ours = mapping.mapping
+        if ours is None or not held.enabled or not mapping.is_same(held):
+            return False
+        client = mapping.request.internal_client or self._internal_client(mapping) or ours.internal_client
+        leads_to_us = held.leads_to(client, ours.internal_port)
+        return ours.internal_client == client if leads_to_us is None else leads_to_us
 
     def _request_failed(self, mapping: LeasedMapping, error: IGDError) -> None:
         """Let the gateway be polled if it cannot be reached; at another one only this mapping is in doubt."""

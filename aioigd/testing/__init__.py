@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from .errors import BareError, UPnPError
     from .eventing import Subscription
     from .firewall import Firewall
-    from .gateway import EmulatedGateway
-    from .hooks import Exchange, Hooks, Proceed, Quirk, quirk
+    from .gateway import EmulatedGateway, GatewayFactory
+    from .hooks import Exchange, Hooks, PcpProceed, Proceed, Quirk, quirk
     from .http import Admission, End, HttpRequest, Response, Tally, Transmission
     from .network import loopback_address
-    from .plugin import GatewayFactory
+    from .pcp_messages import PcpDatagram, PcpQuery, PcpReply, PcpRules
     from .recording import record
     from .replay import ReplayedGateway
     from .request_log import Request
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from .wan_connection import ActionCall, Entry, Outputs
     from .wan_line import Line
 else:
-    # pytest imports this package in every run, because of its plugin; that has to be fast.
+    # The emulator is large, and most who import this package need a part of it.
     _MODULE_OF = {
         "ActionCall": ".wan_connection",
         "Admission": ".http",
@@ -38,12 +38,17 @@ else:
         "Entry": ".wan_connection",
         "Exchange": ".hooks",
         "Firewall": ".firewall",
-        "GatewayFactory": ".plugin",
+        "GatewayFactory": ".gateway",
         "Hooks": ".hooks",
         "HttpRequest": ".http",
         "Line": ".wan_line",
         "Message": ".ssdp",
         "Outputs": ".wan_connection",
+        "PcpDatagram": ".pcp_messages",
+        "PcpProceed": ".hooks",
+        "PcpQuery": ".pcp_messages",
+        "PcpReply": ".pcp_messages",
+        "PcpRules": ".pcp_messages",
         "Proceed": ".hooks",
         "Quirk": ".hooks",
         "RecordingError": ".conversation",
@@ -87,6 +92,11 @@ __all__ = [
     "Line",
     "Message",
     "Outputs",
+    "PcpDatagram",
+    "PcpProceed",
+    "PcpQuery",
+    "PcpReply",
+    "PcpRules",
     "Proceed",
     "Quirk",
     "RecordingError",

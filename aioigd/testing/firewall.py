@@ -60,6 +60,26 @@ class Firewall:
         """Drop all pinholes, as a router does that restarts."""
         self._holes.clear()
 
+    def open(self, wanted: Pinhole) -> Pinhole | None:
+        """Open a pinhole, or renew the same one; None where there is no room."""
+        number = next((hole.pinhole.unique_id for hole in self._open() if _same(hole.pinhole, wanted)), 0)
+        if not number:
+            if self.size is not None and len(self._holes) >= self.size:
+                return None
+            number = next(self._numbers)
+        known = self._holes.get(number)
+        pinhole = replace(wanted, unique_id=number)
+        packets = known.packets if known is not None else 0
+        self._holes[number] = _Hole(pinhole, self._clock() + wanted.duration, packets)
+        return pinhole
+
+    def close(self, client: str, proto: Proto, port: int) -> None:
+        """Close the pinholes to a port of a host."""
+        for number, hole in list(self._holes.items()):
+            pinhole = hole.pinhole
+            if (pinhole.internal_client, pinhole.internal_port, pinhole.proto) == (client, port, proto):
+                del self._holes[number]
+
     def invoke(self, call: ActionCall) -> Outputs:
         """Perform an action; raises UPnPError where it is refused, 401 for an unknown one."""
         action = _ACTIONS.get(call.action)
@@ -97,19 +117,10 @@ class Firewall:
             raise UPnPError(706)
         if wanted.internal_client != call.sender:
             raise UPnPError(606)
-        duration = _duration(arguments["LeaseTime"])
-        number = next((hole.pinhole.unique_id for hole in self._open() if _same(hole.pinhole, wanted)), 0)
-        if not number:
-            if self.size is not None and len(self._holes) >= self.size:
-                raise UPnPError(701)
-            number = next(self._numbers)
-        known = self._holes.get(number)
-        self._holes[number] = _Hole(
-            replace(wanted, unique_id=number, duration=duration),
-            self._clock() + duration,
-            known.packets if known is not None else 0,
-        )
-        return {"UniqueID": str(number)}
+        opened = self.open(replace(wanted, duration=_duration(arguments["LeaseTime"])))
+        if opened is None:
+            raise UPnPError(701)
+        return {"UniqueID": str(opened.unique_id)}
 
     def _update(self, call: ActionCall) -> Outputs:
         """UpdatePinhole (section 2.6.4)."""

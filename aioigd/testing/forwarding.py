@@ -14,9 +14,10 @@ from contextlib import suppress
 from ipaddress import ip_address
 from typing import Any, Final, cast
 
-from ..models import PortMapping, Proto
+from ..models import Proto
 from ..text import get_logger
 from . import network
+from .wan_connection import Entry
 
 __all__ = ["Forwarder"]
 
@@ -39,17 +40,15 @@ _Address = tuple[Any, ...]
 class Forwarder:
     """Listens on the internet side of a gateway, on every port that is mapped, and on no other.
 
-    ``address`` is the loopback address of the internet side, ``mappings`` returns the current mappings. :meth:`follow`
+    ``address`` is the loopback address of the internet side, ``entries`` returns the current table. :meth:`follow`
     is called when they may have changed; when it returns, new ports are open, and old ones forward nothing. The server
     behind a mapping sees connections from this machine. A connection outlives its mapping, as on most routers.
     ``count`` is called with the numbers of bytes forwarded to the internet and from it.
     """
 
-    def __init__(
-        self, address: str, mappings: Callable[[], Iterable[PortMapping]], count: Callable[[int, int], None]
-    ) -> None:
+    def __init__(self, address: str, entries: Callable[[], Iterable[Entry]], count: Callable[[int, int], None]) -> None:
         self.address = address
-        self._mappings = mappings
+        self._entries = entries
         self._count = count
         self._open: dict[ExternalPort, asyncio.Task[None]] = {}
         self._closing: set[ExternalPort] = set()
@@ -80,7 +79,9 @@ class Forwarder:
         if not self._running:
             return
         wanted: set[ExternalPort] = {
-            (one.proto, one.external_port) for one in self._mappings() if _is_loopback(one.internal_client)
+            (one.mapping.proto, one.mapping.external_port)
+            for one in self._entries()
+            if _is_loopback(one.mapping.internal_client)
         }
         for external in self._open.keys() - wanted:
             self._closing.add(external)
@@ -89,10 +90,11 @@ class Forwarder:
         for external in wanted - self._open.keys() - self._closing - self._unavailable:
             self._open_port(external)
 
-    def target(self, external: ExternalPort, sender: str) -> tuple[str, int] | None:
+    def target(self, external: ExternalPort, sender: _Address) -> tuple[str, int] | None:
         """Return host and port to which packets of a sender are forwarded, None where they are dropped."""
-        for one in self._mappings():
-            if (one.proto, one.external_port) == external and one.remote_host in ("", sender):
+        for entry in self._entries():
+            one = entry.mapping
+            if (one.proto, one.external_port) == external and entry.lets_in(sender[0], sender[1]):
                 return (one.internal_client, one.internal_port) if _is_loopback(one.internal_client) else None
         return None
 
@@ -130,7 +132,7 @@ class Forwarder:
         with listener:
             while True:
                 connection, sender = await loop.sock_accept(listener)
-                target = self.target(external, sender[0])
+                target = self.target(external, sender)
                 if target is None:
                     _reset(connection)
                     self.follow()  # its lease may have expired
@@ -197,7 +199,7 @@ class _UdpPort(asyncio.DatagramProtocol):
         self.lost.set()
 
     def datagram_received(self, data: bytes, addr: _Address) -> None:
-        target = self._forwarder.target(self._external, addr[0])
+        target = self._forwarder.target(self._external, addr)
         if target is None:
             return
         self._forwarder.count(len(data), inward=True)

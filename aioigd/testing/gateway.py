@@ -1,7 +1,7 @@
 """The emulated gateway: what tests use, made of the other modules of this package.
 
-UPnP itself is in modules without I/O. A search or request goes from the socket through the hooks of the quirks to those
-modules, and the reply the same way back.
+The protocols themselves are in modules without I/O. A search or request goes from the socket through the hooks of the
+quirks to those modules, and the reply the same way back.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from types import TracebackType
-from typing import Final, Literal, Self
+from typing import Any, Final, Literal, Protocol, Self, get_args
 
 from ..models import MappingKey, PortMapping, Proto
 from . import network
@@ -23,13 +23,16 @@ from .firewall import Firewall
 from .forwarding import Forwarder
 from .hooks import Pipeline, Quirk
 from .http import HttpServer, Tally
-from .request_log import Request
+from .pcp_endpoint import PcpEndpoint
+from .pcp_messages import PcpDatagram
+from .pcp_server import PcpServer
+from .request_log import Request, pcp_request
 from .ssdp import Identity, SsdpServer
 from .upnp_server import Frontend
-from .wan_connection import Entry, WanConnection
+from .wan_connection import Entry, ProtocolName, WanConnection
 from .wan_line import Line
 
-__all__ = ["EmulatedGateway"]
+__all__ = ["EmulatedGateway", "GatewayFactory"]
 
 _ANOTHER_HOST: Final = "192.168.1.77"
 """The internal client of mappings that a test adds."""
@@ -37,6 +40,8 @@ _ANOTHER_HOST: Final = "192.168.1.77"
 
 class EmulatedGateway:
     """An Internet Gateway Device on loopback, for tests: real SSDP, HTTP and SOAP, no privileges needed.
+
+    If it is told to, it speaks PCP (RFC 6887) and NAT-PMP (RFC 6886) besides, or instead.
 
     ::
 
@@ -51,11 +56,17 @@ class EmulatedGateway:
     gateways in one network. A search that is sent to the address itself reaches one of these; on ``::1``, where Linux
     has no multicast, only such searches arrive.
 
+    PCP and NAT-PMP have the same mappings as UPnP, and are spoken at :attr:`pcp_port`: 5351 on an address of its own,
+    another one on ``127.0.0.1`` and ``::1``, which all programs share. They announce a start, a restart and a change of
+    the external address to 224.0.0.1, port 5350, on loopback. Over IPv6, a mapping of PCP is a pinhole of
+    :attr:`firewall`.
+
     ====================  ================================================================================
     ``quirks``            how it differs from the standard: see :mod:`aioigd.testing.quirks`; quirks, or their
                           names in the catalogue
     ``address``           its loopback address, ``"::1"`` also; None for one that no other gateway uses,
                           in any process (see :func:`~aioigd.testing.loopback_address`)
+    ``protocols``         what it speaks, of ``"upnp"``, ``"pcp"`` and ``"nat-pmp"``
     ``version``           1 or 2, of the InternetGatewayDevice and its WANIPConnection
     ``external_address``  the reply to GetExternalIPAddress; may be empty
     ``table_size``        the greatest number of mappings, None for no limit
@@ -71,6 +82,7 @@ class EmulatedGateway:
         self,
         *quirks: Quirk[...] | str,
         address: str | None = "127.0.0.1",
+        protocols: Sequence[ProtocolName] = ("upnp",),
         version: Literal[1, 2] = 1,
         external_address: str = "11.22.33.44",
         table_size: int | None = None,
@@ -81,11 +93,12 @@ class EmulatedGateway:
     ) -> None:
         if version not in (1, 2):
             raise ValueError(f"an InternetGatewayDevice has version 1 or 2, not {version!r}")
+        self.protocols = _check_protocols(protocols)
         self.version = version
         self.friendly_name = friendly_name
         self.quirks = tuple(_quirk(each) for each in quirks)
         self.requests: list[Request] = []
-        """All searches and HTTP requests that were received, in order."""
+        """All searches, HTTP requests, and datagrams of PCP and NAT-PMP that were received, in order."""
         self._address = None if address is None else network.check_loopback(address)
         self._clock = clock
         self._connections = {
@@ -105,10 +118,17 @@ class EmulatedGateway:
         self._identity = Identity(boot_id=int(time.time()), config_id=1)
         self._reservation = ExitStack()
         self._port = 0
+        self._pcp_port = 0
         self._running = False
         self._hanging = False
-        self._frontend: Frontend
+        self._frontend: Frontend | None = None
         self._ssdp: SsdpServer | None = None
+        self._pcp: PcpEndpoint | None = None
+        on_ipv6 = address is not None and ":" in address
+        spoken = [each for each in self.protocols if each != "nat-pmp" or not on_ipv6]
+        if not spoken:
+            raise ValueError("NAT-PMP is spoken over IPv4 only")
+        self._pcp_server = PcpServer(self._pipeline, spoken, self._main, self.firewall, self._now)
         self._http: HttpServer | None = None
         self._eventing: Eventing | None = None
         self._past = Tally()
@@ -127,9 +147,11 @@ class EmulatedGateway:
     def __repr__(self) -> str:
         state = "stopped" if not self._running else "hanging" if self._hanging else "running"
         quirks = "".join(f" {quirk!r}" for quirk in self.quirks)
-        where = f"at {self.location}" if self._running else f"on {self._address}"
+        speaks_upnp = "upnp" in self.protocols
+        spoken = "" if self.protocols == ("upnp",) else f" by {', '.join(self.protocols)}"
+        where = f"at {self.location}" if self._running and speaks_upnp else f"on {self._address}"
         holds = f"{len(self.mappings)} mappings, {len(self.requests)} requests"
-        return f"<EmulatedGateway {where} {state}, {holds}{quirks}>"
+        return f"<EmulatedGateway {where}{spoken} {state}, {holds}{quirks}>"
 
     # Its addresses and its state
 
@@ -156,8 +178,18 @@ class EmulatedGateway:
         return self._port
 
     @property
+    def pcp_port(self) -> int:
+        """The UDP port at which it speaks PCP and NAT-PMP, the same one after a restart; 0 if it speaks neither.
+
+        It is known once the gateway has been started.
+        """
+        return self._pcp_port
+
+    @property
     def location(self) -> str:
-        """The URL of its description, for programs that do not search."""
+        """The URL of its description, for programs that do not search; only a gateway that speaks UPnP has one."""
+        if "upnp" not in self.protocols:
+            raise RuntimeError(f"a gateway that speaks {' and '.join(self.protocols)} only has no description")
         return Site(self.address, self._port).location
 
     @property
@@ -193,7 +225,7 @@ class EmulatedGateway:
     # Requests that it has received
 
     def count(self, what: str) -> int:
-        """Return how many requests there were of a kind (``"M-SEARCH"``, ``"GET"``, ``"POST"``) or action."""
+        """Return how many requests there were of a kind or action; see :class:`Request` for the names."""
         return sum(what in (request.kind, request.action) for request in self.requests)
 
     @property
@@ -209,7 +241,8 @@ class EmulatedGateway:
     @property
     def problems(self) -> list[str]:
         """The violations of the standards in the requests that were received; a good client causes none."""
-        return [f"{each.kind} {each.action or each.target}: {each.problem}" for each in self.requests if each.problem]
+        bad = (each for each in self.requests if each.problem)
+        return [f"{f'{each.kind} {each.action or each.target}'.strip()}: {each.problem}" for each in bad]
 
     @property
     def open_connections(self) -> int:
@@ -247,10 +280,12 @@ class EmulatedGateway:
         return self._main.table.remove(MappingKey(external_port, proto, remote_host))
 
     async def set_external_address(self, address: str) -> None:
-        """Change the external address, as a provider does over night, and send events to the subscribers."""
+        """Change the external address, as a provider does over night; send events and announcements of it."""
         self._main.external_address = address
         if self._eventing is not None:
             self._eventing.publish()
+        if self._pcp is not None:
+            self._pcp.announce(self._pcp_server.announcements)
         await asyncio.sleep(0)
 
     def hang(self) -> None:
@@ -262,6 +297,8 @@ class EmulatedGateway:
         if self._http and self._ssdp:
             self._http.running.clear()
             self._ssdp.pause()
+        if self._pcp:
+            self._pcp.pause()
 
     def resume(self) -> None:
         """Continue after :meth:`hang`."""
@@ -269,6 +306,8 @@ class EmulatedGateway:
         if self._http and self._ssdp:
             self._http.running.set()
             self._ssdp.resume()
+        if self._pcp:
+            self._pcp.resume()
 
     async def start(self) -> None:
         """Listen, and announce the gateway; called by ``async with``."""
@@ -297,7 +336,7 @@ class EmulatedGateway:
         """Stop and start again, as after an update or a power cut.
 
         It has a new BOOTID then, and announces itself; ``new_port`` gives it another HTTP port, and ``keep_mappings``
-        keeps the table, as a few routers do that store it.
+        keeps the table, as a few routers do that store it, and with it the epoch of PCP and NAT-PMP.
         """
         try:
             await _to_the_end(self._restart(polite, new_port, keep_mappings))
@@ -306,32 +345,51 @@ class EmulatedGateway:
             raise
 
     async def _start(self, avoided_port: int = 0) -> None:
-        self._http = HttpServer(lambda request: self._frontend.receive(request), self._pipeline.admit)
-        self._ssdp = SsdpServer(self.address, lambda search: self._frontend.hear(search))
+        if "upnp" in self.protocols:
+            await self._start_upnp(avoided_port)
+        if self.protocols != ("upnp",):
+            self._pcp_server.start()
+            self._pcp = PcpEndpoint(self.address, self._pcp_port, self._receive_pcp)
+            self._pcp_port = self._pcp.port
+            await self._pcp.start()
+        self._running = True
+        if self._forward:
+            self._start_forwarding()
+        if self._hanging:
+            self.hang()
+        if self._ssdp is not None and self._frontend is not None:
+            self._ssdp.multicast(self._frontend.announcements("ssdp:alive"))
+        if self._pcp is not None:
+            self._pcp.announce(self._pcp_server.announcements)
+
+    async def _start_upnp(self, avoided_port: int) -> None:
         listener = network.http_socket(self.address, self._port)
         if listener.getsockname()[1] == avoided_port:
             with listener:  # held meanwhile, so that the system has to choose another one
                 listener = network.http_socket(self.address, self._port)
         try:
             self._port = listener.getsockname()[1]
-            self._frontend = self._make_frontend()
+            frontend = self._frontend = self._make_frontend()
         except BaseException:
             listener.close()
             raise
+        self._http = HttpServer(frontend.receive, self._pipeline.admit)
+        self._ssdp = SsdpServer(self.address, frontend.hear)
         self._http.start(listener)
         await self._ssdp.start()
-        self._running = True
-        if self._forward:
-            self._start_forwarding()
-        if self._hanging:
-            self.hang()
-        self._ssdp.multicast(self._frontend.announcements("ssdp:alive"))
+
+    def _receive_pcp(self, datagram: bytes, sender: tuple[str, int]) -> Callable[[], Iterable[PcpDatagram]]:
+        query = self._pcp_server.understand(datagram, sender)
+        self.requests.append(pcp_request(query, self._now()))
+        return lambda: self._pcp_server.answer(query)
 
     def _start_forwarding(self) -> None:
         if self._forwarder is None:
             outside = "::1" if ":" in self.address else self._reservation.enter_context(network.loopback_address())
             self._forwarder = Forwarder(
-                outside, lambda: self.mappings, lambda sent, received: self.line.count(sent=sent, received=received)
+                outside,
+                lambda: self._main.table.entries().values(),
+                lambda sent, received: self.line.count(sent=sent, received=received),
             )
             self._main.table.on_change = self._forwarder.follow
         self._forwarder.start()
@@ -340,8 +398,11 @@ class EmulatedGateway:
         if self._forwarder is not None:
             await self._forwarder.close()
         discovery, server = self._ssdp, self._http
+        if self._pcp is not None:
+            self._pcp.close()
+            await self._pcp.wait_closed()
         if discovery is not None:
-            if polite and self._running:
+            if polite and self._running and self._frontend is not None:
                 discovery.multicast(self._frontend.announcements("ssdp:byebye"))
             discovery.close()
             await discovery.wait_closed()
@@ -352,7 +413,7 @@ class EmulatedGateway:
             server.close()
             await server.wait_closed()
             self._past = self._past.plus(server.tally)
-        self._ssdp = self._http = None
+        self._ssdp = self._http = self._pcp = None
         self._running = False
 
     async def _restart(self, polite: bool, new_port: bool, keep_mappings: bool) -> None:
@@ -363,6 +424,7 @@ class EmulatedGateway:
         if not keep_mappings:
             self._main.table.clear()
             self.firewall.clear()
+            self._pcp_server.restart()
         self._main.restart()
         self.line.restart()
         self._identity = replace(self._identity, boot_id=self._identity.boot_id + 1)
@@ -406,6 +468,13 @@ class EmulatedGateway:
         return time.monotonic() if self._clock is None else self._clock()
 
 
+class GatewayFactory(Protocol):
+    """The type of the fixture ``igd_gateway_factory``: starts a gateway that is stopped after the test."""
+
+    def __call__(self, *quirks: Quirk[...] | str, **options: Any) -> Awaitable[EmulatedGateway]:
+        """Return a running gateway; the arguments are those of EmulatedGateway, but each has its own address."""
+
+
 async def _to_the_end(work: Coroutine[None, None, None]) -> None:
     """Complete a short task that must not be interrupted; a cancellation is raised when it is done."""
     task = asyncio.ensure_future(work)
@@ -420,6 +489,13 @@ async def _to_the_end(work: Coroutine[None, None, None]) -> None:
             task.exception()  # retrieved, so that asyncio does not warn; the cancellation is raised
         raise cancelled
     task.result()
+
+
+def _check_protocols(protocols: Sequence[ProtocolName]) -> tuple[ProtocolName, ...]:
+    known = get_args(ProtocolName)
+    if isinstance(protocols, str) or not protocols or any(each not in known for each in protocols):
+        raise ValueError(f"the protocols of a gateway are some of {', '.join(known)}, not {protocols!r}")
+    return tuple(dict.fromkeys(protocols))
 
 
 def _quirk(quirk: Quirk[...] | str) -> Quirk[...]:

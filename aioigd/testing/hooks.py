@@ -21,11 +21,16 @@ hook                      what it changes
 ``envelope``              the text of a SOAP reply, answer or fault
 ``response``              an HTTP response: status, headers, body, delay, end
 ``transmission``          the bytes of a response, the pauses between them, the end
+``pcp_rules``             what PCP and NAT-PMP leave to the router
+``pcp_hears``             whether a datagram to the port of PCP and NAT-PMP is received at all
+``pcp_action``            a request of PCP or NAT-PMP: before it, instead of it, after it
+``pcp_datagrams``         the replies to it as bytes, with delay, source port and address
+``pcp_notices``           what the gateway announces by PCP and NAT-PMP
 ========================  ==========================================================================
 
 The quirks of a gateway are applied in the order in which they were passed: each changes the result of the one before.
-``action`` hooks are nested, the first one outermost. Every gateway calls the function again, so the state of a quirk
-(in its closure) belongs to one gateway.
+``action`` and ``pcp_action`` hooks are nested, the first one outermost. Every gateway calls the function again, so the
+state of a quirk (in its closure) belongs to one gateway.
 """
 
 from __future__ import annotations
@@ -38,16 +43,20 @@ from typing import Generic, Literal, ParamSpec, TypeVar
 from .device_tree import Device, Site
 from .errors import UPnPError
 from .http import Admission, HttpRequest, Response, Transmission
+from .pcp_messages import PcpDatagram, PcpQuery, PcpReply, PcpRules
 from .ssdp import Datagram, Message, Search
 from .wan_connection import ActionCall, Outputs
 
-__all__ = ["Exchange", "Family", "Hooks", "Pipeline", "Proceed", "Quirk", "quirk"]
+__all__ = ["Exchange", "Family", "Hooks", "PcpProceed", "Pipeline", "Proceed", "Quirk", "quirk"]
 
 P = ParamSpec("P")
+_A = TypeVar("_A")
 _T = TypeVar("_T")
-Family = Literal["discovery", "description", "http", "soap", "hostile"]
+Family = Literal["discovery", "description", "http", "soap", "hostile", "pcp"]
 Proceed = Callable[[ActionCall], Outputs]
 """Performs an action without the hook that calls it; raises UPnPError where the action is refused."""
+PcpProceed = Callable[[PcpQuery], PcpReply | None]
+"""Performs a request of PCP or NAT-PMP without the hook that calls it; None is no reply."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +96,11 @@ class Hooks:
     envelope: Callable[[Exchange, str], str] | None = None
     response: Callable[[Exchange, Response], Response] | None = None
     transmission: Callable[[Exchange, Transmission], Transmission] | None = None
+    pcp_rules: Callable[[PcpRules], PcpRules] | None = None
+    pcp_hears: Callable[[PcpQuery], bool] | None = None
+    pcp_action: Callable[[PcpQuery, PcpProceed], PcpReply | None] | None = None
+    pcp_datagrams: Callable[[PcpQuery, Sequence[PcpDatagram]], Iterable[PcpDatagram]] | None = None
+    pcp_notices: Callable[[Sequence[PcpDatagram]], Iterable[PcpDatagram]] | None = None
 
 
 class Quirk(Generic[P]):
@@ -235,6 +249,39 @@ class Pipeline:
                 transmission = hooks.transmission(exchange, transmission)
         return transmission
 
+    def pcp_rules(self, rules: PcpRules) -> PcpRules:
+        """Return the rules of the gateway for PCP and NAT-PMP."""
+        for hooks in self._hooks:
+            if hooks.pcp_rules:
+                rules = hooks.pcp_rules(rules)
+        return rules
 
-def _around(hook: Callable[[ActionCall, Proceed], Outputs], proceed: Proceed) -> Proceed:
-    return lambda call: hook(call, proceed)
+    def pcp_hears(self, query: PcpQuery) -> bool:
+        """Return whether a datagram reaches the gateway. All hooks are called, because some count the datagrams."""
+        verdicts = [hooks.pcp_hears(query) for hooks in self._hooks if hooks.pcp_hears]
+        return all(verdicts)
+
+    def pcp_action(self, query: PcpQuery, proceed: PcpProceed) -> PcpReply | None:
+        """Perform a request of PCP or NAT-PMP through the hooks of all quirks."""
+        for hooks in reversed(self._hooks):
+            if hooks.pcp_action:
+                proceed = _around(hooks.pcp_action, proceed)
+        return proceed(query)
+
+    def pcp_datagrams(self, query: PcpQuery, datagrams: Sequence[PcpDatagram]) -> list[PcpDatagram]:
+        """Return the datagrams that are sent back."""
+        for hooks in self._hooks:
+            if hooks.pcp_datagrams:
+                datagrams = list(hooks.pcp_datagrams(query, datagrams))
+        return list(datagrams)
+
+    def pcp_notices(self, datagrams: Sequence[PcpDatagram]) -> list[PcpDatagram]:
+        """Return the announcements to send."""
+        for hooks in self._hooks:
+            if hooks.pcp_notices:
+                datagrams = list(hooks.pcp_notices(datagrams))
+        return list(datagrams)
+
+
+def _around(hook: Callable[[_A, Callable[[_A], _T]], _T], proceed: Callable[[_A], _T]) -> Callable[[_A], _T]:
+    return lambda asked: hook(asked, proceed)

@@ -16,9 +16,23 @@ from contextlib import contextmanager
 from ipaddress import ip_address
 from typing import Final
 
+from ..pcp.wire.common import CLIENT_PORT, SERVER_PORT
+from ..pcp.wire.common import GROUP_V4 as PCP_GROUP_V4
+from ..pcp.wire.common import GROUP_V6 as PCP_GROUP_V6
 from ..upnp.wire.ssdp import MULTICAST_V4, PORT
 
-__all__ = ["GROUP_V6", "group_of", "http_socket", "loopback_address", "search_socket", "server_socket", "spare_socket"]
+__all__ = [
+    "GROUP_V6",
+    "announcement_group",
+    "group_of",
+    "http_socket",
+    "loopback_address",
+    "neighbour_of",
+    "pcp_socket",
+    "search_socket",
+    "server_socket",
+    "spare_socket",
+]
 
 GROUP_V6: Final = "ff02::c"
 """The multicast group, of link-local scope (UDA 1.1 annex A.3): wider scopes make no sense on one interface."""
@@ -93,6 +107,32 @@ def server_socket(address: str) -> socket.socket:
         _share(opened)
         opened.bind((address, PORT))
         return opened
+
+
+def pcp_socket(address: str, port: int = 0) -> socket.socket:
+    """Return the UDP socket of PCP and NAT-PMP; 0 stands for 5351 where the address is not shared, if that is free.
+
+    Every program of this machine uses 127.0.0.1 and ::1: there the system chooses a port.
+    """
+    if not port and address not in ("127.0.0.1", "::1"):
+        try:
+            return spare_socket(address, SERVER_PORT)
+        except OSError:
+            pass
+    return spare_socket(address, port)
+
+
+def announcement_group(address: str) -> tuple[str, int] | tuple[str, int, int, int]:
+    """Return the socket address to which PCP and NAT-PMP announce, on the network of a loopback address."""
+    return (PCP_GROUP_V6, CLIENT_PORT, 0, _loopback_index()) if ":" in address else (PCP_GROUP_V4, CLIENT_PORT)
+
+
+def neighbour_of(address: str) -> str:
+    """Return another address of the same loopback network; the same one where there is no other."""
+    if ":" in address or sys.platform != "linux":
+        return address
+    network, _, host = address.rpartition(".")
+    return f"{network}.{int(host) % 254 + 1}"
 
 
 def spare_socket(address: str, port: int = 0) -> socket.socket:

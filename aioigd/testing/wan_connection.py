@@ -10,15 +10,18 @@ import heapq
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, ip_address
 from itertools import count, islice
-from typing import Final, cast
+from typing import Final, Literal, cast
 
 from ..models import MappingKey, PortMapping, Proto
+from ..pcp.wire.pcp import Filter
 from ..upnp.wire.xml import escape
 from .errors import UPnPError
 
-__all__ = ["ActionCall", "Entry", "MappingTable", "Outputs", "WanConnection"]
+__all__ = ["ActionCall", "Entry", "MappingTable", "Outputs", "ProtocolName", "WanConnection"]
+
+ProtocolName = Literal["upnp", "pcp", "nat-pmp"]
 
 Outputs = Mapping[str, str]
 """Output arguments of an action by name, in the order of the standard."""
@@ -54,10 +57,23 @@ class ActionCall:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A row of the table: ``expires`` in seconds of the table's clock, None for a mapping without limit."""
+    """A row of the table: ``expires`` in seconds of the table's clock, None for a mapping without limit.
+
+    ``protocol`` is that by which it was made. One of PCP has the ``nonce`` of its request, and ``filters`` for the
+    remote hosts that may use it (all of them if there are none).
+    """
 
     mapping: PortMapping
     expires: float | None = None
+    protocol: ProtocolName = "upnp"
+    nonce: bytes = b""
+    filters: tuple[Filter, ...] = ()
+
+    def lets_in(self, host: str, port: int) -> bool:
+        """Return whether packets of a remote host and port may use the mapping."""
+        if self.filters:
+            return any(each.lets_in(ip_address(host), port) for each in self.filters)
+        return self.mapping.remote_host in ("", host)
 
 
 class MappingTable:
@@ -70,6 +86,7 @@ class MappingTable:
         self.clock = clock
         self.size = size
         self._entries: dict[MappingKey, Entry] = {}
+        self._keys: dict[tuple[int, Proto], dict[MappingKey, None]] = {}
         self._expiries: list[tuple[float, int, Entry]] = []
         self._serial = count()
         self.on_change: Callable[[], None] | None = None
@@ -84,7 +101,7 @@ class MappingTable:
         while self._expiries and self._expiries[0][0] <= now:
             entry = heapq.heappop(self._expiries)[2]
             if self._entries.get(entry.mapping.key) is entry:
-                del self._entries[entry.mapping.key]
+                self._drop(entry.mapping.key)
         return self._entries
 
     @property
@@ -92,11 +109,18 @@ class MappingTable:
         """Whether no mapping can be added."""
         return self.size is not None and len(self) >= self.size
 
-    def put(self, mapping: PortMapping) -> None:
+    def put(
+        self,
+        mapping: PortMapping,
+        protocol: ProtocolName = "upnp",
+        nonce: bytes = b"",
+        filters: tuple[Filter, ...] = (),
+    ) -> None:
         """Add or replace a mapping; its lease begins now."""
         expires = self.clock() + mapping.duration if mapping.duration else None
-        entry = Entry(mapping, expires)
+        entry = Entry(mapping, expires, protocol, nonce, filters)
         self._entries[mapping.key] = entry
+        self._keys.setdefault((mapping.external_port, mapping.proto), {})[mapping.key] = None
         if expires is not None:
             heapq.heappush(self._expiries, (expires, next(self._serial), entry))
         self._changed()
@@ -105,6 +129,11 @@ class MappingTable:
         """Return the live entry of a key."""
         return self.entries().get(key)
 
+    def on_port(self, port: int, proto: Proto) -> list[Entry]:
+        """Return the live entries of an external port: there is one for each remote host."""
+        live = self.entries()
+        return [live[key] for key in self._keys.get((port, proto), ())]
+
     def at(self, index: int) -> Entry | None:
         """Return the live entry at an index of the table, from 0."""
         return next(islice(self.entries().values(), index, None), None)
@@ -112,16 +141,25 @@ class MappingTable:
     def remove(self, key: MappingKey) -> bool:
         """Drop a mapping; returns whether there was one."""
         self.entries()
-        if self._entries.pop(key, None) is None:
+        if key not in self._entries:
             return False
+        self._drop(key)
         self._changed()
         return True
 
     def clear(self) -> None:
         """Drop all mappings, as a router does that restarts."""
         self._entries.clear()
+        self._keys.clear()
         self._expiries.clear()
         self._changed()
+
+    def _drop(self, key: MappingKey) -> None:
+        del self._entries[key]
+        port = (key.external_port, key.proto)
+        del self._keys[port][key]
+        if not self._keys[port]:
+            del self._keys[port]
 
     def _changed(self) -> None:
         if self.on_change is not None:

@@ -7,7 +7,7 @@ from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
-from ..core.backend import Backend, SearchScope
+from ..core.backend import Backend, SearchScope, Trial
 from ..core.calls import Operation
 from ..errors import IGDError
 from ..models import (
@@ -25,7 +25,7 @@ from ..models import (
     Proto,
     TrafficTotals,
 )
-from ..net.interfaces import default_next_hops, source_address_for
+from ..net.interfaces import can_send_from, default_next_hops, source_address_for
 from . import delete_mapping, list_mappings, wan_status
 from .add_mapping import AddAnyMapping, AddMapping
 from .net.http import HttpClient
@@ -93,27 +93,34 @@ class UpnpBackend(Backend):
         return () if any(same_address(host, hop) for hop in hops) else sorted(hops)
 
     def local_address_changed(self) -> bool:
-        """Return whether the way to the gateway leads over another address of this machine now."""
+        """Return whether the address from which the gateway was found is not ours any more, or leads there no more.
+
+        That the system would use another one of ours now is no move: a mapping is for the address that it was made for.
+        """
         if self._scope.source_address is not None:
             return False
+        ours = self.device.igd_our_addr
         try:
-            return source_address_for(parse_url(self.device.igd_control_url).host) != self.device.igd_our_addr
-        except (IGDError, ValueError):
+            host = parse_url(self.device.igd_control_url).host
+            return source_address_for(host) != ours and not can_send_from(ours, host)
+        except (IGDError, OSError, ValueError):
             return True
 
     # Mappings
 
-    async def add(self, op: Operation, request: MappingRequest, *, overwrite: bool, verify: bool) -> PortMapping:
+    async def add(
+        self, op: Operation, request: MappingRequest, *, overwrite: bool, verify: bool, trial: Trial | None = None
+    ) -> PortMapping:
         """AddPortMapping (WANIPConnection:2 section 2.5.16)."""
-        return await AddMapping(self._client, op, request, overwrite=overwrite, verify=verify).run()
+        return await AddMapping(self._client, op, request, overwrite=overwrite, verify=verify, trial=trial).run()
 
     async def add_any(self, op: Operation, request: MappingRequest) -> PortMapping:
         """AddAnyPortMapping (WANIPConnection:2 section 2.5.17)."""
         return await AddAnyMapping(self._client, op, request).run()
 
-    async def delete(self, op: Operation, key: MappingKey) -> None:
+    async def delete(self, op: Operation, key: MappingKey, *, verify: bool = False) -> None:
         """DeletePortMapping (WANIPConnection:2 section 2.5.18)."""
-        await delete_mapping.delete_mapping(self._client, key, op)
+        await delete_mapping.delete_mapping(self._client, key, op, verify=verify)
 
     async def delete_range(self, op: Operation, first: int, last: int, proto: Proto) -> None:
         """DeletePortMappingRange (WANIPConnection:2 section 2.5.19), or one by one."""

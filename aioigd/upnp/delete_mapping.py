@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final
 
+from ..core.backend import LATE_TABLE, LOOK_PAUSE
 from ..core.calls import Operation
-from ..errors import GONE_STATUSES, InvalidResponseError, NotFoundError, RefusedError, is_gone
+from ..errors import (
+    GONE_STATUSES,
+    IGDError,
+    InvalidResponseError,
+    NotFoundError,
+    RefusedError,
+    TransportError,
+    is_denied,
+    is_gone,
+)
 from ..models import MappingKey, Proto
 from ..results import UPnPResult
 from .list_mappings import find_mapping, iter_mappings
-from .soap_client import SoapClient, is_doubtful, read_answer
+from .soap_client import SoapClient, is_denial, is_doubtful, read_answer
 from .wire import soap, wan_ip_connection
 from .wire.error_codes import UPnPErrorCode, refused
 
@@ -20,12 +31,45 @@ __all__ = ["delete_mapping", "delete_range"]
 _MAY_MEAN_ABSENT: Final = frozenset({UPnPErrorCode.INVALID_ARGS, UPnPErrorCode.ACTION_FAILED, None})
 
 
-async def delete_mapping(client: SoapClient, key: MappingKey, op: Operation) -> None:
-    """Delete a mapping. Raises NotFoundError where there is none."""
-    action = wan_ip_connection.delete_port_mapping(key)
+async def delete_mapping(client: SoapClient, key: MappingKey, op: Operation, *, verify: bool = False) -> None:
+    """Delete a mapping. Raises NotFoundError where there is none.
+
+    With ``verify`` a clear yes is not enough: the gateway is asked until it holds the mapping no longer, for
+    LATE_TABLE at most.
+    """
     client.state.our_keys.discard(key)  # whatever becomes of it: nobody wants it any more
-    status, reply = await client.send(action, op)
-    if isinstance(reply, soap.Fault):
+    try:
+        await _delete_as_spelt(client, key, op)
+    except RefusedError:
+        plain = key.normalised()
+        if plain == key:
+            raise
+        # Some show a remote host in another way than they want it to be spelt.
+        await _delete_as_spelt(client, plain, op)
+    if verify:
+        await _check_deleted(client, key, op)
+
+
+async def _delete_as_spelt(client: SoapClient, key: MappingKey, op: Operation) -> None:
+    action = wan_ip_connection.delete_port_mapping(key)
+
+    async def look() -> tuple[int, soap.Reply] | None:
+        with suppress(RefusedError, InvalidResponseError):
+            if await find_mapping(client, key, op) is None:
+                return 200, soap.Answer({})
+        return None
+
+    try:
+        status, reply = await client.send(action, op, beside=look)
+    except TransportError as error:
+        if error.may_have_arrived and not op.expired:
+            with suppress(IGDError):
+                if await look() is not None:
+                    return
+        raise
+    if is_denial(status, reply):
+        read_answer((status, reply), action)
+    elif isinstance(reply, soap.Fault):
         await _judge_refusal(client, key, op, reply)
     elif is_doubtful(status, reply):
         if status in GONE_STATUSES and isinstance(reply, soap.InvalidReply):
@@ -36,6 +80,23 @@ async def delete_mapping(client: SoapClient, key: MappingKey, op: Operation) -> 
             )
 
 
+async def _check_deleted(client: SoapClient, key: MappingKey, op: Operation) -> None:
+    """Raise RefusedError (ACTION_FAILED) where the gateway goes on to say that it holds what it has deleted."""
+    loop = asyncio.get_running_loop()
+    until = loop.time() + LATE_TABLE
+    while True:
+        try:
+            held = await find_mapping(client, key, op)
+        except IGDError:
+            return  # who cannot tell has said yes
+        if held is None:
+            return
+        if loop.time() >= until:
+            break
+        await asyncio.sleep(max(0.0, min(LOOK_PAUSE, op.deadline - loop.time())))
+    raise RefusedError(f"the gateway says that it deleted {key}, and still holds it", UPnPResult.ACTION_FAILED)
+
+
 async def delete_range(client: SoapClient, first: int, last: int, proto: Proto, op: Operation) -> None:
     """Delete the mappings of a protocol on the external ports from ``first`` to ``last``, as far as the gateway allows.
 
@@ -44,32 +105,42 @@ async def delete_range(client: SoapClient, first: int, last: int, proto: Proto, 
     """
     our_keys = client.state.our_keys
     our_keys -= {key for key in our_keys if key.proto == proto and first <= key.external_port <= last}
-    doubtful = False
+    refusal: RefusedError | None = None
+    is_doubtful_range = False
     if client.service_version >= 2:
         try:
             await client.call(wan_ip_connection.delete_port_mapping_range(first, last, proto), op)
         except RefusedError as error:
             if isinstance(error, NotFoundError) and op.reply_lost:
                 return  # a repeated request: the first one had arrived
-            if not UPnPErrorCode.is_unsupported(error.error_code):
+            if is_denied(error):
                 raise
+            refusal = error  # some refuse a range that they let go of one by one, with whatever code
         except InvalidResponseError as error:
             if is_gone(error):
                 raise
-            doubtful = True
+            is_doubtful_range = True
         else:
             return
-    if not await _delete_one_by_one(client, first, last, proto, op) and not doubtful:
-        raise NotFoundError(f"no {proto} port from {first} to {last} is mapped", UPnPResult.PORT_MAPPING_NOT_FOUND)
+    try:
+        keys = [
+            mapping.key
+            async for mapping in iter_mappings(client, op)
+            if mapping.proto == proto and first <= mapping.external_port <= last
+        ]
+    except (RefusedError, InvalidResponseError):
+        if refusal is not None:
+            raise refusal from None
+        raise
+    if await _delete_each(client, keys, op) or is_doubtful_range:
+        return
+    if refusal is not None and not UPnPErrorCode.is_unsupported(refusal.error_code):
+        raise refusal
+    raise NotFoundError(f"no {proto} port from {first} to {last} is mapped", UPnPResult.PORT_MAPPING_NOT_FOUND)
 
 
-async def _delete_one_by_one(client: SoapClient, first: int, last: int, proto: Proto, op: Operation) -> bool:
+async def _delete_each(client: SoapClient, keys: Sequence[MappingKey], op: Operation) -> bool:
     """Return whether there was any."""
-    keys = [
-        mapping.key
-        async for mapping in iter_mappings(client, op)
-        if mapping.proto == proto and first <= mapping.external_port <= last
-    ]
     outcomes = await asyncio.gather(*(delete_mapping(client, key, op) for key in keys), return_exceptions=True)
     for outcome in outcomes:
         if isinstance(outcome, BaseException) and not isinstance(outcome, NotFoundError):

@@ -5,13 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from ..core.backend import Backend, Candidate, Driver, Hint, Search, SearchScope
+# First, as it loads aiohttp and lxml: see __init__.py of the package.
+from .net.http import HttpClient
+
+# isort: split
+from ..arguments import usage_errors_only
+from ..core.backend import Backend, Candidate, Driver, Hint, Listener, Search, SearchScope
 from ..errors import UnsupportedError, UsageError
 from ..models import Device
+from ..text import printable, shown
 from .backend import UpnpBackend, gateway_id
-from .net.http import HttpClient
-from .reboot import UpnpListener
+from .net.ssdp_search import SearchSockets
+from .reading_plan import KnownPaths
 from .search import DeviceSearch
+from .search_schedule import Budget
 from .soap_client import GatewayState
 from .wire.url import parse_url
 
@@ -28,10 +35,15 @@ class UpnpDriver(Driver):
         self._scope = scope
         self._http = http or HttpClient()
         self._states: dict[str, GatewayState] = {}
+        self._known = KnownPaths()
+        self._sockets = SearchSockets()
+        self._budget = Budget()
 
     def search(self, scope: SearchScope, until: float, report: Callable[[Candidate | None], None]) -> Search:
         """Return a search by M-SEARCH, or the reading of the description that the scope names."""
-        return DeviceSearch(self._http, scope, until, report)
+        return DeviceSearch(
+            self._http, scope, until, report, sockets=self._sockets, budget=self._budget, known=self._known
+        )
 
     def connect(self, device: Device) -> Backend | None:
         """Return the backend for a device."""
@@ -40,8 +52,10 @@ class UpnpDriver(Driver):
         except ValueError as error:
             raise UnsupportedError(f"no control URL: {error}") from error
 
-    async def listen(self, on_hint: Callable[[Hint], None]) -> UpnpListener:
+    async def listen(self, on_hint: Callable[[Hint], None]) -> Listener:
         """Begin to listen for NOTIFYs and events."""
+        from .reboot import UpnpListener  # not before it is needed: only who leases listens
+
         listener = UpnpListener(self._http, on_hint)
         await listener.open(self._scope)
         return listener
@@ -51,8 +65,9 @@ class UpnpDriver(Driver):
         await self._http.close()
 
     def abandon(self) -> None:
-        """Forget the HTTP session, whose connections went with the event loop."""
+        """Forget the HTTP session, whose connections went with the event loop, and the sockets of searches."""
         self._http.abandon()
+        self._sockets = SearchSockets()
 
     def _state_of(self, device: Device) -> GatewayState:
         """Return what is known of a gateway, wherever it was found before."""
@@ -64,6 +79,7 @@ class UpnpDriver(Driver):
         return state
 
 
+@usage_errors_only
 def check_location(value: object) -> str | None:
     """Return the URL of a device description, None for None, or raise UsageError (INVALID_ARGS)."""
     if value is None:
@@ -71,7 +87,10 @@ def check_location(value: object) -> str | None:
     try:
         if not isinstance(value, str):
             raise ValueError("not a str")
-        parse_url(value)
+        location = str.__str__(value)
+        parse_url(location)
     except ValueError as error:
-        raise UsageError(f"location must be the http URL of a device description, not {value!r} ({error})") from None
-    return value
+        raise UsageError(
+            f"location must be the http URL of a device description, not {shown(value)} ({printable(str(error), 200)})"
+        ) from None
+    return location

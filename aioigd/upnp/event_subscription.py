@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
 from async_timeout import timeout
@@ -19,7 +19,9 @@ from ..text import get_logger
 from .net.event_server import CallbackServer
 from .net.http import HttpClient
 from .wire import gena
+from .wire.http_reply import BodyRule
 from .wire.url import HttpUrl, parse_url
+from .wire.wan_ip_connection import parse_external_address
 
 __all__ = ["EventSubscription"]
 
@@ -140,7 +142,13 @@ class EventSubscription:
     ) -> Mapping[str, str]:
         deadline = asyncio.get_running_loop().time() + seconds
         reply = await self._http.request(
-            method, url, deadline=deadline, source=source, headers=headers, repeatable=False
+            method,
+            url,
+            deadline=deadline,
+            source=source,
+            headers=headers,
+            repeatable=False,
+            body_rule=BodyRule.NONE,
         )
         if reply.status != 200:
             raise InvalidResponseError(f"{method} was answered with HTTP status {reply.status}", status=reply.status)
@@ -197,7 +205,5 @@ class ChangeFilter:
 
 def _usual(address: str) -> str:
     """Return an address in its usual form, "" for what is none."""
-    with suppress(ValueError):
-        parsed = ip_address(address)
-        return "" if parsed.is_unspecified else str(parsed)
-    return ""
+    parsed = parse_external_address(address)
+    return "" if parsed is None else str(parsed)

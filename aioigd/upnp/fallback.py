@@ -12,9 +12,17 @@ the gateway says                          what is tried next
 here, codes outside, a fault without a    ASCII description, none (or a plain one where none was asked for); a lease
 code, an HTTP error without a fault       of an hour; then both
 718, once overwriting has not helped      once, a description that names port and protocol: some compare only that
+HTTP 400 without a fault                  once, no lease and no description: it may not have the action at all
 724, 716, 729, 726, 727, 728, 732, 606,   nothing: reported as it is
-401, 403, 713, 714, 715, 730, 733
+401, 602, 403, 713, 714, 715, 730, 733,
+HTTP 401 or 403 without a code
+nothing, or cuts the connection each      no lease; a plain ASCII description, none; both: it may be how it
+time, although it answers other requests  refuses
 ========================================  ==================================================================
+
+Of many ports only the first gets all of this, be it that one of them is wanted or all. After a refusal of another there
+is one more request, on the plainest terms (after 725 and 718 on the next of the table), so that the way through many
+ports that are refused, whatever the terms, stays short.
 """
 
 from __future__ import annotations
@@ -31,12 +39,14 @@ from .wire.error_codes import UPnPErrorCode
 
 __all__ = [
     "AS_ASKED",
+    "FEW_TERMS",
     "FINAL_CODES",
     "DescriptionPolicy",
     "Failure",
     "LeasePolicy",
     "TermsPolicy",
     "candidate_terms",
+    "gives_up",
     "learn",
     "next_terms",
 ]
@@ -47,11 +57,14 @@ HOUR: Final = 3600
 """Seconds. Some take a day at most, some an hour."""
 MAX_PLAIN: Final = 31
 """Characters that every router takes in a description."""
+FEW_TERMS: Final = 2
+"""Terms on which a port is asked for after another was refused on all of them."""
 _DEFAULT_DESC: Final = "aioigd"
 
 FINAL_CODES: Final = frozenset(
     {
         UPnPErrorCode.INVALID_ACTION,
+        UPnPErrorCode.OPTIONAL_ACTION_NOT_IMPLEMENTED,
         UPnPErrorCode.OUT_OF_SYNC,
         UPnPErrorCode.ACTION_NOT_AUTHORIZED,
         UPnPErrorCode.SPECIFIED_ARRAY_INDEX_INVALID,
@@ -69,6 +82,10 @@ FINAL_CODES: Final = frozenset(
     }
 )
 """Codes after which other terms cannot help: wrong port, wrong host, no right, no room, no such action."""
+_MENDABLE_CODES: Final = frozenset(
+    {UPnPErrorCode.ONLY_PERMANENT_LEASES_SUPPORTED, UPnPErrorCode.CONFLICT_IN_MAPPING_ENTRY}
+)
+"""Codes that say which terms could help."""
 
 
 class LeasePolicy(Enum):
@@ -101,10 +118,16 @@ AS_ASKED: Final = TermsPolicy()
 
 
 class Failure(NamedTuple):
-    """A request that the gateway did not grant: its terms, and the UPnP error code or None."""
+    """A request that the gateway did not grant: its terms, and the UPnP error code or None.
+
+    ``is_bad_request``: HTTP 400 and no fault. ``is_wordless``: it cut the connection each time, or said nothing,
+    although it answers other requests.
+    """
 
     terms: Terms
     error_code: int | None
+    is_bad_request: bool = False
+    is_wordless: bool = False
 
 
 _ORDER: Final = (
@@ -126,6 +149,8 @@ _ORDER: Final = (
     TermsPolicy(LeasePolicy.HOUR, DescriptionPolicy.UNIQUE),
 )
 """What can be varied, from the least to the largest sacrifice."""
+_PLAINEST: Final = TermsPolicy(LeasePolicy.NONE, DescriptionPolicy.NONE)
+"""What most routers take that take anything."""
 
 
 @cache
@@ -149,19 +174,27 @@ def candidate_terms(request: MappingRequest, policy: TermsPolicy = AS_ASKED) -> 
 
 
 def next_terms(
-    request: MappingRequest, failures: Sequence[Failure], policy: TermsPolicy
+    request: MappingRequest, failures: Sequence[Failure], policy: TermsPolicy, *, most: int | None = None
 ) -> tuple[TermsPolicy, Terms] | None:
     """Return the terms for the next try, or None where nothing more can be done.
 
     The first call, with no failures, gives the terms to begin with. As no terms are tried twice, there are at most
-    as many tries as :func:`candidate_terms`: 9, or 12 for a gateway that is known to compare descriptions.
+    as many tries as :func:`candidate_terms`: 12, or 16 for a gateway that is known to compare descriptions. Or
+    ``most``, where the port is one of many.
     """
     code = failures[-1].error_code if failures else None
-    if code in FINAL_CODES:
+    has_bad_request = bool(failures) and failures[-1].is_bad_request
+    if code in FINAL_CODES or (most is not None and len(failures) >= most):
         return None
+    if has_bad_request and sum(failure.is_bad_request for failure in failures) > 1:
+        return None
+    is_plainest_next = has_bad_request or (most is not None and bool(failures) and code not in _MENDABLE_CODES)
+    is_wordless = bool(failures) and failures[-1].is_wordless
     tried = {failure.terms for failure in failures}
     for candidate, terms in candidate_terms(request, policy):
-        if terms in tried:
+        if terms in tried or (is_plainest_next and candidate != _PLAINEST):
+            continue
+        if is_wordless and not gives_up(request, terms):
             continue
         if (
             any(failure.error_code == UPnPErrorCode.ONLY_PERMANENT_LEASES_SUPPORTED for failure in failures)
@@ -181,6 +214,13 @@ def next_terms(
             continue
         return candidate, terms
     return None
+
+
+def gives_up(request: MappingRequest, terms: Terms) -> bool:
+    """Return whether terms have less in them than was asked for, and nothing that was not."""
+    asked = request.terms
+    has_no_more = terms.duration in (0, asked.duration) and (terms.desc == asked.desc or bool(asked.desc))
+    return has_no_more and terms != asked
 
 
 def learn(policy: TermsPolicy, granted: TermsPolicy, request: MappingRequest) -> TermsPolicy:

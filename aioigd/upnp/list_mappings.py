@@ -14,6 +14,10 @@ a mapping that the row before was               the table has ended, and its las
 a mapping from before that                      passed over; after a few of them the table has ended
 a blank row                                     a gap; after many of them the table has ended
 ==============================================  ============================================================
+
+For one mapping rows are only read where the gateway cannot be asked for it, as a last resort with a budget: MAX_ROWS
+requests and MAX_ROW_SECONDS of a call. What was not found by then is not known to be there, nor to be missing; and a
+table that was too long is not read again for one mapping within TABLE_REST.
 """
 
 from __future__ import annotations
@@ -22,8 +26,10 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from typing import Final, get_args
 
+from async_timeout import timeout
+
 from ..core.calls import Operation
-from ..errors import GONE_STATUSES, IGDError, InvalidResponseError, RefusedError
+from ..errors import GONE_STATUSES, IGDError, InvalidResponseError, RefusedError, is_denied
 from ..models import MappingKey, PortMapping, Proto
 from .soap_client import SoapClient
 from .wire import wan_ip_connection
@@ -34,8 +40,12 @@ __all__ = ["ListCursor", "MappingTable", "Row", "find_mapping", "iter_mappings",
 
 MAX_LISTED: Final = 4096
 """Mappings listed at most; home routers have room for 32 to 128, and a list need not have an end."""
-_MAX_ROWS_FOR_ONE: Final = 256
-"""Rows read at most for one mapping, where the gateway cannot be asked for it."""
+MAX_ROWS: Final = 64
+"""Rows that a call reads at most where the gateway cannot be asked for one mapping. Most tables have fewer."""
+MAX_ROW_SECONDS: Final = 1.0
+"""Seconds of a call for reading such rows. Routers of good health need some 10 ms for each."""
+TABLE_REST: Final = 1200.0
+"""Seconds for which a table that was too long, or too slow, is not read again for one mapping."""
 _ROWS_AT_ONCE: Final = 4
 """Rows that are read together: as many as a gateway that is not known yet gets requests at once."""
 _MAX_BLANK_ROWS: Final = 32
@@ -87,7 +97,7 @@ class MappingTable:
             self.ended = self._blank_rows > _MAX_BLANK_ROWS
             return
         if isinstance(row, RefusedError):
-            self.ended = has_rows or row.error_code not in _NO_TABLE
+            self.ended = has_rows or (row.error_code not in _NO_TABLE and not is_denied(row))
         elif isinstance(row, InvalidResponseError) and row.status is not None:
             self.ended = has_rows and row.status >= 400 and row.status not in GONE_STATUSES
         if not self.ended:
@@ -112,25 +122,47 @@ class ListCursor:
 async def find_mapping(client: SoapClient, key: MappingKey, op: Operation) -> PortMapping | None:
     """Return the mapping that the gateway holds for a key, None where it says that there is none.
 
-    Routers that cannot answer for one mapping are asked for the whole table. Raises RefusedError or
+    Of routers that cannot answer for one mapping some rows of the table are read. Raises RefusedError or
     InvalidResponseError where the gateway cannot be made to tell.
     """
     try:
         values = await client.call(wan_ip_connection.get_specific_entry(key), op)
-        return wan_ip_connection.read_entry(key, values)
+        return wan_ip_connection.read_entry(key, values, lenient=True)
     except RefusedError as error:
         if UPnPErrorCode.is_end_of_list(error.error_code):
             return None
+        if is_denied(error):
+            raise
     except InvalidResponseError:
         pass  # a blank entry is how some say "none"; the table tells
+    return await _find_in_table(client, key.normalised(), op)
+
+
+async def _find_in_table(client: SoapClient, key: MappingKey, op: Operation) -> PortMapping | None:
+    """Read rows as far as the budget of the call goes, and return the mapping of a key, None where there is none."""
+    loop = asyncio.get_running_loop()
+    began = loop.time()
     table = MappingTable()
-    for index in range(_MAX_ROWS_FOR_ONE):
-        mapping = table.read(await _read_row(client, index, op))
-        if table.ended:
-            return None
-        if mapping is not None and mapping.key == key:
-            return mapping
-    raise InvalidResponseError(f"the gateway lists more than {_MAX_ROWS_FOR_ONE} mappings")
+    left = MAX_ROWS - sum(attempt.action == wan_ip_connection.GET_GENERIC_ENTRY for attempt in op.attempts)
+    if began < client.state.table_rests_until or left <= 0:
+        raise InvalidResponseError("the gateway cannot be asked for one mapping, and its table is long")
+    try:
+        async with timeout(max(0.0, MAX_ROW_SECONDS - op.seconds_on_rows)):
+            for index in range(left):
+                mapping = table.read(await _read_row(client, index, op))
+                if table.ended:
+                    return None
+                if mapping is not None and mapping.key.normalised() == key:
+                    return mapping
+    except TimeoutError as error:
+        if isinstance(error, IGDError):
+            raise
+    finally:
+        op.seconds_on_rows += loop.time() - began
+    client.state.table_rests_until = loop.time() + TABLE_REST
+    raise InvalidResponseError(
+        f"the gateway lists more than {MAX_ROWS} mappings, or takes over {MAX_ROW_SECONDS:.0f} s for them"
+    )
 
 
 async def list_page(

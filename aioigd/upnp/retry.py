@@ -17,6 +17,13 @@ cut or silent; the action may   raised: whoever sent it reads back before   the 
 not be repeated                 it is sent again
 ==============================  ==========================================  ================================
 
+Where a gateway refuses without words, by cutting or by silence, what it is asked for on other terms gets two tries if
+it is cut (``tries_cut``), as the gateway has shown that it answers other requests.
+
+A request that is silent is not given up at once (``soap_client``): beside it the gateway is searched for where it may
+have moved, or asked what has become of the request, or that is sent a second time where it does no harm. What is said
+here of silence holds when that has led to nothing.
+
 A reply that breaks a cap is raised at once. 404, 405 and 410 without SOAP lead to an untried control URL, if there is
 one; any other reply is returned, and proves the control URL.
 """
@@ -28,11 +35,11 @@ from typing import Final
 
 from ..errors import DeadlineError, TransportError
 
-__all__ = ["Step", "next_step", "pause_after"]
+__all__ = ["TRIES_CUT", "Step", "next_step", "pause_after"]
 
 _TRIES_UNCONNECTED: Final = 2
 """Requests to an address that refuses connections. Refused mostly means moved."""
-_TRIES_CUT: Final = 6
+TRIES_CUT: Final = 6
 """Requests that are cut. Cut mostly means busy, so there are more of them."""
 _FIRST_PAUSE: Final = 0.02
 """Seconds; four times as long after each failure."""
@@ -58,17 +65,19 @@ def next_step(
     may_have_moved: bool,
     has_next_url: bool,
     expired: bool,
+    tries_cut: int = TRIES_CUT,
 ) -> Step:
     """Return what to do after a failure.
 
     ``failures_alone``: how often the request has failed alone, this time included. ``repeatable``: carried out twice,
     the action does no harm. ``may_have_moved``: a silent gateway is to be searched for before it is asked again.
+    ``tries_cut``: requests alone that may be cut, fewer where the gateway has shown that it answers others.
     """
     again = Step.AGAIN_AFTER_PAUSE if alone else Step.AGAIN
     if isinstance(error, DeadlineError):
         return Step.RAISE if expired or may_have_moved or not repeatable else again
     if error.may_have_arrived:
-        return Step.RAISE if expired or failures_alone >= _TRIES_CUT or not repeatable else again
+        return Step.RAISE if expired or failures_alone >= tries_cut or not repeatable else again
     if alone and has_next_url:
         return Step.NEXT_URL
     return Step.RAISE if expired or failures_alone >= _TRIES_UNCONNECTED else again

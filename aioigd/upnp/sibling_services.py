@@ -17,7 +17,7 @@ from async_timeout import timeout_at
 
 from ..core.backend import Candidate, Rank, SearchScope
 from ..core.calls import Operation, Undo
-from ..errors import DiscoveryError, IGDError, RefusedError, UnsupportedError, is_gone
+from ..errors import DiscoveryError, IGDError, InvalidResponseError, RefusedError, UnsupportedError, is_gone
 from ..models import Device
 from ..net.interfaces import is_our_address, public_ipv6_address, same_network_ipv6, source_address_for
 from ..results import UPnPResult
@@ -92,7 +92,7 @@ class SiblingServices:
         if ":" not in url.host:
             # What it does not name here it will not name there, and the search is saved.
             await self._described(op, url, self._source_for(url), service)
-            url = await self._search_over_ipv6(op)
+            url = await self._search_over_ipv6(op, service)
         ours = source if source and is_our_address(source) else source_address_for(url.host)
         return self._client.for_service(await self._described(op, url, ours, service), ours)
 
@@ -116,7 +116,7 @@ class SiblingServices:
             raise UnsupportedError(f"the gateway at {url} has no service {name}")
         return service
 
-    async def _search_over_ipv6(self, op: Operation) -> HttpUrl:
+    async def _search_over_ipv6(self, op: Operation, service: str) -> HttpUrl:
         """Return where the gateway describes itself over IPv6, by its UDN (UDA 1.1 section 2.3)."""
         udn = self._client.device.udn
         if not udn:
@@ -124,23 +124,33 @@ class SiblingServices:
         scope = SearchScope(source_address=same_network_ipv6(self._client.local_address), ipv6=True)
         now = asyncio.get_running_loop().time()
         until = min(now + _SEARCH_TIME, max(op.deadline, now + 0.01))
-        return parse_url((await search_by_udn(self._client.http, scope, udn, until)).description_url)
+        return parse_url((await search_by_udn(self._client.http, scope, udn, until, service)).description_url)
 
 
-async def search_by_udn(http: HttpClient, scope: SearchScope, udn: str, until: float) -> Device:
-    """Return the gateway that has this UDN; raises DiscoveryError where it does not answer before ``until``."""
+async def search_by_udn(http: HttpClient, scope: SearchScope, udn: str, until: float, service: str = "") -> Device:
+    """Return the gateway that has this UDN; raises DiscoveryError where it does not answer before ``until``.
+
+    ``service``: the name in lower case of one that it is to have; another description of it may have more of them. One
+    without it is returned where no other one comes.
+    """
     found: asyncio.Future[Device] = asyncio.get_running_loop().create_future()
+    without: list[Device] = []
 
     def report(candidate: Candidate | None) -> None:
-        is_it = candidate is not None and candidate.device.udn == udn and candidate.rank is not Rank.USELESS
-        if candidate is not None and is_it and not found.done():
+        if candidate is None or candidate.device.udn != udn or candidate.rank is Rank.USELESS or found.done():
+            return
+        if not service or any(f":service:{service}:" in text.lower() for text in candidate.types):
             found.set_result(candidate.device)
+        else:
+            without.append(candidate.device)
 
     async with DeviceSearch(http, scope, until, report) as search:
         try:
             async with timeout_at(until):
                 return await found
         except TimeoutError:
+            if without:
+                return without[-1]
             raise search.failure() from None
 
 
@@ -160,4 +170,8 @@ async def _call_all(
     except RefusedError as error:
         if UPnPErrorCode.is_unsupported(error.error_code):
             raise UnsupportedError(error.message, error.error_code) from error
+        raise
+    except InvalidResponseError as error:
+        if error.status == 400:  # as some say to an action that they do not have
+            raise UnsupportedError(error.message) from error
         raise

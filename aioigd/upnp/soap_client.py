@@ -6,31 +6,55 @@ Knows the control URLs of one service, and what is known of its gateway; does no
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from ipaddress import ip_address
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 from ..core.calls import Operation, Undo
-from ..core.limiter import Limiter, Outcome
-from ..errors import GONE_STATUSES, Attempt, DeadlineError, InvalidResponseError, TransportError
-from ..models import Device, MappingKey
+from ..core.limiter import Limiter, Outcome, Permit
+from ..errors import (
+    DENIED_STATUSES,
+    GONE_STATUSES,
+    Attempt,
+    DeadlineError,
+    InvalidResponseError,
+    RefusedError,
+    TransportError,
+)
+from ..models import Device, MappingKey, MappingRequest, Terms
 from ..net.interfaces import default_next_hops, source_address_for
 from ..results import UPnPResult
-from .fallback import TermsPolicy
+from .fallback import FEW_TERMS, WEEK, Failure, TermsPolicy
 from .net.http import HttpClient
-from .retry import Step, next_step, pause_after
+from .retry import TRIES_CUT, Step, next_step, pause_after
 from .wire import soap
 from .wire.description import Service
 from .wire.error_codes import refused, result_of_error_code
-from .wire.http_reply import HttpReply
+from .wire.http_reply import BodyRule, HttpReply
 from .wire.soap import Action
 from .wire.url import HttpUrl, parse_url
 
-__all__ = ["GatewayState", "SoapClient", "is_doubtful", "read_answer"]
+__all__ = ["GatewayState", "SoapClient", "is_denial", "is_doubtful", "read_answer"]
 
 _CONTENT_TYPE: Final = 'text/xml; charset="utf-8"'
 _GET_TRIES: Final = 2
+_PATIENCE: Final = 0.85
+"""Part of the rest of a call for which a request is still waited for whose time was over."""
+_FRUITLESS_KEPT: Final = 10.0
+"""Seconds for which a mapping that was refused on all terms says something about others."""
+
+Beside = Callable[[], Coroutine[Any, Any, tuple[int, soap.Reply] | None]]
+"""What is done beside a request that is silent; see :meth:`SoapClient.send`."""
+
+
+class Fruitless(NamedTuple):
+    """A mapping that was refused on all terms: it does not seem to be a matter of them."""
+
+    port: int
+    terms: Terms
+    at: float
+    """On the loop's clock."""
 
 
 class GatewayState:
@@ -43,6 +67,27 @@ class GatewayState:
         """The mappings that this program has made, so that an undo never removes an older one."""
         self.our_pinholes: set[int] = set()
         """The same for pinholes, by their unique ids."""
+        self.fruitless: Fruitless | None = None
+        """The last mapping that was refused on all terms, since one was granted."""
+        self.seconds_needed = 0.0
+        """The longest that it was seen to need for a request."""
+        self.table_rests_until = 0.0
+        """Until when its table is not read row by row, on the loop's clock: it was too long for that."""
+        self.limit_for_none = 0
+        """The lease in seconds that it was seen to give to a mapping that was asked for without one, 0 for none."""
+
+    def refused(self, request: MappingRequest, failures: Sequence[Failure]) -> None:
+        """Note on how many terms a mapping was refused."""
+        if len(failures) > FEW_TERMS:
+            now = asyncio.get_running_loop().time()
+            self.fruitless = Fruitless(request.key.external_port, request.terms, now)
+
+    def most_terms(self, request: MappingRequest) -> int | None:
+        """Return on how many terms to ask for a mapping: few, where another port was just refused on all of them."""
+        last = self.fruitless
+        if last is None or last.port == request.key.external_port or last.terms != request.terms:
+            return None
+        return FEW_TERMS if asyncio.get_running_loop().time() < last.at + _FRUITLESS_KEPT else None
 
 
 class SoapClient:
@@ -79,6 +124,18 @@ class SoapClient:
         hops = default_next_hops()
         return source_address_for(min(hops) if hops else "192.0.2.1")
 
+    @property
+    def limit_for_none(self) -> int:
+        """Seconds that a mapping lasts which is made without a limit, 0 where that is what it is.
+
+        An IGD:2 makes a week of it (WANIPConnection:2 section 2.3.16).
+        """
+        return self.state.limit_for_none or (WEEK if self.service_version >= 2 else 0)
+
+    def learn_limit_for_none(self, rest: int) -> None:
+        """Note how long a mapping that was just made without a limit lasts; some seconds may have gone by."""
+        self.state.limit_for_none = -(-rest // 60) * 60
+
     async def call(self, action: Action, op: Operation, *, undo: Undo | None = None) -> Mapping[str, str]:
         """Send an action and return its output arguments, whatever the HTTP status.
 
@@ -87,14 +144,24 @@ class SoapClient:
         return read_answer(await self.send(action, op, undo=undo), action)[1]
 
     async def send(
-        self, action: Action | Callable[[], Action], op: Operation, *, undo: Undo | None = None, repeatable: bool = True
+        self,
+        action: Action | Callable[[], Action],
+        op: Operation,
+        *,
+        undo: Undo | None = None,
+        repeatable: bool = True,
+        beside: Beside | None = None,
+        tries_cut: int = TRIES_CUT,
     ) -> tuple[int, soap.Reply]:
         """Send an action until something comes back, and return the HTTP status and the reply.
 
         ``action`` may be a function that returns it: it is called when the request may go, with all that has become
         known of the gateway meanwhile. ``undo``: how to take back what the action may have changed. ``repeatable``:
-        carried out twice it does no harm. What follows from a failure is decided in ``retry``; each request is noted in
-        ``op.attempts``. Raises TransportError, DeadlineError, or InvalidResponseError for a reply that breaks a cap.
+        carried out twice it does no harm. ``beside``: what to do while no reply comes to the first attempt in its
+        time; its outcome counts as the reply if it comes first, and None as a reason to wait no longer. By default the
+        action is sent a second time. Either way the first request is not given up at once. ``tries_cut``: see
+        ``retry``. What follows from a failure is decided in ``retry``; each request is noted in ``op.attempts``.
+        Raises TransportError, DeadlineError, or InvalidResponseError for a reply that breaks a cap.
         """
         state = self.state
         loop = asyncio.get_running_loop()
@@ -104,43 +171,60 @@ class SoapClient:
             permit = await state.limiter.acquire(first=op.is_started)
             op.request_started(waiting_since)
             outcome = Outcome.UNKNOWN
+            failure: TransportError | DeadlineError
+            second: list[_SecondTry] = []
+            silence: asyncio.TimerHandle | None = None
+            sent_at = loop.time()
             try:
                 if undo is not None:
                     op.sent(undo)
+                if state.seconds_needed > op.seconds_needed:
+                    op.seconds_needed = state.seconds_needed
                 latest = action() if callable(action) else action
                 url = self._control_urls[0]
                 headers = self._headers.get((latest.name, url)) or self._make_headers(latest.name, url)
+                deadline = op.attempt_deadline
+                is_waited_for = op.search is not None if op.rediscover_on_timeout else not op.gives_up_early
+                has_second = is_waited_for and op.may_go_beside and (repeatable or beside is not None)
+                if has_second and deadline < op.deadline:
+                    silence = loop.call_at(
+                        deadline, self._start_second, second, latest, op, permit, beside, asyncio.current_task()
+                    )
+                    deadline += _PATIENCE * (op.deadline - deadline)
                 reply = await self.http.request(
                     "POST",
                     url,
-                    deadline=op.attempt_deadline,
+                    deadline=deadline,
                     source=self.local_address,
                     headers=headers,
                     body=soap.build_request(self.service_type, latest.name, latest.arguments),
                     repeatable=repeatable,
+                    body_rule=BodyRule.EXPECTED if latest.has_output else BodyRule.OPTIONAL,
                 )
                 outcome = Outcome.ANSWERED
+                if loop.time() - sent_at > op.seconds_needed:
+                    state.seconds_needed = op.seconds_needed = loop.time() - sent_at
+            except asyncio.CancelledError:
+                if not (second and second[0].has_come_first()):
+                    raise
+                outcome = Outcome.LOST
+                failure = DeadlineError(f"no answer from {url} in time")
             except (TransportError, DeadlineError) as error:
                 outcome = Outcome.LOST
-                op.attempts.append(Attempt(latest.name, latest.arguments, None, error.result))
+                failure = error
+                if not second:
+                    op.attempts.append(Attempt(latest.name, latest.arguments, None, error.result))
                 op.reply_lost = op.reply_lost or isinstance(error, DeadlineError) or error.may_have_arrived
-                alone = not permit.had_company
-                failures_alone += alone and isinstance(error, TransportError)
-                step = next_step(
-                    error,
-                    alone=alone,
-                    failures_alone=failures_alone,
-                    repeatable=repeatable,
-                    may_have_moved=op.rediscover_on_timeout,
-                    has_next_url=self._has_next_url(url),
-                    expired=op.expired,
-                )
-                if step is Step.RAISE:
-                    raise
+                if isinstance(error, DeadlineError):
+                    op.seconds_needed = max(op.seconds_needed, loop.time() - sent_at)
             except InvalidResponseError as error:
                 op.attempts.append(Attempt(latest.name, latest.arguments, None, error.result))
                 raise
             finally:
+                if silence is not None:
+                    silence.cancel()
+                if second and outcome is not Outcome.LOST:
+                    second[0].stop()
                 op.request_finished()
                 state.limiter.release(permit, outcome)
             if outcome is Outcome.ANSWERED:
@@ -149,13 +233,55 @@ class SoapClient:
                     self._use_next_control_url(url)
                     continue
                 self._is_proven = True
-                op.attempts.append(_attempt(latest, parsed))
+                op.attempts.append(_attempt(latest, reply.status, parsed))
                 return reply.status, parsed
+            if second and (found := await second[0].outcome()) is not None:
+                return found
+            alone = op.was_alone = not permit.had_company
+            failures_alone += alone and isinstance(failure, TransportError)
+            step = next_step(
+                failure,
+                alone=alone,
+                failures_alone=failures_alone,
+                repeatable=repeatable,
+                may_have_moved=op.rediscover_on_timeout or op.gives_up_early,
+                has_next_url=self._has_next_url(url),
+                expired=op.expired,
+                tries_cut=tries_cut,
+            )
+            if step is Step.RAISE:
+                raise failure
             if step is Step.NEXT_URL:
                 self._use_next_control_url(url)
                 failures_alone -= 1  # a control URL that was guessed wrong does not count
             elif step is Step.AGAIN_AFTER_PAUSE:
                 await asyncio.sleep(pause_after(failures_alone))
+
+    def _start_second(
+        self,
+        second: list[_SecondTry],
+        action: Action,
+        op: Operation,
+        permit: Permit,
+        beside: Beside | None,
+        task: asyncio.Task[Any] | None,
+    ) -> None:
+        """Begin what is done beside a request that is silent. It counts as lost for the limit."""
+        op.attempts.append(Attempt(action.name, action.arguments, None, UPnPResult.HTTP_ERROR))
+        op.reply_lost = True
+        op.was_alone = not permit.had_company
+        self.state.limiter.release(permit, Outcome.LOST)
+        assert task is not None  # noqa: S101 - requests are sent by calls, which are tasks
+        second.append(_SecondTry(task, self._do_beside(action, op, beside)))
+
+    async def _do_beside(self, action: Action, op: Operation, beside: Beside | None) -> tuple[int, soap.Reply] | None:
+        if op.rediscover_on_timeout and op.search is not None:
+            if await op.search():
+                return None
+            op.rediscover_on_timeout = False  # it is where it was, and slow
+            if op.gives_up_early:
+                return None
+        return await (self.send(action, op) if beside is None else beside())
 
     async def get(self, url: HttpUrl, op: Operation, source: str) -> HttpReply:
         """Read a document of the gateway from the address ``source``; raises what :meth:`send` raises."""
@@ -209,24 +335,75 @@ class SoapClient:
             del self._control_urls[0]
 
 
+class _SecondTry:
+    """What is done beside a request that is silent. If it has an outcome first, the task that waits is interrupted."""
+
+    def __init__(self, task: asyncio.Task[Any], work: Coroutine[Any, Any, tuple[int, soap.Reply] | None]) -> None:
+        self._waiting: asyncio.Task[Any] | None = task
+        self._interrupted: asyncio.Task[Any] | None = None
+        self._second = asyncio.get_running_loop().create_task(work)
+        self._second.add_done_callback(self._ended)
+
+    def has_come_first(self) -> bool:
+        """Return whether the task that waits was cancelled by this, and by nobody else."""
+        return self._interrupted is not None and self._interrupted.uncancel() == 0
+
+    def stop(self) -> None:
+        """Give it up: the reply has come, or nobody waits any more."""
+        self._waiting = None
+        self._second.cancel()
+
+    async def outcome(self) -> tuple[int, soap.Reply] | None:
+        """Wait for the outcome; None where there is none."""
+        self._waiting = None
+        try:
+            await asyncio.wait([self._second])
+        except asyncio.CancelledError:
+            self._second.cancel()
+            raise
+        return None if self._second.cancelled() or self._second.exception() else self._second.result()
+
+    def _ended(self, second: asyncio.Task[tuple[int, soap.Reply] | None]) -> None:
+        failed = second.cancelled() or second.exception() is not None
+        if not failed and self._waiting is not None:
+            self._interrupted, self._waiting = self._waiting, None
+            self._interrupted.cancel()
+
+
 def is_doubtful(status: int, reply: soap.Reply) -> bool:
     """Return whether a reply is anything but the answer to the action with a status of success."""
     return not isinstance(reply, soap.Answer) or not 200 <= status < 300
 
 
 def read_answer(reply: tuple[int, soap.Reply], action: Action) -> tuple[int, Mapping[str, str]]:
-    """Return HTTP status and output arguments of a reply that is an answer; raise what else it is."""
+    """Return HTTP status and output arguments of a reply that is an answer; raise what else it is.
+
+    RefusedError for a fault, and for HTTP 401 and 403 (NOT_AUTHORIZED) unless a fault says more; InvalidResponseError
+    for anything else.
+    """
     status, parsed = reply
     if isinstance(parsed, soap.Answer):
         return status, parsed.values
+    if is_denial(status, parsed):
+        raise RefusedError(
+            f"the gateway lets this machine not use {action.name} (HTTP status {status})", UPnPResult.NOT_AUTHORIZED
+        )
     if isinstance(parsed, soap.Fault):
         raise refused(f"the gateway refused {action.name}: {parsed.description or 'without a reason'}", parsed.code)
     raise InvalidResponseError(f"{action.name}: {parsed.reason} (HTTP status {status})", status=status)
 
 
-def _attempt(action: Action, reply: soap.Reply) -> Attempt:
+def is_denial(status: int, reply: soap.Reply) -> bool:
+    """Return whether a reply says that this machine may ask for nothing: HTTP 401 or 403, and no code besides."""
+    says_more = isinstance(reply, soap.Answer) or (isinstance(reply, soap.Fault) and reply.code is not None)
+    return status in DENIED_STATUSES and not says_more
+
+
+def _attempt(action: Action, status: int, reply: soap.Reply) -> Attempt:
     if isinstance(reply, soap.Answer):
         return Attempt(action.name, action.arguments, None, UPnPResult.SUCCESS)
+    if is_denial(status, reply):
+        return Attempt(action.name, action.arguments, None, UPnPResult.NOT_AUTHORIZED)
     if isinstance(reply, soap.Fault):
         return Attempt(action.name, action.arguments, reply.code, result_of_error_code(reply.code))
     return Attempt(action.name, action.arguments, None, UPnPResult.INVALID_RESPONSE)

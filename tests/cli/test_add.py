@@ -72,6 +72,23 @@ class TestAdd:
         assert outcome.code == 1
         assert "UPnP error 606, NOT_AUTHORIZED" in outcome.err
 
+    async def test_a_router_that_refuses_everything_is_not_asked_for_ever(self, run: Run) -> None:
+        async with EmulatedGateway(quirks.refuses_everything, address=None) as gateway:
+            outcome = await run("add", "8000-9999", *there(gateway), "--desc", "a game", "--for", "1h", "--json")
+            assert gateway.count("POST") < 800
+        assert outcome.code == 1
+        failures = outcome.document["failures"]
+        assert len(failures) == 2000
+        assert "not asked for" in failures[-1]["error"]["message"]
+        assert {each["error"]["result"] for each in failures} == {"ACTION_FAILED"}
+
+    async def test_what_is_taken_does_not_keep_the_rest_from_being_opened(self, run: Run) -> None:
+        async with EmulatedGateway(address=None) as gateway:
+            for port in range(8000, 8600, 2):
+                gateway.add_mapping(port, proto="TCP")
+            assert (await run("add", "8000-8599", *there(gateway))).code == 1
+            assert len(gateway.mappings) == 600
+
     async def test_many_refusals_are_summed_up(self, run: Run) -> None:
         async with EmulatedGateway(quirks.table_full(5), address=None) as gateway:
             outcome = await run("add", "8000-8029", *there(gateway))

@@ -58,11 +58,6 @@ def test_ports_are_told_in_ranges(ports: list[int], text: str) -> None:
     assert format.port_ranges(ports) == text
 
 
-def test_foreign_text_loses_what_a_terminal_would_obey() -> None:
-    assert format.clean("a\x1b[31mb\nc\u202ed\x9be") == "a\ufffd[31mb\ufffdc\ufffdd\ufffde"
-    assert format.clean("x" * 500, 10) == "x" * 9 + "…"
-
-
 def test_an_error_is_one_clean_line() -> None:
     error = IGDError("the gateway refused: \x1b[2Jno", UPnPResult.NOT_AUTHORIZED, error_code=606)
     assert format.error_text(error) == "The gateway refused: \ufffd[2Jno (UPnP error 606, NOT_AUTHORIZED)"

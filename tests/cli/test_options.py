@@ -2,9 +2,29 @@
 
 from __future__ import annotations
 
+import ifaddr
 import pytest
 
+from aioigd import NoRouteError
+from aioigd.cli import options
 from aioigd.cli.options import DURATION, PORTS, TARGET, Ports, Target
+
+
+@pytest.mark.parametrize("ours", ["192.168.1.5", ""])
+def test_without_a_list_of_interfaces_there_is_the_one_towards_the_internet(
+    monkeypatch: pytest.MonkeyPatch, ours: str
+) -> None:
+    def forbidden() -> list[object]:
+        raise OSError(97, "Address family not supported by protocol")
+
+    def source_address_for(_: str) -> str:
+        if not ours:
+            raise NoRouteError("there is no route")
+        return ours
+
+    monkeypatch.setattr(ifaddr, "get_adapters", forbidden)
+    monkeypatch.setattr(options, "source_address_for", source_address_for)
+    assert [each.address for each in options.all_interfaces()] == ([ours] if ours else [])
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from aioigd.testing.device_tree import Site, describe_device, gateway_device
 from aioigd.testing.errors import UPnPError
 from aioigd.testing.soap import build_answer, build_fault, parse_call
 from aioigd.testing.wan_connection import ActionCall, WanConnection
-from aioigd.upnp.net.ssdp_search import SearchReply
+from aioigd.upnp.net.ssdp_search import Ask, SearchReply
 from aioigd.upnp.wire.http_reply import HttpReply
 from aioigd.upnp.wire.ssdp import Announcement
 from aioigd.upnp.wire.url import HttpUrl
@@ -166,18 +166,22 @@ class Liar:
 
     def search(self, interfaces: Sequence[Interface], on_reply: Callable[[SearchReply], None], **_: Any) -> _Search:
         """Return a search that is answered."""
-        return _Search(self, on_reply)
+        return _Search(self, interfaces, on_reply)
 
 
 class _Search:
-    def __init__(self, liar: Liar, on_reply: Callable[[SearchReply], None]) -> None:
+    def __init__(self, liar: Liar, interfaces: Sequence[Interface], on_reply: Callable[[SearchReply], None]) -> None:
+        self.interfaces = interfaces
         self._liar = liar
         self._on_reply: Callable[[SearchReply], None] | None = on_reply
 
     async def __aenter__(self) -> _Search:
         return self
 
-    def send(self, targets: Iterable[str], unicast: Iterable[str] = (), *, multicast: bool = True) -> None:
+    def ask(self, targets: Iterable[str], ask: Ask) -> None:
+        self.send(targets, ask.interface)
+
+    def send(self, targets: Iterable[str], interface: Interface, **_: Any) -> None:
         announcement = Announcement("reply", _SITE.location, "upnp:rootdevice", "uuid:liar", "liar", 1)
         reply = SearchReply(announcement, ADDRESS, ADDRESS)
         asyncio.get_running_loop().call_soon(self._answer, reply)

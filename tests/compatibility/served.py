@@ -13,12 +13,13 @@ from aioigd.testing import EmulatedGateway, Quirk, quirks
 
 __all__ = ["NO_ADDRESS", "USABLE", "Served", "pairs", "serve", "serve_all"]
 
-USABLE: Final = {name: each for name, each in quirks.CATALOGUE.items() if not each.hopeless}
-"""The quirks with which ports can be mapped."""
+USABLE: Final = {name: each for name, each in quirks.CATALOGUE.items() if not each.hopeless and each.family != "pcp"}
+"""The quirks with which ports can be mapped by UPnP."""
 NO_ADDRESS: Final = frozenset(
     {
         "no_external_address",
         "external_address_empty",
+        "external_address_ipv6",
         "external_address_unspecified",
         "impossible_external_address",
     }
@@ -36,6 +37,10 @@ _SENSELESS: Final = tuple(
         ),
         # A connection of another type cannot be searched for by this one.
         (_ANSWERS, ["vendor_urns", "ppp_instead_of_ip"]),
+        # The older description names a service that is not there.
+        (["two_versions"], ["vendor_urns", "ppp_instead_of_ip"]),
+        # What is announced as a root device only is not expected to be a gateway, too.
+        (["dead_gateway_first"], ["vendor_urns"]),
         # One host in front of the other is no URL.
         (["foreign_control_url"], ["absolute_urls", "absolute_urls_elsewhere", "urls_without_slash"]),
         # Neither the document nor the connection ends, and nobody says how long it is.

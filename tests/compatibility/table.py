@@ -14,6 +14,8 @@ import asyncio
 import sys
 from pathlib import Path
 
+from aioigd.testing import quirks
+
 from .served import USABLE, Served, serve, serve_all
 
 PLACE = Path("docs/routers.md")
@@ -26,6 +28,24 @@ search target once), GET, POST. Written by `python -m tests.compatibility.table`
 | what the router does | quirk | seen with | M-SEARCH | GET | POST |
 |---|---|---|---|---|---|
 """
+
+
+PCP_HEAD = """
+## PCP and NAT-PMP
+
+What routers do at UDP port 5351, as the emulated gateway has it with `protocols=("pcp", "nat-pmp")` and the quirk. The
+library does not speak these protocols yet.
+
+| what the router does | quirk | seen with |
+|---|---|---|
+"""
+
+
+def pcp_rows() -> str:
+    """Return the table of the quirks of PCP and NAT-PMP."""
+    of_pcp = [(name, each) for name, each in quirks.CATALOGUE.items() if each.family == "pcp"]
+    cells = [(each.summary.rstrip("."), f"`{name}`", each.source.replace("|", "/")) for name, each in of_pcp]
+    return "".join(f"| {' | '.join(each)} |\n" for each in cells)
 
 
 def row(served: Served) -> str:
@@ -47,7 +67,7 @@ async def measure() -> list[Served]:
 def main() -> int:
     """Write the table; tell which routers are not served."""
     results = asyncio.run(measure())
-    PLACE.write_text(HEAD + "\n".join(map(row, results)) + "\n", "utf-8")
+    PLACE.write_text(HEAD + "\n".join(map(row, results)) + "\n" + PCP_HEAD + pcp_rows(), "utf-8")
     unserved = [each for each in results if each.problem]
     for each in unserved:
         sys.stdout.write(f"NOT SERVED: {each.names[0]}: {each.problem}\n")

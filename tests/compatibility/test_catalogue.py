@@ -16,6 +16,9 @@ from .served import USABLE, Served, pairs, serve, serve_all
 SAMPLE = 150
 QUICKER: dict[str, tuple[str | Quirk[...], float]] = {
     "hangs_at_first": ("hangs_at_first", 3.0),
+    "refuses_by_reset": ("refuses_by_reset", 20.0),
+    "refuses_by_silence": ("refuses_by_silence", 3.0),
+    "slow_actions": (quirks.slow_actions(0.3), 20.0),
     "slow_add": (quirks.slow_add(0.2), 20.0),
     "slow_delete": (quirks.slow_delete(0.8), 20.0),
     "late_replies": (quirks.late_replies(0.5), 20.0),
@@ -23,7 +26,7 @@ QUICKER: dict[str, tuple[str | Quirk[...], float]] = {
 """Those that make everybody wait for seconds, with shorter waits, and the timeout of the mapper; as they are they are
 served in the long run."""
 TABLE = Path(__file__).parents[2] / "docs" / "routers.md"
-HOPELESS = [name for name, each in quirks.CATALOGUE.items() if each.hopeless and each.family != "hostile"]
+HOPELESS = [name for name, each in quirks.CATALOGUE.items() if each.hopeless and each.family not in ("hostile", "pcp")]
 
 
 async def unserved(combined: Sequence[Sequence[str]]) -> list[Served]:
@@ -84,4 +87,5 @@ async def test_a_router_that_cannot_be_used_is_an_error_of_ours_and_soon(name: s
 def test_the_table_of_the_documentation_has_every_quirk() -> None:
     """``python -m tests.compatibility.table`` writes it."""
     table = TABLE.read_text("utf-8")
-    assert [name for name in USABLE if f"| `{name}` |" not in table] == []
+    of_pcp = [name for name, each in quirks.CATALOGUE.items() if each.family == "pcp"]
+    assert [name for name in [*USABLE, *of_pcp] if f"| `{name}` |" not in table] == []

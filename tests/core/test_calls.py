@@ -279,7 +279,92 @@ async def test_a_result_that_reached_anybody_is_not_undone() -> None:
 
 
 async def test_a_failure_that_reaches_nobody_warns_of_nothing() -> None:
-    assert await undone(0, 2, refused("no", 718)) == []
+    queue, job = CallQueue(), Job()
+    job.failure = refused("no", 718)
+    tasks = [enter(queue, "same", job) for _ in range(2)]
+    await settled_loop()
+    job.may_end.set()
+    await settled_loop(1)
+    await leave(*tasks)
+    await queue.drain()
+    assert job.log == ["job begins"]
+
+
+async def test_a_failed_call_is_undone_behind_its_error_and_before_the_next_one() -> None:
+    queue, job, following = CallQueue(), SlowToUndo(), Job("following")
+    following.log = job.log
+    job.failure = refused("no", 501)
+    first, second = await enter_all(queue, job, following)
+    job.may_end.set()
+    following.may_end.set()
+    with pytest.raises(RefusedError):
+        await first
+    assert job.log == ["job begins"]  # the error has not waited for it
+    again = enter(queue, "job", Job("another", job.log))
+    await second
+    assert job.log == ["job begins", "job is undone", "following begins", "following ends"]
+    await leave(again)
+
+
+async def test_a_failed_call_that_the_gateway_has_refused_has_nothing_to_undo() -> None:
+    class Refused(Settling):
+        async def __call__(self, op: Operation) -> str:
+            op.sent(self._undo)
+            op.rejected()
+            raise refused("no", 501)
+
+    queue, job = CallQueue(), Refused()
+    with pytest.raises(RefusedError):
+        await enter(queue, "same", job)
+    await queue.drain()
+    assert job.log == []
+
+
+async def test_the_end_of_everything_waits_for_the_undo_of_a_failed_call() -> None:
+    queue, job = CallQueue(), SlowToUndo()
+    job.failure = refused("no", 501)
+    job.may_end.set()
+    with pytest.raises(RefusedError):
+        await enter(queue, "same", job)
+    assert queue.is_undoing
+    await queue.drain()
+    assert job.log[-1] == "job is undone"
+    assert not queue.is_undoing
+
+
+@pytest.mark.parametrize(("needed", "limit"), [(0.0, 2.0), (0.9, 2.0), (6.0, 12.0), (15.0, 20.0)])
+async def test_an_undo_has_twice_the_time_that_the_gateway_needs(needed: float, limit: float) -> None:
+    op = Operation(10)
+    op.seconds_needed = needed
+    assert op.undo_limit == limit
+
+
+async def test_the_time_of_an_undo_grows_with_what_the_gateway_is_seen_to_need(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calls, "ROLLBACK_TIMEOUT", 0.05)
+    steps: list[str] = []
+
+    async def undo(op: Operation) -> None:
+        op.seconds_needed = 0.2  # a reply has come that took so long
+        await asyncio.sleep(0.2)
+        assert not op.expired
+        steps.append("done")
+
+    op = Operation(10)
+    op.sent(undo)
+    await op.roll_back()
+    assert steps == ["done"]
+
+
+async def test_a_gateway_that_is_known_to_be_slow_is_waited_for_longer_than_half_the_call() -> None:
+    op = Operation(10)
+    now = asyncio.get_running_loop().time()
+    assert op.attempt_deadline - now == pytest.approx(5, abs=0.5)
+    op.seconds_needed = 6.0
+    assert op.attempt_deadline - now == pytest.approx(9, abs=0.5)
+    with op.short_attempts():
+        op.seconds_needed = 0.0
+        assert op.attempt_deadline - now == pytest.approx(3, abs=0.5)
+    assert op.attempt_deadline - now == pytest.approx(5, abs=0.5)
 
 
 # Order

@@ -1,4 +1,4 @@
-"""A device on the LAN that answers every search at once and says that it is the gateway, which it is not.
+"""A device that answers every search at once and says that it is the gateway, which it is not.
 
 It does not wait, so its reply is there before that of any real router.
 """
@@ -32,7 +32,8 @@ class Decoy:
     """Runs in threads of its own; a context manager.
 
     `location` may have {host} and {port} of its web server in it. With `silent` that server accepts connections and
-    says nothing on them. `requests` are the request lines that it was sent.
+    says nothing on them. With `by_unicast` it hears only what is sent to its own address. Its replies come from
+    `reply_from`, another address that it has. `requests` are the request lines that it was sent.
     """
 
     def __init__(
@@ -43,6 +44,8 @@ class Decoy:
         *,
         location: str = USUAL_LOCATION,
         silent: bool = False,
+        by_unicast: bool = False,
+        reply_from: str = "",
     ) -> None:
         self.requests: list[str] = []
         self._silent = silent
@@ -52,11 +55,12 @@ class Decoy:
             self._web = socketserver.ThreadingTCPServer((address, 0), self._handler())
             self._web.daemon_threads = True
             self._ssdp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-            self._ssdp.bind((GROUP, 1900))
-            membership = struct.pack("4s4s", socket.inet_aton(GROUP), socket.inet_aton(address))
-            self._ssdp.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, membership)
+            self._ssdp.bind((address if by_unicast else GROUP, 1900))
+            if not by_unicast:
+                membership = struct.pack("4s4s", socket.inet_aton(GROUP), socket.inet_aton(address))
+                self._ssdp.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, membership)
             self._sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-            self._sender.bind((address, 0))
+            self._sender.bind((reply_from or address, 0))
         self.port: int = self._web.server_address[1]
         self.location = location.format(host=address, port=self.port)
         self._threads = [

@@ -201,8 +201,7 @@ class TestLoss:
     async def test_96_of_100_searches_succeed_though_datagrams_get_lost(
         self, lab: Lab, router: Router, inside_lan: None
     ) -> None:
-        # One search fails in fewer than 5 of 1,000 tries (eight rounds, each with a chance of a half at least), so five
-        # of a hundred do in fewer than one of 5,000 runs.
+        # miniupnpd answers all targets but one: 40 datagrams, each with a chance of a half, are as good as certain.
         lab.drop_ssdp(30)
-        found = [await find(router, timeout=20.0) for _ in range(100)]
+        found = [await find(router, timeout=5.0) for _ in range(100)]
         assert sum(found) >= 96

@@ -30,7 +30,7 @@ class TestTraffic:
         async with PortMapper() as mapper:
             with lab.listen("lan", proto, 8080):
                 mapping = await mapper.add_port_mapping(8081, 8080, "a test", proto)
-                assert mapping == PortMapping(8081, 8080, LAN_ADDRESS, proto, "a test")
+                assert mapping == PortMapping(8081, 8080, LAN_ADDRESS, proto, "a test", WEEK)
                 assert send("wan", EXTERNAL_ADDRESS, 8081, b"hello") == b"lan: hello"
                 assert f"8081->{LAN_ADDRESS}:8080  'a test'" in upnpc(lab, router, "-l")
 
@@ -86,7 +86,7 @@ class TestVersions:
 
     async def test_verifying_tells_that_a_permanent_lease_is_a_week(self, router: Router, inside_lan: None) -> None:
         async with PortMapper() as mapper:
-            assert (await mapper.add_port_mapping(8080)).duration == 0
+            assert (await mapper.add_port_mapping(8080)).duration == WEEK
             assert WEEK - 60 < (await mapper.add_port_mapping(8080, verify=True)).duration <= WEEK
 
     async def test_a_duration_is_the_lease_that_the_router_counts_down(
@@ -166,10 +166,11 @@ class TestOverwriting:
         assert (caught.value.result, caught.value.error_code) == (UPnPResult.CONFLICT_WITH_OTHER_MAPPING, 718)
         assert [(attempt.action, attempt.error_code) for attempt in caught.value.attempts] == [
             ("AddPortMapping", 718),
+            ("GetSpecificPortMappingEntry", None),
             ("DeletePortMapping", 606),
             ("AddPortMapping", 718),  # once more with another description, which some routers compare
         ]
-        assert caught.value.attempts[2].arguments["NewPortMappingDescription"] == "aioigd TCP 8081"
+        assert caught.value.attempts[3].arguments["NewPortMappingDescription"] == "aioigd TCP 8081"
         assert router.mappings() == [Mapping("TCP", 8081, NEIGHBOUR_ADDRESS, 8080)]
 
     @pytest.mark.parametrize("igd_v1", [True, False], ids=["v1", "v2"])
@@ -180,6 +181,48 @@ class TestOverwriting:
                 await mapper.add_port_mapping(8081, 8080, proto="TCP", internal_client=NEIGHBOUR_ADDRESS)
         assert (caught.value.result, caught.value.error_code) == (UPnPResult.CONFLICT_WITH_OTHER_MAPPING, 718)
         assert router.mappings() == []
+
+    @pytest.mark.parametrize("igd_v1", [True, False], ids=["v1", "v2"])
+    async def test_a_refused_mapping_for_another_host_leaves_ours(
+        self, lab: Lab, inside_lan: None, igd_v1: bool
+    ) -> None:
+        router = lab.start_router(igd_v1=igd_v1)
+        async with PortMapper() as mapper:
+            await mapper.add_port_mapping(8080, 9090, "my server", "TCP", 600)
+            with pytest.raises(IGDError) as caught:
+                await mapper.add_port_mapping(8080, proto="TCP", internal_client=NEIGHBOUR_ADDRESS)
+            assert caught.value.result is UPnPResult.CONFLICT_WITH_OTHER_MAPPING
+            assert router.mappings() == [Mapping("TCP", 8080, LAN_ADDRESS, 9090)]
+            held = await (await mapper.get_gateway()).query_port_mapping(8080, "TCP")
+        assert held.desc == "my server"
+        assert 580 < held.duration <= 600
+
+    async def test_where_a_rule_denies_the_port_another_hosts_mapping_is_named_or_still_there(
+        self, lab: Lab, inside_lan: None
+    ) -> None:
+        router = lab.start_router(secure=False, options=[f"deny 8081 {LAN_ADDRESS}/32 1-65535"])
+        upnpc(lab, router, "-a", NEIGHBOUR_ADDRESS, "8080", "8081", "TCP", place="neighbour")
+        async with PortMapper() as mapper:
+            with pytest.raises(IGDError) as caught:
+                await mapper.add_port_mapping(8081, 8080, proto="TCP")
+        is_there = router.mappings() == [Mapping("TCP", 8081, NEIGHBOUR_ADDRESS, 8080)]
+        assert is_there or f"{NEIGHBOUR_ADDRESS} port 8080" in str(caught.value)
+
+    async def test_an_igd_2_makes_a_week_of_a_mapping_without_a_limit(self, lab: Lab, inside_lan: None) -> None:
+        lab.start_router(igd_v1=False)
+        async with PortMapper() as mapper:
+            granted = await mapper.add_port_mapping(8081, 8080, proto="TCP")
+            held = await (await mapper.get_gateway()).query_port_mapping(8081, "TCP")
+        assert granted.duration == WEEK
+        assert WEEK - 60 < held.duration <= WEEK
+
+    async def test_a_deletion_can_be_verified(self, lab: Lab, inside_lan: None) -> None:
+        router = lab.start_router()
+        async with PortMapper() as mapper:
+            await mapper.add_port_mapping(8081, 8080, proto="TCP")
+            await mapper.delete_port_mapping(8081, "TCP", verify=True)
+        assert router.mappings() == []
+        assert router.asked("GetSpecificPortMappingEntry") == 1
 
     async def test_other_routers_map_for_any_host(self, lab: Lab, inside_lan: None) -> None:
         router = lab.start_router(secure=False)

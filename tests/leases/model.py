@@ -24,7 +24,7 @@ from aioigd import (
     TransportError,
     UPnPResult,
 )
-from aioigd.core.backend import NEVER, Backend, Candidate, Driver, Hint, Listener, Rank, Search, SearchScope
+from aioigd.core.backend import NEVER, Backend, Candidate, Driver, Hint, Listener, Rank, Search, SearchScope, Trial
 from aioigd.core.calls import CallQueue, Operation
 from aioigd.core.dispatcher import Dispatcher
 from aioigd.core.finder import Finder
@@ -50,6 +50,7 @@ class Row:
     duration: int
     desc: str = ""
     enabled: bool = True
+    shown_from: float = 0.0
 
 
 @dataclass
@@ -77,6 +78,11 @@ class ModelRouter:
     prolongs: bool = True
     refuses_renewals: bool = False
     switches_off: bool = False
+    refusal: Callable[[MappingKey], IGDError | None] = lambda _: None
+    late: float = 0.0
+    shown_port: int | None = None
+    shown_client: str | None = None
+    lazy_deletions: int = 0
     asked: Counter[str] = field(default_factory=Counter)
     log: list[tuple[float, str, object]] = field(default_factory=list)
     on_hint: Callable[[Hint], None] | None = None
@@ -137,8 +143,9 @@ class ModelRouter:
         held = self.live(request.key)
         if not self.prolongs and held is not None and held.client == client:
             expires = held.expires
+        shown_from = _now() + self.late if held is None else held.shown_from
         self.table[request.key] = Row(
-            client, request.internal_port, expires, granted, request.terms.desc, not self.switches_off
+            client, request.internal_port, expires, granted, request.terms.desc, not self.switches_off, shown_from
         )
         return PortMapping(
             request.key.external_port, request.internal_port, client, request.key.proto, request.terms.desc, granted
@@ -185,7 +192,9 @@ class ModelBackend(Backend):
             raise self._router.defect
         return self._router.us != self.device.igd_our_addr
 
-    async def add(self, op: Operation, request: MappingRequest, *, overwrite: bool, verify: bool) -> PortMapping:
+    async def add(
+        self, op: Operation, request: MappingRequest, *, overwrite: bool, verify: bool, trial: Trial | None = None
+    ) -> PortMapping:
         router = self._router
         assert not verify
         undo = self._undo_of(request.key)
@@ -196,6 +205,10 @@ class ModelBackend(Backend):
         if held is not None and (held.client, held.internal_port) != (client, request.internal_port) and not overwrite:
             op.rejected()
             raise refused("it is taken", 718)
+        refusal = router.refusal(request.key)
+        if refusal is not None:
+            op.rejected()
+            raise refusal.copy()
         if held is not None and router.refuses_renewals:
             op.rejected()
             raise refused("it is there", 501)
@@ -223,13 +236,13 @@ class ModelBackend(Backend):
         if not router.can_tell:
             return await super().find(op, key)
         row = router.live(key)
-        if row is None:
+        if row is None or _now() < row.shown_from:
             return None
         remaining = 0 if row.expires is None else int(row.expires - _now())
         return PortMapping(
             key.external_port,
-            row.internal_port,
-            row.client,
+            row.internal_port if router.shown_port is None else router.shown_port,
+            router.shown_client or row.client,
             key.proto,
             row.desc,
             router.reports(remaining),
@@ -237,8 +250,11 @@ class ModelBackend(Backend):
             row.enabled,
         )
 
-    async def delete(self, op: Operation, key: MappingKey) -> None:
+    async def delete(self, op: Operation, key: MappingKey, *, verify: bool = False) -> None:
         await self._asked("delete", key)
+        if self._router.lazy_deletions:
+            self._router.lazy_deletions -= 1
+            return
         if self._router.table.pop(key, None) is None:
             raise refused("there is none", 714)
 

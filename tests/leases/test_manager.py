@@ -23,6 +23,7 @@ from aioigd import (
 )
 from aioigd.core.backend import Hint
 from aioigd.errors import is_unreachable
+from aioigd.leases.acquisition import MAX_CONCURRENT
 from aioigd.leases.release import RELEASE_STALL
 
 from .model import THEM, US, ModelManager, ModelRouter, failure_of, lease_request, state_of
@@ -888,6 +889,145 @@ def test_a_lease_that_ends_while_it_begins_in_the_background_leaves_nothing(afte
         await reader
         assert router.table == {}
         assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    run(main())
+
+
+# What the table shows
+
+
+@pytest.mark.parametrize("late", [0.5, 1.5, 1.9])
+def test_a_table_that_is_late_makes_no_lease_fail(late: float) -> None:
+    async def main() -> None:
+        router = ModelRouter(late=late)
+        async with leased(router, duration=60) as lease:
+            assert state_of(lease) is LeaseState.ACTIVE
+            await asyncio.sleep(100.0)
+            assert state_of(lease) is LeaseState.ACTIVE
+            assert lease.error is None
+        assert router.table == {}
+
+    run(main())
+
+
+def test_what_was_lost_and_is_added_again_is_not_judged_before_the_table_can_show_it() -> None:
+    async def main() -> None:
+        router = ModelRouter(late=1.5)
+        async with leased(router, poll_interval=0.3) as lease:
+            adds = router.asked["add"]
+            router.restart(new_place=False)
+            await asyncio.sleep(10.0)
+            assert router.asked["add"] == adds + 1
+            assert state_of(lease) is LeaseState.ACTIVE
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    ("port", "client"), [(0, None), (None, "desktop.lan"), (0, "desktop.lan"), (None, "192.168.001.002")]
+)
+def test_what_cannot_tell_is_no_other_host(port: int | None, client: str | None) -> None:
+    async def main() -> None:
+        router = ModelRouter(shown_port=port, shown_client=client)
+        async with leased(router, duration=60, poll_interval=10.0) as lease:
+            await asyncio.sleep(600.0)
+            assert state_of(lease) is LeaseState.ACTIVE
+            assert router.asked["add"] <= 25  # no more than its renewals
+        assert router.table == {}
+
+    run(main())
+
+
+def test_where_the_client_is_shown_by_name_a_new_address_is_heeded_all_the_same() -> None:
+    async def main() -> None:
+        router = ModelRouter(shown_client="desktop.lan")
+        async with leased(router, on_conflict="take_over") as lease:
+            router.us = "192.168.1.3"
+            await asyncio.sleep(2 * POLL)
+            assert lease.mappings[0].internal_client == "192.168.1.3"
+            assert router.owner(8080) == "192.168.1.3"
+
+    run(main())
+
+
+@pytest.mark.parametrize("limit", [604_800, 86_400])
+def test_a_limit_that_the_gateway_has_set_by_itself_is_shown_and_heeded(limit: int) -> None:
+    async def main() -> None:
+        router = ModelRouter(reports=lambda rest: rest, really_lasts=lambda duration: float(duration or limit))
+        async with leased(router, duration=0) as lease:
+            assert limit - 5 <= lease.mappings[0].duration <= limit
+            await asyncio.sleep(1.5 * limit)
+            assert state_of(lease) is LeaseState.ACTIVE
+            assert router.owner(8080) == US
+
+    run(main())
+
+
+@pytest.mark.parametrize("lazy", [1, 2, 5])
+def test_a_deletion_that_is_not_done_is_asked_for_once_more(lazy: int) -> None:
+    async def main() -> None:
+        router = ModelRouter()
+        async with leased(router):
+            router.lazy_deletions = lazy
+        assert router.asked["delete"] == 2
+        assert (router.owner(8080) is None) is (lazy == 1)
+
+    run(main())
+
+
+def test_the_end_of_a_lease_looks_once_whether_it_is_done() -> None:
+    async def main() -> None:
+        router = ModelRouter()
+        async with leased(router, list(range(1000, 1010))):
+            looks = router.asked["find"]
+        assert router.asked["find"] - looks == 2 * 10  # before, whose it is; and after
+
+    run(main())
+
+
+# What is to be kept
+
+
+@pytest.mark.parametrize("others", [True, False])
+@pytest.mark.parametrize("prolongs", [True, False])
+def test_what_is_being_renewed_while_its_lease_ends_is_kept_if_it_is_to_be(others: bool, prolongs: bool) -> None:
+    async def main() -> None:
+        router = ModelRouter(prolongs=prolongs)
+        manager = ModelManager(router)
+        lease = await manager.hold(lease_request(duration=100))
+        other = await manager.hold(lease_request(9000)) if others else None
+        # Just before it is renewed, or, once it is known that this prolongs nothing, deleted and added.
+        await asyncio.sleep(49.5 if prolongs else 93.5)
+        what = "add" if prolongs else "delete"
+        asked = router.asked[what]
+        while router.asked[what] == asked:  # noqa: ASYNC110 - there is nothing to be told by
+            await asyncio.sleep(0.0005)
+        await lease.release(keep=True)
+        assert router.owner(8080) == US
+        await asyncio.sleep(1.0)
+        assert router.owner(8080) == US
+        assert (manager._task is None) is not others
+        if other is not None:
+            await other.release()
+        await manager.close()
+        assert router.owner(8080) == US
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    run(main())
+
+
+def test_what_a_lease_has_made_that_is_still_beginning_is_kept_if_it_is_to_be() -> None:
+    async def main() -> None:
+        router = ModelRouter()
+        manager = ModelManager(router)
+        lease = await manager.hold(lease_request(list(range(8000, 8040)), required=False))
+        while len(router.table) < 10:  # noqa: ASYNC110 - there is nothing to be told by
+            await asyncio.sleep(0.0005)
+        made = set(router.table)
+        await lease.release(keep=True)
+        await manager.close()
+        assert len(made - set(router.table)) <= MAX_CONCURRENT  # those that were just on their way
+        assert 0 < len(router.table) < 40
 
     run(main())
 

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
+from typing import Any
 
 import pytest
 
-from aioigd import UPnPResult, UsageError
+from aioigd import OneOf, UPnPResult, UsageError
 from aioigd.models import PinholeRequest
 
 from .model import lease_request
@@ -21,7 +22,7 @@ def test_ports_that_are_all_wanted(port: object, ports: tuple[int, ...]) -> None
     assert (made.ports, made.choices) == (ports, ())
 
 
-@pytest.mark.parametrize(("port", "number"), [(range(1, 11), 10), (range(1, 65536), 64), (0, 8)])
+@pytest.mark.parametrize(("port", "number"), [(range(1, 11), 10), (range(1, 65536), 256), (0, 256)])
 def test_ports_of_which_one_is_wanted(port: object, number: int) -> None:
     made = lease_request(port)
     assert made.ports == ()
@@ -30,6 +31,74 @@ def test_ports_of_which_one_is_wanted(port: object, number: int) -> None:
     if port == 0:
         assert min(made.choices) >= 49152
         assert made.choices != lease_request(port, desc="another").choices
+
+
+def customers(ports: Iterable[int]) -> set[int]:
+    """Those of a MAP-E line to whom some ports belong."""
+    return {port // 16 % 256 for port in ports}
+
+
+@pytest.mark.parametrize("desc", ["", "a game", "another"])
+@pytest.mark.parametrize("port", [0, range(1, 65536), range(65535, 1024, -1), range(1024, 65536, 2), range(5000, 9200)])
+def test_one_walk_meets_the_ports_of_every_customer_of_a_map_e_line(port: object, desc: str) -> None:
+    made = lease_request(port, desc=desc)
+    assert len(made.choices) == 256
+    assert len(customers(made.choices)) == 256
+    assert min(made.choices) >= 4096
+    assert not isinstance(port, range) or set(made.choices) <= set(port)
+
+
+def test_another_port_is_looked_for_in_the_same_way() -> None:
+    others = lease_request(8080, on_conflict="other_port").other_ports(8080)
+    assert len(others) == 255
+    assert customers([8080, *others]) == set(range(256))
+
+
+@pytest.mark.parametrize("port", [range(50_000, 51_000), range(1, 65_536, 100), range(7000, 7257)])
+def test_a_range_that_is_too_long_for_all_is_tried_all_over(port: range) -> None:
+    choices = lease_request(port).choices
+    assert len(set(choices)) == len(choices) == 256
+    assert set(choices) <= set(port)
+    assert max(choices) - min(choices) > 0.9 * (max(port) - min(port))
+
+
+def test_one_of_some_ports_is_wanted_in_their_order() -> None:
+    made = lease_request(OneOf([6881, 51413, 6889]))
+    assert (made.ports, tuple(made.choices)) == ((), (6881, 51413, 6889))
+    assert made.other_ports(6881) == [51413, 6889]
+    assert made.may_move
+    assert not made.any_port
+    assert len(lease_request(OneOf(range(1, 1000))).choices) == 256
+
+
+@pytest.mark.parametrize(
+    ("ports", "said"),
+    [
+        ([], "at least one"),
+        ([0], "from 1 to 65535, not 0"),
+        ([80, 65536], "not 65536"),
+        ([-1], "not -1"),
+        ([80, 81, 80], "80 is there twice"),
+        ([True], "not True"),
+        (["80"], "not '80'"),
+        ([80.0], "not 80.0"),
+        ([None], "not None"),
+        (8080, "several ports"),
+        ("8080", "several ports"),
+        (None, "several ports"),
+        (range(0), "at least one"),
+    ],
+)
+def test_one_of_what_are_no_ports_is_refused_at_once(ports: Any, said: str) -> None:
+    with pytest.raises(UsageError, match=said) as caught:
+        OneOf(ports)
+    assert caught.value.result is UPnPResult.INVALID_PORT
+
+
+def test_one_of_is_a_value() -> None:
+    assert OneOf([1, 2]) == OneOf((1, 2)) != OneOf([2, 1])
+    assert hash(OneOf(range(1, 3))) == hash(OneOf([1, 2]))
+    assert repr(OneOf([1, 2])) == "OneOf(ports=(1, 2))"
 
 
 @pytest.mark.parametrize(
@@ -73,20 +142,27 @@ def test_what_cannot_be_meant_is_refused(said: dict[str, object], result: UPnPRe
 
 
 @pytest.mark.parametrize(
-    ("on_conflict", "port", "others"), [("fail", 8080, 0), ("take_over", 8080, 0), ("other_port", 8080, 8)]
+    ("on_conflict", "port", "others"), [("fail", 8080, 0), ("take_over", 8080, 0), ("other_port", 8080, 255)]
 )
 def test_what_may_be_had_instead(on_conflict: str, port: int, others: int) -> None:
     made = lease_request(port, on_conflict=on_conflict)
     (taken,) = made.mapping_requests(port)
-    found = list(made.alternatives(taken))
-    assert len(found) == others
-    assert all(one.internal_port == port != one.key.external_port for one in found)
+    found = made.other_ports(port)
+    assert len(set(found)) == len(found) == others
+    assert port not in found
+    assert all(made.moved(taken, one).internal_port == port for one in found)
 
 
 def test_of_a_range_the_rest_may_be_had_instead() -> None:
     made = lease_request(range(7000, 7004), internal_port=80)
+    assert set(made.other_ports(7001)) == {7000, 7002, 7003}
+
+
+def test_the_internal_port_follows_as_long_as_nobody_was_told_it() -> None:
+    made = lease_request(range(7000, 7004))
     (taken,) = made.mapping_requests(7001)
-    assert {one.key.external_port for one in made.alternatives(taken)} == {7000, 7002, 7003}
+    assert made.moved(taken, 7002).internal_port == 7002
+    assert made.moved(taken, 7002, was_had=True).internal_port == 7001
 
 
 @pytest.mark.parametrize(("duration", "seconds"), [(0, 86_400), (60, 60), (604_800, 86_400)])

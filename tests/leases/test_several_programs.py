@@ -114,7 +114,7 @@ def test_a_router_that_has_it_for_another_after_all_is_not_claimed() -> None:
         router.before_answer = steal
         manager = ModelManager(router)
         lease = await manager.hold(lease_request(required=False))
-        await asyncio.sleep(1.0)
+        await asyncio.sleep(3.0)
         assert state_of(lease) is LeaseState.LOST
         assert not is_claimed()
         await manager.close()

@@ -11,14 +11,17 @@ from contextlib import AsyncExitStack
 import pytest
 
 from aioigd import Change, ChangeKind, DiscoveryError, IGDError, Lease, LeaseState, PortMapper, UPnPResult
+from aioigd.leases.request import OnConflict
 from aioigd.testing import EmulatedGateway, Quirk, quirks
 from aioigd.testing import network as emulated_network
-from aioigd.testing.hooks import Exchange
+from aioigd.testing.hooks import Exchange, Proceed
 from aioigd.testing.http import Response
 from aioigd.testing.ssdp import Message
+from aioigd.testing.wan_connection import ActionCall, Outputs
+from aioigd.upnp.list_mappings import MAX_ROWS
 from aioigd.upnp.wire import gena
 
-from ..support import odd, refuses
+from ..support import odd, once, refuses
 from .model import state_of
 
 pytestmark = pytest.mark.usefixtures("nothing_is_left")
@@ -177,6 +180,10 @@ async def test_a_short_lease_is_renewed_and_never_missing(mapper: PortMapper, ga
         quirks.external_address_empty,
         quirks.own_address_only,
         quirks.refuses_descriptions,
+        quirks.internal_ports_shown_as_0,
+        quirks.clients_shown_by_name,
+        quirks.addresses_spelt_oddly,
+        quirks.late_table(0.5),
         odd(intercept=lambda exchange: Response(501) if exchange.request.method == "SUBSCRIBE" else None),
         odd(intercept=lambda exchange: Response(200) if exchange.request.method == "SUBSCRIBE" else None),
     ],
@@ -246,6 +253,100 @@ async def test_one_that_was_switched_off_is_switched_on_again(mapper: PortMapper
         await until(lambda: [one.enabled for one in gateway.mappings] == [True])
 
 
+# What the table shows
+
+
+@pytest.mark.long
+@pytest.mark.one_loop
+@pytest.mark.parametrize(
+    "quirk", [quirks.internal_ports_shown_as_0, quirks.clients_shown_by_name, quirks.late_table(0.5)], ids=repr
+)
+async def test_a_lease_on_a_table_that_cannot_tell_is_renewed_and_gone_in_the_end(quirk: Quirk[...]) -> None:
+    async with (
+        EmulatedGateway(quirk, address=None) as gateway,
+        PortMapper(source_address=gateway.address, discovery_timeout=1.0) as mapper,
+    ):
+        async with mapper.lease(8080, duration=4) as lease:
+            await until(lambda: gateway.count("AddPortMapping") >= 2 and lease.state is LeaseState.ACTIVE)
+        assert gateway.mappings == []
+
+
+@pytest.mark.long
+@pytest.mark.one_loop
+@pytest.mark.parametrize("on_conflict", ["fail", "take_over"])
+async def test_another_clients_entry_is_no_success(on_conflict: OnConflict) -> None:
+    async with (
+        EmulatedGateway(quirks.one_entry_per_client, address=None) as gateway,
+        PortMapper(source_address=gateway.address, discovery_timeout=1.0) as mapper,
+    ):
+        gateway.add_mapping(8080, internal_client="192.168.1.77")
+        if on_conflict == "take_over":
+            async with mapper.lease(8080, on_conflict=on_conflict):
+                assert [one.internal_client for one in gateway.mappings] == [gateway.address]
+            assert gateway.mappings == []
+        else:
+            with pytest.raises(IGDError) as caught:
+                async with mapper.lease(8080):
+                    pass
+            assert caught.value.result is UPnPResult.CONFLICT_WITH_OTHER_MAPPING
+            assert [one.internal_client for one in gateway.mappings] == ["192.168.1.77"]
+
+
+def rows(gateway: EmulatedGateway, number: int) -> None:
+    for port in range(20_000, 20_000 + number):
+        gateway.add_mapping(port, internal_client="192.168.1.77")
+
+
+@pytest.mark.one_loop
+@pytest.mark.parametrize("number", [60, 120, 400])
+async def test_a_long_table_that_is_read_row_by_row_delays_nothing_for_long(number: int) -> None:
+    async with (
+        EmulatedGateway(quirks.slow_rows(0.1), address=None) as gateway,
+        PortMapper(source_address=gateway.address, discovery_timeout=1.0) as mapper,
+    ):
+        rows(gateway, number)
+        async with mapper.lease(8080, proto="TCP", poll_interval=0.3) as lease:
+            read = gateway.count("GetGenericPortMappingEntry")
+            assert read <= 2 * MAX_ROWS
+            await asyncio.sleep(1.0)  # some polls, each with a sample
+            assert gateway.count("GetExternalIPAddress") >= 2
+            assert gateway.count("GetGenericPortMappingEntry") == read
+            assert state_of(lease) is LeaseState.ACTIVE
+        assert gateway.count("AddPortMapping") == 1
+        assert len(gateway.mappings) == number
+
+
+@pytest.mark.long
+@pytest.mark.one_loop
+async def test_a_deletion_that_is_answered_yes_and_not_done_is_done_again() -> None:
+    first = once()
+
+    def lazy(call: ActionCall, proceed: Proceed) -> Outputs:
+        return {} if call.action == "DeletePortMapping" and first(call) else proceed(call)
+
+    async with (
+        EmulatedGateway(odd(action=lazy), address=None) as gateway,
+        PortMapper(source_address=gateway.address, discovery_timeout=1.0) as mapper,
+    ):
+        async with mapper.lease(8080):
+            pass
+        assert gateway.mappings == []
+        assert gateway.count("DeletePortMapping") == 2
+
+
+@pytest.mark.long
+@pytest.mark.one_loop
+async def test_a_gateway_that_needs_long_for_each_action_has_a_lease_and_lets_go_of_it() -> None:
+    async with (
+        EmulatedGateway(quirks.slow_actions(2.4), address=None) as gateway,
+        PortMapper(location=gateway.location, timeout=4.0) as mapper,
+    ):
+        async with mapper.lease(8080):
+            assert gateway.count("AddPortMapping") == 1
+            assert len(gateway.mappings) == 1
+        assert gateway.mappings == []
+
+
 # What the network says
 
 
@@ -260,6 +361,22 @@ async def test_a_new_external_address_is_known_at_once_by_an_event(
         await gateway.set_external_address("5.6.7.8")
         assert str((await change)[0].external_address) == "5.6.7.8"
     assert gateway.subscriptions == []
+
+
+@pytest.mark.parametrize("quirk", [quirks.head_alone, quirks.broken_header_line, quirks.broken_header_line(" SID")])
+async def test_a_subscription_needs_no_more_than_a_head_with_a_sid(quirk: Quirk[...]) -> None:
+    """Neither a body, nor a length, nor the end of the connection, nor that each line of the head is a header."""
+    gateway = EmulatedGateway(quirk, address=None)
+    async with gateway, PortMapper(source_address=gateway.address) as mapper:
+        async with mapper.lease(8080) as lease:
+            await until(lambda: len(gateway.subscriptions) == 1 and gateway.subscriptions[0].sent == 1)
+            await asyncio.sleep(0.05)
+            change = asyncio.ensure_future(next_change(lease, ChangeKind.NEW_ADDRESS))
+            await asyncio.sleep(0)
+            await gateway.set_external_address("5.6.7.8")
+            assert str((await change)[0].external_address) == "5.6.7.8"
+        assert gateway.subscriptions == []
+        assert gateway.count("SUBSCRIBE") == gateway.count("UNSUBSCRIBE") == 1
 
 
 async def test_and_one_from_before_the_subscription_by_the_first_event() -> None:

@@ -20,7 +20,7 @@ from aioigd.upnp.net import lenient_http
 from aioigd.upnp.net.event_server import CallbackServer
 from aioigd.upnp.net.http import HttpClient
 from aioigd.upnp.net.ssdp_listener import SsdpListener
-from aioigd.upnp.net.ssdp_search import SsdpSearch
+from aioigd.upnp.net.ssdp_search import Ask, SsdpSearch
 from aioigd.upnp.wire.url import HttpUrl
 
 from ..support import sockets
@@ -116,9 +116,10 @@ async def test_a_search_is_refused_as_a_whole_if_any_of_its_interfaces_leads_out
 
 
 async def test_a_search_on_loopback_does_not_ask_a_host_elsewhere() -> None:
-    async with SsdpSearch([Interface("127.0.0.1", 1)], lambda _: None, ttl=2, local_port=0) as opened:
-        with trapped(rf"{LAN} \(from 127.0.0.1\)"):
-            opened.send(["ssdp:all"], [LAN])
+    here = Interface("127.0.0.1", 1)
+    with trapped(rf"{LAN} \(from 127.0.0.1\)"):
+        async with SsdpSearch([here], lambda _: None, ttl=2, local_port=0, asks=[Ask(LAN, here)]):
+            raise AssertionError("it has been opened")
 
 
 async def test_no_notices_are_heard_beyond_loopback() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import socket
+from ipaddress import ip_network
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,22 +12,47 @@ import ifaddr
 import pytest
 
 from aioigd import TransportError, UPnPResult
+from aioigd.errors import NoRouteError
 from aioigd.net import interfaces as module
-from aioigd.net.interfaces import Interface, default_next_hops, interfaces, source_address_for
+from aioigd.net.interfaces import (
+    Interface,
+    default_next_hops,
+    interfaces,
+    leading_to,
+    source_address_for,
+    with_default_route,
+)
+from aioigd.net.linux_addresses import AddressEntry, ipv4_addresses, ipv6_addresses
+
+
+def have_adapters(monkeypatch: pytest.MonkeyPatch, adapters: list[SimpleNamespace]) -> None:
+    """As on systems where only ifaddr tells."""
+    monkeypatch.setattr(module, "_ask_ioctl", list)
+    monkeypatch.setattr(ifaddr, "get_adapters", lambda: adapters)
+
+
+def adapter(index: int, name: str, *ips: str) -> SimpleNamespace:
+    """``ips``: addresses with their prefix length."""
+    entries = []
+    for text in ips:
+        address, _, length = text.partition("/")
+        ip = (address, 0, 0) if ":" in address else address
+        entries.append(SimpleNamespace(ip=ip, network_prefix=int(length)))
+    return SimpleNamespace(index=index, name=name, ips=entries)
 
 
 @pytest.fixture
-def adapters(monkeypatch: pytest.MonkeyPatch) -> None:
-    def adapter(index: int, *ips: object) -> SimpleNamespace:
-        return SimpleNamespace(index=index, ips=[SimpleNamespace(ip=ip) for ip in ips])
-
-    found = [
-        adapter(1, "127.0.0.1", ("::1", 0, 0)),
-        adapter(2, "192.168.1.5", ("2001:db8::5", 0, 0), ("fe80::5%eth0", 0, 2), ("2001:db8::6", 0, 0)),
-        adapter(3, "10.0.0.5"),
-        adapter(4, ("2001:db8:1::7", 0, 0)),
-    ]
-    monkeypatch.setattr(ifaddr, "get_adapters", lambda: found)
+def adapters(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    have_adapters(
+        monkeypatch,
+        [
+            adapter(1, "lo", "127.0.0.1/8", "::1/128"),
+            adapter(2, "eth0", "192.168.1.5/24", "2001:db8::5/64", "fe80::5%eth0/64", "2001:db8::6/64"),
+            adapter(3, "br0", "10.0.0.5/16"),
+            adapter(4, "tun0", "2001:db8:1::7/128"),
+        ],
+    )
+    have_routes(monkeypatch, tmp_path)
 
 
 pytestmark = pytest.mark.one_loop
@@ -64,7 +91,7 @@ def test_an_address_that_is_not_ours_is_a_socket_error() -> None:
 
 @pytest.mark.parametrize("ipv6", [False, True])
 def test_no_network_is_a_socket_error(monkeypatch: pytest.MonkeyPatch, ipv6: bool) -> None:
-    monkeypatch.setattr(ifaddr, "get_adapters", list)
+    monkeypatch.setattr(module, "_all_addresses", lambda: [Interface("127.0.0.1", 1), Interface("::1", 1)])
     with pytest.raises(TransportError, match=f"no network with IPv{6 if ipv6 else 4}"):
         interfaces(ipv6=ipv6)
 
@@ -169,3 +196,166 @@ def test_a_host_to_which_there_is_no_route_is_a_socket_error(monkeypatch: pytest
     monkeypatch.setattr(socket, "socket", Unroutable)
     with pytest.raises(TransportError, match=r"no route to 127\.0\.0\.9: Network is unreachable"):
         source_address_for("127.0.0.9")
+
+
+# What Linux tells without netlink
+
+
+def test_the_system_tells_the_same_as_the_c_library() -> None:
+    told = {(entry.name, entry.address, entry.prefix_length) for entry in (*ipv4_addresses(), *ipv6_addresses())}
+    assert told == {
+        (adapter.name, (ip.ip if isinstance(ip.ip, str) else ip.ip[0]).partition("%")[0], ip.network_prefix)
+        for adapter in ifaddr.get_adapters()
+        for ip in adapter.ips
+    }
+
+
+def no_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden() -> list[object]:
+        raise OSError(97, "Address family not supported by protocol")
+
+    monkeypatch.setattr(module, "_ask_ioctl", forbidden)
+    monkeypatch.setattr(ifaddr, "get_adapters", forbidden)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "127.1.2.3", "::1"])
+def test_an_address_does_without_a_list(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    no_list(monkeypatch)
+    (found,) = interfaces(source_address=address)
+    assert (found.address, found.is_loopback) == (address, True)
+    with pytest.raises(TransportError, match=r"no interface of this machine has the address 198\.51\.100\.7"):
+        interfaces(source_address="198.51.100.7")
+
+
+@pytest.mark.parametrize("ipv6", [False, True])
+def test_without_a_list_the_network_is_that_of_the_default_route(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, ipv6: bool
+) -> None:
+    no_list(monkeypatch)
+    have_routes(monkeypatch, tmp_path)
+    ours = "2001:db8:9::5" if ipv6 else "192.168.1.5"
+    monkeypatch.setattr(module, "source_address_for", lambda _: ours)
+    assert interfaces(ipv6=ipv6) == [Interface(ours, 0)]
+
+    def nowhere(_: str) -> str:
+        raise NoRouteError("there is no route")
+
+    monkeypatch.setattr(module, "source_address_for", nowhere)
+    with pytest.raises(TransportError, match="no network"):
+        interfaces(ipv6=ipv6)
+
+
+def test_a_prefix_of_no_bits_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    everything = ip_network("0.0.0.0/0")
+    entries = [
+        AddressEntry("ppp0", 2, "10.1.1.5", 0, everything),
+        AddressEntry("ppp1", 3, "10.2.2.5", None),
+        AddressEntry("eth0", 4, "10.3.0.5", 16, ip_network("10.3.0.0/16")),
+    ]
+    monkeypatch.setattr(module, "_ask_ioctl", lambda: entries)
+    for interface in interfaces():
+        assert interface.is_on_link(interface.address.replace(".5", ".99"))
+        assert not interface.is_on_link("10.9.9.9")
+        assert not interface.is_on_link("8.8.8.8")
+    assert [str(interface.network) for interface in interfaces()] == ["10.1.1.0/24", "10.2.2.0/24", "10.3.0.0/16"]
+
+
+# One address for each network
+
+
+def test_of_several_addresses_in_a_network_the_one_counts_from_which_the_router_is_reached(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    have_routes(monkeypatch, tmp_path, ROUTES_V4)
+    have_adapters(
+        monkeypatch,
+        [
+            adapter(2, "eth0", "192.168.1.5/24", "192.168.1.6/24", "10.9.0.1/24", "192.168.1.7/24"),
+            adapter(3, "wlan0", "192.168.1.9/24", "192.168.1.8/24"),
+            adapter(4, "eth1", "192.168.1.99/16"),
+        ],
+    )
+    sources = {"192.168.1.1": "192.168.1.6", "192.168.10.254": "192.168.1.9", "192.0.2.1": "192.168.1.7"}
+    monkeypatch.setattr(module, "source_address_for", sources.__getitem__)
+    assert [one.address for one in interfaces()] == ["192.168.1.6", "10.9.0.1", "192.168.1.9", "192.168.1.99"]
+
+
+def test_networks_with_a_default_route_of_any_metric_are_known(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    have_routes(monkeypatch, tmp_path, ROUTES_V4)
+    have_adapters(
+        monkeypatch,
+        [
+            adapter(2, "eth0", "192.168.1.5/24", "10.9.0.1/24"),
+            adapter(3, "wlan0", "192.168.10.9/24"),
+            adapter(4, "tun0", "10.8.0.2/32"),
+            adapter(5, "br0", "172.17.0.1/16"),
+        ],
+    )
+    monkeypatch.setattr(module, "source_address_for", lambda _: "192.168.1.5")
+    found = with_default_route(interfaces())
+    assert {one.address for one in found} == {"192.168.1.5", "192.168.10.9", "10.8.0.2"}
+    have_routes(monkeypatch, tmp_path)
+    monkeypatch.setattr(module, "source_address_for", lambda _: "172.17.0.1")
+    assert {one.address for one in with_default_route(interfaces())} == {"172.17.0.1"}, "the system tells by its choice"
+    assert with_default_route([]) == frozenset()
+
+
+@pytest.mark.usefixtures("adapters")
+def test_a_link_local_router_is_reached_by_the_interface_of_its_route(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    places = interfaces(ipv6=True)
+    assert {one.index for one in leading_to("fe80::1", places)} == {2, 4}
+    have_routes(monkeypatch, tmp_path, "", ROUTES_V6)
+    assert [one.index for one in leading_to("fe80::1", places)] == [2]
+    assert {one.index for one in with_default_route(places)} >= {2}
+
+
+# Who is on the link
+
+
+@pytest.mark.parametrize(
+    ("interface", "host", "is_on_link"),
+    [
+        (Interface("127.0.0.1", 1), "127.200.1.1", True),
+        (Interface("127.0.0.1", 1), "192.168.1.1", False),
+        (Interface("::1", 1), "::1", True),
+        (Interface("::1", 1), "fe80::1%1", True),
+        (Interface("::1", 1), "fe80::1%2", False),
+        (Interface("192.168.1.5", 2), "192.168.1.77", True),
+        (Interface("192.168.1.5", 2), "192.168.2.77", False),
+        (Interface("192.168.1.5", 2), "127.0.0.1", False),
+        (Interface("192.168.1.5", 2), "fe80::1%2", False),
+        (Interface("2001:db8::5", 2), "2001:db8::77", True),
+        (Interface("2001:db8::5", 2), "2001:db8:0:1::77", False),
+        (Interface("192.168.1.5", 2), "not an address", False),
+        (Interface("10.8.0.2", 2, 32, (ip_network("10.8.0.2/32"), ip_network("10.8.0.1/32"))), "10.8.0.1", True),
+        (Interface("10.8.0.2", 2, 32, (ip_network("10.8.0.2/32"), ip_network("10.8.0.1/32"))), "10.8.0.3", False),
+        (Interface("fe80::5", 2, 64, (ip_network("2001:db8::/64"),), "eth0"), "fe80::1%eth0", True),
+        (Interface("fe80::5", 2, 64, (ip_network("2001:db8::/64"),), "eth0"), "2001:db8::9", True),
+        (Interface("fe80::5", 2, 64, (ip_network("2001:db8::/64"),), "eth0"), "2001:db9::9", False),
+    ],
+)
+def test_a_host_is_on_the_link_or_not(interface: Interface, host: str, is_on_link: bool) -> None:
+    assert interface.is_on_link(host) is is_on_link
+
+
+# Huge tables
+
+
+def test_a_routing_table_costs_little_however_long_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    header, *defaults = ROUTES_V4.splitlines(keepends=True)
+    others = [f"eth0\t{number:08X}\t0101A8C0\t0003\t0\t0\t0\t00FFFFFF\t0\t0\t0\n" for number in range(1, 200_001)]
+    have_routes(monkeypatch, tmp_path, "".join([header, *defaults, *others]))
+    read: list[int] = []
+    really_read = os.read
+
+    def counted(descriptor: int, size: int) -> bytes:
+        read.append(size)
+        return really_read(descriptor, size)
+
+    monkeypatch.setattr(os, "read", counted)
+    assert default_next_hops() == {"192.168.1.1"}, "the kernel lists default routes first"
+    have_routes(monkeypatch, tmp_path, "".join([header, *others, *defaults]))
+    assert default_next_hops() == frozenset(), "the system does not tell"
+    assert sum(read) <= 2 * 128 * 1024

@@ -6,12 +6,18 @@ import asyncio
 import gc
 import time
 import tracemalloc
+from collections.abc import Callable
+from contextlib import suppress
 from types import TracebackType
 from typing import Final, Self
 
-__all__ = ["MEBIBYTE", "Cost"]
+from aioigd import IGDError
+
+__all__ = ["MEBIBYTE", "MOST_LOOPS", "Cost", "in_loops"]
 
 MEBIBYTE: Final = 1024 * 1024
+MOST_LOOPS: Final = 3.0
+"""The most that a parser may take at its cap, in loops of :func:`in_loops`: some 30 ms."""
 _BEAT: Final = 0.002
 
 
@@ -56,3 +62,35 @@ class Cost:
             before = time.thread_time()
             await asyncio.sleep(_BEAT)
             self.stall = max(self.stall, time.thread_time() - before)
+
+
+def in_loops(call: Callable[[], object], *, rounds: int = 5) -> float:
+    """Return how many times as long a call takes as a pure loop of Python does, the least of some rounds.
+
+    The loop takes about 10 ms on the machine on which ``docs/benchmarks.md`` was measured. Both are measured in turn,
+    so that whatever else the machine does concerns both. An IGDError of the call is as good as a result.
+    """
+    times, loops = [], []
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(rounds):
+            loops.append(_thread_seconds(_loop))
+            times.append(_thread_seconds(call))
+    finally:
+        gc.enable()
+    return min(times) / min(loops)
+
+
+def _thread_seconds(call: Callable[[], object]) -> float:
+    began = time.thread_time()
+    with suppress(IGDError):
+        call()
+    return time.thread_time() - began
+
+
+def _loop() -> int:
+    total = 0
+    for number in range(320_000):
+        total += number & 3
+    return total

@@ -20,9 +20,11 @@ from . import (
     test_quirks_discovery,
     test_quirks_hostile,
     test_quirks_http,
+    test_quirks_pcp,
     test_quirks_soap,
 )
 from .client import call, get, mapping, post, search, send
+from .pcp_client import ask, pcp_request
 
 DEFAULTS = [each for name, each in CATALOGUE.items() if name == each.name]
 
@@ -39,10 +41,12 @@ def test_every_quirk_has_its_proof() -> None:
         *test_quirks_soap.FAULTS,
         *test_quirks_soap.ANSWERS,
         "forgets_early",
+        "refuses_ranges",
         "refuses_renewals",
         "renewals_keep_end",
         *test_quirks_hostile.proof,
         *test_quirks_hostile.DOCTYPES,
+        *test_quirks_pcp.proof,
     }
     assert proven == {each.name for each in DEFAULTS}
 
@@ -61,7 +65,7 @@ def test_names_are_those_of_the_functions_and_parameters_show_in_the_repr() -> N
     assert repr(quirks.refuses_leases) == "refuses_leases"
     assert repr(quirks.refuses_leases(402)) == "refuses_leases(code=402)"
     assert CATALOGUE["list_ends_with(code=501)"].name == "list_ends_with"
-    assert {each.family for each in DEFAULTS} == {"discovery", "description", "http", "soap", "hostile"}
+    assert {each.family for each in DEFAULTS} == {"discovery", "description", "http", "soap", "hostile", "pcp"}
 
 
 def test_a_wrong_parameter_is_an_error_where_it_is_given() -> None:
@@ -102,6 +106,15 @@ async def test_quirks_of_different_families_combine(pair: tuple[str, str], caplo
             await search(gateway.address, patience=0.005)
             await send(gateway, get(), patience=0.005)
             await send(gateway, post("AddPortMapping", mapping(lease=60)), patience=0.005)
+    assert caplog.records == []
+
+
+async def test_quirks_of_pcp_combine(caplog: pytest.LogCaptureFixture) -> None:
+    of_pcp = [each for each in DEFAULTS if each.family == "pcp" and not each.hopeless]
+    for first, second in itertools.combinations(of_pcp, 2):
+        async with EmulatedGateway(first, second, protocols=("pcp", "nat-pmp")) as gateway:
+            for asked in (bytes(2), pcp_request(gateway.address), pcp_request(gateway.address)[:-1]):
+                await ask(gateway, asked, patience=0)
     assert caplog.records == []
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import shutil
+import sys
 from datetime import timedelta
 from ipaddress import IPv4Address
 from typing import Any, Literal
@@ -14,6 +16,7 @@ from aioigd.models import PortMapping
 from aioigd.testing import EmulatedGateway
 
 from .client import IGD_1
+from .test_gateway import on_linux
 
 versions = pytest.mark.parametrize("version", [1, 2])
 
@@ -133,3 +136,103 @@ async def test_async_upnp_client_finds_and_uses_it(version: Literal[1, 2]) -> No
         )
         assert gateway.mappings == [PortMapping(8080, 80, "192.168.1.2", "TCP", "hello", 3600, "198.51.100.7")]
         assert gateway.problems == []
+
+
+# PCP and NAT-PMP
+
+
+async def natpmpc(*arguments: str) -> str:
+    """Run the client of libnatpmp, and return what it prints."""
+    command = shutil.which("natpmpc")
+    if command is None:
+        pytest.skip("natpmpc is not installed (Debian's natpmpc)")
+    process = await asyncio.create_subprocess_exec(
+        command, *arguments, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+    )
+    output, _ = await process.communicate()
+    return output.decode()
+
+
+@on_linux
+async def test_natpmpc_maps_renews_and_deletes() -> None:
+    async with EmulatedGateway(address=None, protocols=("nat-pmp",)) as gateway:
+        gateway.add_mapping(8080, proto="TCP")
+        for asked, given in (("8080", "8081"), ("8081", "8081")):
+            output = await natpmpc("-g", gateway.address, "-a", asked, "80", "tcp", "3600")
+            assert "Public IP address : 11.22.33.44" in output
+            assert f"Mapped public port {given} protocol TCP to local port 80" in output
+        assert [each.external_port for each in gateway.mappings] == [8080, 8081]
+        output = await natpmpc("-g", gateway.address, "-a", "0", "80", "tcp", "0")
+        assert "Mapped public port 0 protocol TCP to local port 80" in output
+        assert [each.external_port for each in gateway.mappings] == [8080]
+        assert gateway.problems == []
+
+
+@on_linux
+async def test_natpmpc_hears_why_it_is_refused() -> None:
+    async with EmulatedGateway("nat_pmp_errors_echo_request", address=None, protocols=("nat-pmp",)) as gateway:
+        gateway.connected = False
+        output = await natpmpc("-g", gateway.address, "-a", "8080", "80", "tcp", "3600")
+        assert "NETWORKFAILURE" in output.replace(" ", "").upper()
+        assert gateway.mappings == []
+
+
+@on_linux
+async def test_natpmpc_repeats_what_was_lost() -> None:
+    async with EmulatedGateway("loses_first_datagrams", address=None, protocols=("nat-pmp",)) as gateway:
+        assert "Public IP address : 11.22.33.44" in await natpmpc("-g", gateway.address)
+        assert gateway.count("ADDRESS") == 3
+
+
+async def py_natpmp(*calls: str) -> str:
+    """Evaluate calls of PyPI's client in a process of its own, as it leaves its sockets open; return what they print.
+
+    ``HOST`` in a call is the address of the gateway that is passed to the process as its argument.
+    """
+    if importlib.util.find_spec("natpmp") is None:
+        pytest.skip("PyPI's py-natpmp is not installed")
+    address, *rest = calls
+    program = "import sys, natpmp; HOST = sys.argv[1]\n" + "\n".join(f"print(natpmp.{each})" for each in rest)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-W",
+        "ignore",
+        "-c",
+        program,
+        address,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    output, _ = await process.communicate()
+    return output.decode()
+
+
+@on_linux
+async def test_py_natpmp_maps_and_deletes() -> None:
+    async with EmulatedGateway(address=None, protocols=("pcp", "nat-pmp")) as gateway:
+        output = await py_natpmp(
+            gateway.address,
+            "get_public_address(gateway_ip=HOST)",
+            "map_tcp_port(8080, 80, 3600, gateway_ip=HOST)",
+            "map_udp_port(8080, 81, 60, gateway_ip=HOST)",
+        )
+        address, tcp, udp = output.splitlines()
+        assert address == "11.22.33.44"
+        assert tcp.endswith("private_port 80, public port 8080, lifetime 3600")
+        assert udp.endswith("private_port 81, public port 8080, lifetime 60")
+        assert {(each.proto, each.external_port, each.internal_port) for each in gateway.mappings} == {
+            ("TCP", 8080, 80),
+            ("UDP", 8080, 81),
+        }
+        await py_natpmp(gateway.address, "map_tcp_port(0, 80, 0, gateway_ip=HOST)")
+        assert [each.proto for each in gateway.mappings] == ["UDP"]
+        assert gateway.problems == []
+
+
+@on_linux
+async def test_py_natpmp_hears_that_there_is_only_pcp() -> None:
+    """The result is the same number in both protocols (RFC 6887 section 9)."""
+    async with EmulatedGateway(address=None, protocols=("pcp",)) as gateway:
+        output = await py_natpmp(gateway.address, "get_public_address(gateway_ip=HOST, retry=1)")
+        assert "NATPMPResultError" in output
+        assert gateway.count("PCP") == 1

@@ -6,11 +6,15 @@ import importlib.util
 import os
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
-PLUGIN = "aioigd.testing.plugin"
+import aioigd_pytest
+from aioigd.net.guard import VARIABLE
+
+PLUGIN = "aioigd_pytest"
 PYTEST_ASYNCIO = ["-o", "asyncio_default_fixture_loop_scope=function", "-o"]
 TESTS = """
 import pytest
@@ -122,10 +126,36 @@ for option in ("--verbose", "--aioigd-loopback-only"):
     assert result.returncode == 0, result.stdout + result.stderr
 
 
-def test_loading_the_plugin_does_not_load_the_emulator() -> None:
-    code = (
-        f"import sys, {PLUGIN}\n"
-        "heavy = [name for name in sys.modules if name.startswith('aioigd.testing.')]\n"
-        f"assert heavy == ['{PLUGIN}'], heavy"
+def test_a_run_that_does_not_use_it_imports_nothing_for_it(tmp_path: Path) -> None:
+    """Not even with the guard, which is for what aioigd does, if anybody uses it."""
+    (tmp_path / "test_it.py").write_text(
+        "import sys\n\ndef test_it():\n"
+        "    heavy = ('aioigd', 'aiohttp', 'lxml', 'asyncio', 'pytest_asyncio')\n"
+        "    assert [name for name in heavy if name in sys.modules] == []\n"
+        "    assert 'aioigd_pytest' in sys.modules\n"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
+    command = [sys.executable, "-m", "pytest", "-q", *_plugin_options(), "--aioigd-loopback-only"]
+    others = ("cacheprovider", "hypothesispytest", "benchmark", "asyncio", "anyio", "xdist")
+    for unneeded in others:
+        command += ["-p", f"no:{unneeded}"]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("COV", "PYTEST"))}
+    result = subprocess.run(
+        [*command, "-c", os.devnull, f"--rootdir={tmp_path}", str(tmp_path)],
+        cwd=Path(__file__).parents[2],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_the_guard_of_the_plugin_is_that_of_the_library() -> None:
+    assert aioigd_pytest._GUARD == VARIABLE
+
+
+def test_the_plugin_stands_beside_the_package() -> None:
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text("utf-8"))
+    assert project["project"]["entry-points"]["pytest11"] == {"aioigd": PLUGIN}
+    assert f"{PLUGIN}.py" in project["tool"]["hatch"]["build"]["targets"]["wheel"]["only-include"]

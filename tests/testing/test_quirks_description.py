@@ -151,6 +151,12 @@ async def absolute_urls_elsewhere(gateway: EmulatedGateway) -> None:
 
 
 @proof()
+async def absolute_urls_without_host(gateway: EmulatedGateway) -> None:
+    assert await control_references(gateway) == [f"http://%s:{gateway.port}/ctl/WANIPConn1"]
+    assert await can_be_asked(gateway, "/ctl/WANIPConn1")
+
+
+@proof()
 async def urls_without_slash(gateway: EmulatedGateway) -> None:
     assert await control_references(gateway) == ["ctl/WANIPConn1"]
     assert await can_be_asked(gateway, "/ctl/WANIPConn1")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from aioigd.testing import EmulatedGateway, quirks
-from aioigd.upnp.wire.ssdp import parse_datagram
+from aioigd.upnp.wire.ssdp import build_search, parse_datagram
 
-from .client import IGD_1, WAN_IP_1, get, search, send
+from .client import IGD_1, WAN_IP_1, call, get, post, search, send
 from .proofs import Proofs
 
 proof = Proofs()
@@ -123,6 +125,11 @@ async def location_on_link_local(gateway: EmulatedGateway) -> None:
 
 
 @proof()
+async def location_without_host(gateway: EmulatedGateway) -> None:
+    assert first_host(await locations(gateway)) == ""
+
+
+@proof()
 async def location_on_another_host(gateway: EmulatedGateway) -> None:
     assert first_host(await locations(gateway)) not in (gateway.address, "localhost")
 
@@ -162,6 +169,53 @@ async def access_point_first(gateway: EmulatedGateway) -> None:
 
 
 @proof()
+async def root_devices_first(gateway: EmulatedGateway) -> None:
+    replies = await search(gateway.address, "upnp:rootdevice")
+    *others, own = [reply.headers["LOCATION"] for reply in replies]
+    assert len(set(others)) == 8
+    assert own == gateway.location
+    assert await locations(gateway) == [gateway.location]
+    assert b"device:MediaServer:1" in (await send(gateway, get("/device7.xml"))).body
+
+
+@proof()
+async def tr064_twin_first(gateway: EmulatedGateway) -> None:
+    twin, own = await locations(gateway)
+    assert twin.endswith("/tr064.xml")
+    assert own == gateway.location
+    body = (await send(gateway, get("/tr064.xml"))).body
+    assert b"urn:dslforum-org:service:WANIPConnection:1" in body
+    assert b"schemas-upnp-org:service" not in body
+    refused = await send(gateway, post("GetStatusInfo", path="/tr064/ctl/WANIPConn1"))
+    assert refused.status == 401
+    assert await call(gateway, "GetStatusInfo") is not None
+
+
+@proof()
+async def two_versions(gateway: EmulatedGateway) -> None:
+    older, newer = [parse_datagram(reply.payload) for reply in await search(gateway.address, IGD_1)]
+    assert older is not None
+    assert newer is not None
+    assert older.usn == newer.usn
+    assert older.location.endswith("/v1.xml")
+    for path, version in (("/v1.xml", 1), ("/rootDesc.xml", 2)):
+        body = (await send(gateway, get(path))).body
+        assert b"service:WANIPConnection:%d<" % version in body
+        assert newer.usn.partition("::")[0].encode() in body
+
+
+@proof()
+async def dead_gateway_first(gateway: EmulatedGateway) -> None:
+    dead, own = await locations(gateway)
+    assert dead.endswith("/dead.xml")
+    assert own == gateway.location
+    answer = (await send(gateway, post("GetExternalIPAddress", path="/dead/ctl/WANIPConn1"))).body
+    assert b"0.0.0.0" in answer
+    assert b"Disconnected" in (await send(gateway, post("GetStatusInfo", path="/dead/ctl/WANIPConn1"))).body
+    assert (await send(gateway, post("AddPortMapping", path="/dead/ctl/WANIPConn1"))).status == 500
+
+
+@proof()
 async def unicast_ignored(gateway: EmulatedGateway) -> None:
     assert await search(gateway.address, IGD_1, to=gateway.address) == []
     assert await locations(gateway) == [gateway.location]
@@ -171,6 +225,23 @@ async def unicast_ignored(gateway: EmulatedGateway) -> None:
 async def multicast_ignored(gateway: EmulatedGateway) -> None:
     assert await locations(gateway) == []
     assert len(await search(gateway.address, IGD_1, to=gateway.address)) == 1
+
+
+@proof()
+async def host_must_be_group(gateway: EmulatedGateway) -> None:
+    own = build_search(IGD_1, gateway.address)
+    group = build_search(IGD_1, "239.255.255.250")
+    assert await search(gateway.address, to=gateway.address, raw=own) == []
+    assert await search(gateway.address, to=gateway.address, raw=group.replace(b"MX: 1\r\n", b"")) == []
+    assert len(await search(gateway.address, to=gateway.address, raw=group)) == 1
+    assert await locations(gateway) == [gateway.location]
+
+
+@proof(quirks.slow_searches(0.2, room=1))
+async def slow_searches(gateway: EmulatedGateway) -> None:
+    assert await search(gateway.address, IGD_1, patience=0.02) == []
+    replies = await asyncio.gather(*(search(gateway.address, IGD_1, patience=0.5) for _ in range(8)))
+    assert 0 < sum(len(heard) for heard in replies) < 8
 
 
 @proof()

@@ -149,6 +149,17 @@ async def flood(gateway: EmulatedGateway) -> None:
     assert locations.index(gateway.location) == 20
 
 
+@proof(quirks.long_descriptions(count=3, size=20_000))
+async def long_descriptions(gateway: EmulatedGateway) -> None:
+    locations = {reply.headers["LOCATION"] for reply in await search(gateway.address, IGD_1)}
+    assert len(locations) == 3
+    assert gateway.location not in locations
+    for location in locations:
+        body = (await send(gateway, get("/" + location.rpartition("/")[2]))).body
+        assert 19_900 < len(body) <= 20_000
+        assert sum(1 for _ in xml.parse(body).iter()) > 1000
+
+
 @proof()
 async def impossible_external_address(gateway: EmulatedGateway) -> None:
     reply = await send(gateway, post("GetExternalIPAddress"))

@@ -52,6 +52,22 @@ async def no_length_no_close(gateway: EmulatedGateway) -> None:
 
 
 @proof()
+async def head_alone(gateway: EmulatedGateway) -> None:
+    reply = await send(gateway, ADD, patience=0.05)
+    assert reply.status == 200
+    assert b"Content-Length" not in reply.head
+    assert (reply.body, reply.end) == (b"", "open")
+    assert (await fetch(gateway)).body.endswith(b"</root>\n")
+
+
+@proof()
+async def broken_header_line(gateway: EmulatedGateway) -> None:
+    reply = await fetch(gateway)
+    assert reply.received.startswith(b"HTTP/1.1 200 OK\r\nno header at all\r\n")
+    assert stated_length(reply) == len(reply.body)
+
+
+@proof()
 async def http_1_0(gateway: EmulatedGateway) -> None:
     assert (await fetch(gateway)).received.startswith(b"HTTP/1.0 200 OK\r\n")
 
@@ -149,6 +165,12 @@ async def answers_with_status(gateway: EmulatedGateway) -> None:
     assert len(gateway.mappings) == 1
 
 
+@proof()
+async def denies_control(gateway: EmulatedGateway) -> None:
+    assert [(await send(gateway, request)).status for request in (get(), ADD)] == [200, 401]
+    assert gateway.mappings == []
+
+
 @proof(quirks.slow(0.1), quirks.one_connection_or_reset)
 async def one_connection_or_reset(gateway: EmulatedGateway) -> None:
     assert await at_once(gateway) == ["200", "reset", "reset", "reset"]
@@ -236,6 +258,20 @@ async def resets_after_doing(gateway: EmulatedGateway) -> None:
 async def resets_now_and_then(gateway: EmulatedGateway) -> None:
     ends = [(await send(gateway, get())).end for _ in range(8)]
     assert ends == ["closed", "closed", "closed", "reset"] * 2
+
+
+@proof()
+async def refuses_by_reset(gateway: EmulatedGateway) -> None:
+    assert (await send(gateway, post("AddPortMapping", mapping(lease=60)))).end == "reset"
+    assert gateway.mappings == []
+    assert (await send(gateway, post("AddPortMapping", mapping(lease=0)))).status == 200
+
+
+@proof(quirks.refuses_by_silence("description"))
+async def refuses_by_silence(gateway: EmulatedGateway) -> None:
+    assert (await send(gateway, post("AddPortMapping", mapping(desc="x")), patience=0.05)).end == "open"
+    assert gateway.mappings == []
+    assert (await send(gateway, post("AddPortMapping", mapping(desc="")), patience=1)).status == 200
 
 
 @proof()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from aioigd.testing import EmulatedGateway, Quirk, quirks
@@ -16,6 +18,10 @@ proof = Proofs()
 @pytest.mark.parametrize("name", proof)
 async def test_quirk(name: str) -> None:
     await proof.check(name)
+
+
+READ_ONE = ("GetSpecificPortMappingEntry", key())
+READ_FIRST = ("GetGenericPortMappingEntry", {"NewPortMappingIndex": "0"})
 
 
 async def add(gateway: EmulatedGateway, port: int = 8080, proto: str = "TCP", **terms: object) -> int | None:
@@ -151,6 +157,11 @@ async def never_overwrites(gateway: EmulatedGateway) -> None:
     assert await add(gateway) == 0
 
 
+@proof(quirks.map_e(606, 1))
+async def map_e(gateway: EmulatedGateway) -> None:
+    assert [await add(gateway, port) for port in (16, 4112, 4127, 4128, 61456)] == [606, 0, 0, 606, 0]
+
+
 @proof(quirks.table_full(2))
 async def table_full(gateway: EmulatedGateway) -> None:
     assert [await add(gateway, port) for port in (1, 2, 3, 1)] == [0, 0, 728, 0]
@@ -186,6 +197,12 @@ async def no_specific_entry(gateway: EmulatedGateway) -> None:
 
 
 @proof()
+async def bad_request_for_unknown(gateway: EmulatedGateway) -> None:
+    reply = await send(gateway, post("GetSpecificPortMappingEntry", key()))
+    assert (reply.status, reply.body) == (400, b"")
+
+
+@proof()
 async def no_generic_entry(gateway: EmulatedGateway) -> None:
     await add(gateway)
     assert await listing(gateway) == [401]
@@ -208,6 +225,75 @@ async def slow_add(gateway: EmulatedGateway) -> None:
     assert (await send(gateway, post("AddPortMapping", mapping()), patience=0.02)).end == "open"
     assert len(gateway.mappings) == 1
     assert await add(gateway, client="127.0.0.1") == 0
+
+
+@proof(quirks.slow_actions(0.1))
+async def slow_actions(gateway: EmulatedGateway) -> None:
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    assert await outcome(gateway, "GetExternalIPAddress", {}) == 0
+    assert loop.time() - began >= 0.09
+
+
+@proof(quirks.slow_rows(0.1))
+async def slow_rows(gateway: EmulatedGateway) -> None:
+    loop = asyncio.get_running_loop()
+    await add(gateway)
+    assert await outcome(gateway, "GetSpecificPortMappingEntry", key()) == 401
+    began = loop.time()
+    assert await outcome(gateway, "GetGenericPortMappingEntry", {"NewPortMappingIndex": "0"}) == 0
+    assert loop.time() - began >= 0.09
+
+
+@proof()
+async def internal_ports_shown_as_0(gateway: EmulatedGateway) -> None:
+    await add(gateway)
+    for action, arguments in (READ_ONE, READ_FIRST):
+        assert (await values(gateway, action, arguments))["newinternalport"] == "0"
+    assert [each.internal_port for each in gateway.mappings] == [8080]
+
+
+@proof()
+async def clients_shown_by_name(gateway: EmulatedGateway) -> None:
+    await add(gateway)
+    for action, arguments in (READ_ONE, READ_FIRST):
+        assert (await values(gateway, action, arguments))["newinternalclient"] == "desktop.lan"
+
+
+@proof()
+async def addresses_spelt_oddly(gateway: EmulatedGateway) -> None:
+    await add(gateway, client="192.168.1.2")
+    row = await values(gateway, *READ_FIRST)
+    assert (row["newinternalclient"], row["newremotehost"]) == ("192.168.001.002", "0.0.0.0")
+    assert await outcome(gateway, "DeletePortMapping", {**key(), "NewRemoteHost": "0.0.0.0"}) == 0
+    assert gateway.mappings == []
+
+
+@proof(quirks.late_table(0.2))
+async def late_table(gateway: EmulatedGateway) -> None:
+    assert await add(gateway) == 0
+    assert await outcome(gateway, *READ_ONE) == 714
+    assert await outcome(gateway, *READ_FIRST) == 713
+    await asyncio.sleep(0.25)
+    assert await outcome(gateway, *READ_ONE) == 0
+    assert await outcome(gateway, *READ_FIRST) == 0
+
+
+@proof()
+async def one_entry_per_client(gateway: EmulatedGateway) -> None:
+    assert await add(gateway, client="192.168.1.2") == 0
+    assert await add(gateway, client="192.168.1.3") == 0
+    assert [each.internal_client for each in gateway.mappings] == ["192.168.1.2"]
+    assert await outcome(gateway, "DeletePortMapping", key()) == 0
+    assert [each.internal_client for each in gateway.mappings] == ["192.168.1.3"]
+
+
+async def test_quirk_refuses_ranges() -> None:
+    wanted = {"NewStartPort": "1", "NewEndPort": "9999", "NewProtocol": "TCP", "NewManage": "1"}
+    async with EmulatedGateway(quirks.refuses_ranges, address=None, version=2) as gateway:
+        await add(gateway)
+        assert await outcome(gateway, "DeletePortMappingRange", wanted) == 402
+        assert len(gateway.mappings) == 1
 
 
 @proof()
@@ -246,6 +332,7 @@ async def absent_delete_succeeds(gateway: EmulatedGateway) -> None:
 
 ADDRESSES = {
     "external_address_empty": "",
+    "external_address_ipv6": "2001:db8::1",
     "external_address_private": "192.168.100.2",
     "external_address_shared": "100.64.7.8",
     "external_address_unspecified": "0.0.0.0",
@@ -256,6 +343,17 @@ ADDRESSES = {
 async def test_the_external_address_is_of_no_use(name: str) -> None:
     async with EmulatedGateway(name, address=None) as gateway:
         assert await values(gateway, "GetExternalIPAddress") == {"newexternalipaddress": ADDRESSES[name]}
+
+
+@proof()
+async def external_address_with_port(gateway: EmulatedGateway) -> None:
+    assert await values(gateway, "GetExternalIPAddress") == {"newexternalipaddress": f"{gateway.external_address}:0"}
+
+
+@proof()
+async def external_address_with_zeros(gateway: EmulatedGateway) -> None:
+    gateway.external_address = "44.0.0.1"
+    assert await values(gateway, "GetExternalIPAddress") == {"newexternalipaddress": "044.000.000.001"}
 
 
 FAULTS = {

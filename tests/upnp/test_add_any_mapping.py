@@ -8,10 +8,11 @@ import pytest
 
 from aioigd import DeadlineError, IGDError, InvalidResponseError, PortMapping, RefusedError, UPnPResult
 from aioigd.core.calls import Operation, Phase
-from aioigd.errors import TransportError
+from aioigd.errors import TransportError, UnsupportedError
 from aioigd.models import MappingKey, MappingRequest, Terms
 from aioigd.testing.wan_connection import ActionCall
 from aioigd.upnp.add_mapping import AddAnyMapping
+from aioigd.upnp.fallback import WEEK
 from aioigd.upnp.soap_client import GatewayState
 from aioigd.upnp.wire.http_reply import HttpReply
 
@@ -57,6 +58,27 @@ async def test_a_free_port_is_had_with_one_request() -> None:
     assert gateway.actions == [ANY]
 
 
+@pytest.mark.parametrize(
+    ("reaction", "kind", "result"),
+    [
+        (fault(401), UnsupportedError, UPnPResult.INVALID_GATEWAY),
+        (fault(602), UnsupportedError, UPnPResult.INVALID_GATEWAY),
+        (HttpReply(400, b""), UnsupportedError, UPnPResult.INVALID_GATEWAY),
+        (HttpReply(401, b"<html/>"), RefusedError, UPnPResult.NOT_AUTHORIZED),
+        (HttpReply(403, b""), RefusedError, UPnPResult.NOT_AUTHORIZED),
+    ],
+)
+async def test_what_no_other_terms_could_mend_takes_one_request(
+    reaction: Reaction, kind: type[IGDError], result: UPnPResult
+) -> None:
+    gateway = paper()
+    gateway.respond = lambda _: reaction
+    with pytest.raises(kind) as caught:
+        await add_any(gateway)
+    assert caught.value.result is result
+    assert gateway.actions == [ANY]
+
+
 async def test_another_port_is_taken_where_it_belongs_to_somebody() -> None:
     gateway, state = paper(), GatewayState()
     put(gateway, THEIRS)
@@ -88,7 +110,7 @@ async def test_a_gateway_without_the_action_is_the_wrong_one(code: int) -> None:
 async def test_a_refused_lease_is_done_without() -> None:
     gateway = paper()
     gateway.respond = lambda call: fault(725) if call.arguments["NewLeaseDuration"] != "0" else None
-    assert (await add_any(gateway)).duration == 0
+    assert (await add_any(gateway)).duration == WEEK  # what an IGD:2 makes of it
 
 
 async def test_a_full_table_is_an_error_at_once() -> None:
@@ -193,3 +215,15 @@ async def test_a_choice_that_is_cancelled_before_its_reply_is_taken_back() -> No
     with pytest.raises(asyncio.CancelledError):
         await task
     assert len(gateway.table) == 0
+
+
+async def test_a_silent_request_is_looked_for_and_not_repeated() -> None:
+    gateway = paper()
+
+    async def hang(call: ActionCall) -> Reaction:
+        gateway.carry_out(call)
+        return await asyncio.get_running_loop().create_future()  # type: ignore[no-any-return]
+
+    gateway.respond = lambda call: hang(call) if call.action == ANY else None
+    mapping = await add_any(gateway, Operation(0.4))
+    assert (mapping.external_port, gateway.actions.count(ANY)) == (8080, 1)

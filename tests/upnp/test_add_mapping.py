@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from functools import partial
 
 import pytest
 
-from aioigd import Attempt, DeadlineError, IGDError, InvalidResponseError, PortMapping, RefusedError, UPnPResult
+from aioigd import (
+    Attempt,
+    ConflictError,
+    DeadlineError,
+    IGDError,
+    InvalidResponseError,
+    PortMapping,
+    RefusedError,
+    UPnPResult,
+)
 from aioigd.core import calls
 from aioigd.core.calls import Operation, Phase
-from aioigd.errors import TransportError
+from aioigd.errors import TransportError, UnsupportedError
 from aioigd.models import MappingKey, MappingRequest, Terms
+from aioigd.testing.errors import UPnPError
 from aioigd.testing.wan_connection import ActionCall
 from aioigd.upnp import add_mapping, retry
+from aioigd.upnp import delete_mapping as delete_mapping_module
 from aioigd.upnp.add_mapping import AddMapping
 from aioigd.upnp.delete_mapping import delete_mapping
 from aioigd.upnp.fallback import HOUR, WEEK, LeasePolicy, TermsPolicy
@@ -32,6 +44,7 @@ from ..support import (
     fault,
     in_a_call,
     never_answered,
+    once,
 )
 
 pytestmark = [pytest.mark.usefixtures("nothing_is_left"), pytest.mark.one_loop]
@@ -41,6 +54,9 @@ pytestmark = [pytest.mark.usefixtures("nothing_is_left"), pytest.mark.one_loop]
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (add_mapping, retry):
         monkeypatch.setattr(module, "_FIRST_PAUSE", 0.0)
+    for module in (add_mapping, delete_mapping_module):
+        monkeypatch.setattr(module, "LATE_TABLE", 0.1)
+        monkeypatch.setattr(module, "LOOK_PAUSE", 0.02)
 
 
 KEY = MappingKey(8080, "TCP")
@@ -210,6 +226,49 @@ async def test_no_control_url_there_is_not_a_matter_of_terms() -> None:
     assert gateway.actions == [ADD]
 
 
+@pytest.mark.parametrize("status", [401, 403])
+@pytest.mark.parametrize("body", [b"", b"<html>Unauthorized</html>", fault(None).body])
+@pytest.mark.parametrize("overwrite", [True, False])
+async def test_who_has_no_right_to_ask_is_told_so_at_once(status: int, body: bytes, overwrite: bool) -> None:
+    gateway = PaperGateway(lambda _: HttpReply(status, body))
+    op = Operation(10)
+    with pytest.raises(RefusedError, match=rf"AddPortMapping \(HTTP status {status}\)") as caught:
+        await add(gateway, overwrite=overwrite, op=op)
+    assert (caught.value.result, caught.value.error_code) == (UPnPResult.NOT_AUTHORIZED, None)
+    assert gateway.actions == [*([] if overwrite else [LOOK]), ADD]
+    assert op.attempts[-1].result is UPnPResult.NOT_AUTHORIZED
+    assert not has_undo(op)
+
+
+async def test_a_code_says_more_than_the_status() -> None:
+    gateway = PaperGateway(script(AddPortMapping=[fault(725, 401)]))
+    assert (await add(gateway)).duration == 0
+
+
+@pytest.mark.parametrize("code", [401, 602])
+async def test_an_action_that_the_gateway_does_not_have_is_asked_for_once(code: int) -> None:
+    gateway = PaperGateway(lambda _: fault(code))
+    with pytest.raises(UnsupportedError) as caught:
+        await add(gateway)
+    assert caught.value.error_code == code
+    assert gateway.actions == [ADD]
+
+
+async def test_a_bad_request_may_be_an_argument_or_the_action_so_the_plainest_terms_are_tried() -> None:
+    gateway = PaperGateway(script(AddPortMapping=[HttpReply(400, b"")]))
+    assert await add(gateway) == replace(GRANTED, desc="", duration=0)
+    assert gateway.terms() == [("my server", "3600"), ("", "0")]
+    gateway = PaperGateway(lambda _: HttpReply(400, b"<html>Bad Request</html>"))
+    with pytest.raises(UnsupportedError, match="HTTP status 400"):
+        await add(gateway)
+    assert gateway.actions.count(ADD) == 2
+    assert len(gateway.calls) <= 6
+    gateway = PaperGateway(lambda _: HttpReply(400, b""))
+    with pytest.raises(UnsupportedError):
+        await add(gateway, request("", 0))
+    assert gateway.actions.count(ADD) == 1
+
+
 # In the way of another
 
 
@@ -217,7 +276,7 @@ async def test_a_conflict_is_overwritten_once() -> None:
     gateway = PaperGateway()
     put(gateway, THEIRS)
     assert await add(gateway) == GRANTED
-    assert gateway.actions == [ADD, DELETE, ADD]
+    assert gateway.actions == [ADD, LOOK, DELETE, ADD]
     assert held(gateway) == GRANTED
 
 
@@ -227,8 +286,8 @@ async def test_a_conflict_that_stays_is_reported() -> None:
     with pytest.raises(RefusedError) as caught:
         await add(gateway)
     assert caught.value.result is UPnPResult.CONFLICT_WITH_OTHER_MAPPING
-    assert gateway.actions == [ADD, DELETE, ADD, ADD]
-    assert gateway.terms()[-1] == ("my server TCP 8080", "3600")
+    assert gateway.actions == [ADD, LOOK, DELETE, ADD, ADD, LOOK, ADD]  # the last one to put back what was there
+    assert gateway.terms()[2] == ("my server TCP 8080", "3600")
 
 
 async def test_a_mapping_that_may_not_be_deleted_stays() -> None:
@@ -243,8 +302,8 @@ async def test_a_mapping_that_may_not_be_deleted_stays() -> None:
 
 async def test_a_conflict_that_has_gone_by_itself_is_no_reason_to_give_up() -> None:
     gateway = PaperGateway(script(AddPortMapping=[fault(718)]))
-    assert await add(gateway) == GRANTED  # deleting it said 714
-    assert gateway.actions == [ADD, DELETE, ADD]
+    assert await add(gateway) == GRANTED
+    assert gateway.actions == [ADD, LOOK, ADD]
 
 
 async def test_a_conflict_with_a_description_is_settled_by_another_description() -> None:
@@ -254,7 +313,7 @@ async def test_a_conflict_with_a_description_is_settled_by_another_description()
     assert (await add(gateway)).desc == "my server TCP 8080"
 
 
-@pytest.mark.parametrize("code", [402, 501, 606, None])
+@pytest.mark.parametrize("code", [402, 501, None])
 async def test_a_vague_refusal_where_another_mapping_is_in_the_way_is_a_conflict(code: int | None) -> None:
     gateway = PaperGateway()
     gateway.respond = lambda call: fault(code) if call.action == ADD and held(gateway) else None
@@ -306,10 +365,12 @@ async def test_a_gateway_that_never_answers_an_addition_is_asked_what_it_holds()
 
 
 async def test_a_gateway_that_never_answers_an_addition_and_does_not_hold_it_is_reported() -> None:
-    gateway = PaperGateway(script(AddPortMapping=[CUT] * 6))
+    gateway = PaperGateway(script(AddPortMapping=[CUT] * 99))
     with pytest.raises(TransportError):
         await add(gateway)
-    assert gateway.actions == [ADD] * 6 + [LOOK]
+    assert (
+        gateway.terms() == [("my server", "3600")] * 6 + [("my server", "0")] * 2 + [("", "3600")] * 2 + [("", "0")] * 2
+    )
 
 
 async def test_a_reply_over_a_cap_is_doubtful_too() -> None:
@@ -341,6 +402,37 @@ async def test_a_doubtful_success_with_another_mapping_there_overwrites_it() -> 
     put(gateway, THEIRS)
     assert (await add(gateway, request("x", 0))).internal_client == OURS
     assert gateway.actions.count(DELETE) == 1
+
+
+@pytest.mark.parametrize("reaction", [EMPTY, PAGE, HttpReply(204, b"")], ids=repr)
+async def test_a_doubtful_success_that_is_shown_late_is_one(reaction: HttpReply) -> None:
+    gateway = PaperGateway()
+    shown_from = asyncio.get_running_loop().time() + 0.05
+
+    def respond(call: ActionCall) -> Reaction | None:
+        if call.action == ADD:
+            gateway.carry_out(call)
+            return reaction
+        return fault(714) if call.action == LOOK and asyncio.get_running_loop().time() < shown_from else None
+
+    gateway.respond = respond
+    granted = await add(gateway, request("x", 0))
+    assert granted == held(gateway)
+
+
+async def test_a_doubtful_success_that_is_never_shown_is_taken_back() -> None:
+    gateway = PaperGateway()
+    done_but(gateway, *[EMPTY] * 20)
+    inner = gateway.respond
+    hidden = True
+    gateway.respond = lambda call: fault(714) if call.action == LOOK and hidden else inner(call)
+    op = Operation(10)
+    with pytest.raises(InvalidResponseError):
+        await add(gateway, request("x", 0), op=op)
+    hidden = False
+    assert op.is_to_be_undone
+    await op.roll_back()
+    assert held(gateway) is None
 
 
 # Verified
@@ -398,12 +490,325 @@ async def test_verified_another_hosts_mapping_is_not_taken_for_ours() -> None:
     assert gateway.actions.count(DELETE) == 1
 
 
-async def test_a_gateway_that_cannot_tell_cannot_be_verified() -> None:
+async def test_verified_what_is_granted_is_granted_where_the_gateway_cannot_tell() -> None:
     gateway = PaperGateway(lambda call: fault(401) if call.action in (LOOK, WALK) else None)
-    with pytest.raises(IGDError, match="was mapped, but the gateway cannot tell") as caught:
-        await add(gateway, verify=True)
-    assert caught.value.error_code == 401
+    assert await add(gateway, verify=True) == GRANTED
     assert gateway.actions == [ADD, LOOK, WALK]
+
+
+ODD_TABLES = {
+    "port 0": {"NewInternalPort": "0"},
+    "a name": {"NewInternalClient": "desktop.lan"},
+    "a name and port 0": {"NewInternalClient": "desktop.lan", "NewInternalPort": "0"},
+    "no client": {"NewInternalClient": ""},
+    "zeros in front": {"NewInternalClient": "192.168.001.002", "NewInternalPort": "08080"},
+    "a mapped address": {"NewInternalClient": f"::ffff:{OURS}"},
+}
+
+
+def showing(**changes: str) -> PaperGateway:
+    """A gateway that shows its mappings otherwise than they are."""
+    gateway = PaperGateway()
+
+    def respond(call: ActionCall) -> Reaction | None:
+        if call.action not in (LOOK, WALK):
+            return None
+        try:
+            return answer(call.action, {**gateway.wan.invoke(call), **changes})
+        except UPnPError:
+            return None
+
+    gateway.respond = respond
+    return gateway
+
+
+@pytest.mark.parametrize("name", ODD_TABLES)
+async def test_verified_what_cannot_tell_is_no_other_host(name: str) -> None:
+    gateway = showing(**ODD_TABLES[name])
+    assert await add(gateway, verify=True) == GRANTED
+    assert gateway.actions == [ADD, LOOK]
+
+
+@pytest.mark.parametrize("name", ODD_TABLES)
+async def test_without_overwriting_what_cannot_tell_is_no_conflict(name: str) -> None:
+    gateway = showing(**ODD_TABLES[name])
+    put(gateway, OURS)
+    assert await add(gateway, overwrite=False) == GRANTED
+
+
+@pytest.mark.parametrize("name", ODD_TABLES)
+async def test_what_cannot_tell_is_taken_back_all_the_same(name: str) -> None:
+    gateway = showing(**ODD_TABLES[name])
+    await abandon_during(gateway, ADD)
+    assert held(gateway) is None
+
+
+@pytest.mark.parametrize("name", ["a name", "no client"])
+async def test_what_cannot_tell_and_is_described_otherwise_is_not_taken_for_what_was_lost(name: str) -> None:
+    gateway = showing(**ODD_TABLES[name])
+    theirs = put(gateway, THEIRS)
+    inner = gateway.respond
+    gateway.respond = lambda call: CUT if call.action == ADD else inner(call)
+    with pytest.raises(TransportError):
+        await failed(gateway)
+    assert held(gateway) == theirs
+
+
+def late(gateway: PaperGateway, looks: int) -> None:
+    """Let the table show nothing for so many looks."""
+    left = [fault(714)] * looks
+    gateway.respond = lambda call: left.pop() if call.action == LOOK and left else None
+
+
+async def failed(gateway: PaperGateway, asked: MappingRequest | None = None, **how: bool) -> PortMapping:
+    """Add, and undo what was done if that fails, as a call does."""
+    op = Operation(10)
+    try:
+        return await add(gateway, asked, op=op, **how)  # type: ignore[arg-type]
+    except IGDError:
+        if op.is_to_be_undone:
+            await op.roll_back()
+        raise
+
+
+async def test_verified_a_table_may_be_late() -> None:
+    gateway = PaperGateway()
+    late(gateway, 3)
+    assert await add(gateway, verify=True) == GRANTED
+    assert gateway.actions == [ADD, LOOK, LOOK, LOOK, LOOK]
+
+
+async def test_verified_what_is_never_shown_fails_and_is_taken_back() -> None:
+    gateway = PaperGateway()
+    late(gateway, 1000)
+    with pytest.raises(IGDError) as caught:
+        await failed(gateway, request("", 0), verify=True)
+    assert caught.value.result is UPnPResult.PORT_MAPPING_NOT_FOUND
+    assert held(gateway) is None
+
+
+async def test_verified_what_was_granted_is_granted_where_the_deadline_comes_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(add_mapping, "LATE_TABLE", 60.0)
+    gateway = PaperGateway()
+    loop = asyncio.get_running_loop()
+    until = loop.time() + 0.1
+
+    def respond(call: ActionCall) -> Reaction | None:
+        return (LATE if loop.time() >= until else fault(714)) if call.action == LOOK else None
+
+    gateway.respond = respond
+    assert await add(gateway, verify=True, timeout=0.1) == GRANTED
+    assert gateway.actions.count(ADD) == 1
+    assert held(gateway) == GRANTED
+
+
+async def test_verified_a_lost_look_is_no_failure() -> None:
+    gateway = PaperGateway(lambda call: UNREACHED if call.action == LOOK else None)
+    assert await add(gateway, verify=True) == GRANTED
+
+
+def one_entry_per_client(gateway: PaperGateway) -> None:
+    """Let the gateway say yes to a mapping of a port that another host has, and go on forwarding to that one."""
+
+    def respond(call: ActionCall) -> Reaction | None:
+        there = held(gateway)
+        is_hidden = there is not None and there.internal_client != call.arguments.get("NewInternalClient")
+        return answer(ADD) if call.action == ADD and is_hidden else None
+
+    gateway.respond = respond
+
+
+async def test_verified_another_clients_entry_is_removed_where_that_is_wanted() -> None:
+    gateway = PaperGateway()
+    put(gateway, THEIRS)
+    one_entry_per_client(gateway)
+    assert await add(gateway, verify=True) == GRANTED
+    assert held(gateway) == GRANTED
+
+
+async def test_verified_another_clients_entry_is_a_conflict_where_it_is_to_stay() -> None:
+    gateway = PaperGateway()
+    one_entry_per_client(gateway)
+    inner, seen = gateway.respond, once()
+
+    def respond(call: ActionCall) -> Reaction | None:
+        if call.action == ADD and seen(call):
+            put(gateway, THEIRS)
+        return inner(call)  # type: ignore[return-value]
+
+    gateway.respond = respond
+    with pytest.raises(ConflictError, match=THEIRS):
+        await failed(gateway, overwrite=False, verify=True)
+    there = held(gateway)
+    assert there is not None
+    assert there.internal_client == THEIRS
+
+
+# A limit that nobody asked for
+
+
+@pytest.mark.parametrize(("asked", "lasts"), [(0, WEEK), (60, 60)])
+async def test_an_igd_2_makes_a_week_of_a_mapping_without_a_limit(asked: int, lasts: int) -> None:
+    gateway = PaperGateway(version=2)
+    assert (await add(gateway, request("x", asked))).duration == lasts
+
+
+async def test_what_another_gateway_makes_of_it_is_known_once_it_was_read_back() -> None:
+    gateway, state = PaperGateway(), GatewayState()
+    gateway.respond = lambda call: (
+        gateway.carry_out(replace(call, arguments={**call.arguments, "NewLeaseDuration": "86399"}))
+        if call.action == ADD and call.arguments["NewLeaseDuration"] == "0"
+        else None
+    )
+    assert (await add(gateway, request("x", 0), state=state)).duration == 0
+    state.our_keys.clear()
+    assert (await add(gateway, request("x", 0), state=state, verify=True)).duration == 86_399
+    assert (await add(gateway, request("x", 0), state=state)).duration == 86_400
+    assert (await add(gateway, request("x", 60), state=state)).duration == 60
+
+
+# What was deleted in vain
+
+
+def refuses_others(gateway: PaperGateway, code: int = 718) -> None:
+    """Let it map ports to the host that asks, and to no other."""
+    gateway.respond = lambda call: (
+        fault(code) if call.action == ADD and call.arguments["NewInternalClient"] != OURS else None
+    )
+
+
+async def test_a_refused_mapping_for_another_host_leaves_what_was_there() -> None:
+    gateway = PaperGateway()
+    gateway.table.put(PortMapping(8080, 9090, OURS, "TCP", "mine", 600))
+    refuses_others(gateway)
+    with pytest.raises(ConflictError):
+        await failed(gateway, request(client="10.9.0.50"))
+    there = held(gateway)
+    assert there is not None
+    assert (there.internal_client, there.internal_port, there.desc) == (OURS, 9090, "mine")
+    assert 590 <= there.duration <= 600  # the rest of its time
+
+
+async def test_a_refusal_that_is_about_the_host_deletes_nothing() -> None:
+    gateway = PaperGateway()
+    mine = put(gateway, OURS, port=9090)
+    refuses_others(gateway, 606)
+    with pytest.raises(RefusedError) as caught:
+        await failed(gateway, request(client="10.9.0.50"))
+    assert caught.value.result is UPnPResult.NOT_AUTHORIZED
+    assert DELETE not in gateway.actions
+    assert held(gateway) == mine
+
+
+async def test_what_cannot_be_put_back_is_named() -> None:
+    gateway = PaperGateway(lambda call: fault(718) if call.action == ADD else None)
+    put(gateway, THEIRS, desc="the camera")
+    with pytest.raises(ConflictError, match=f"TCP port 8080 to {THEIRS} port 8080.*the camera.*cannot be put back"):
+        await failed(gateway)
+    assert held(gateway) is None
+
+
+async def test_where_nobody_waits_any_more_what_was_deleted_is_put_back() -> None:
+    gateway = PaperGateway()
+    theirs = put(gateway, THEIRS)
+    await abandon_during(gateway, DELETE)
+    assert held(gateway) == theirs
+
+
+async def test_where_the_second_add_is_lost_what_was_deleted_is_put_back() -> None:
+    gateway = PaperGateway()
+    theirs = put(gateway, THEIRS)
+    gateway.respond = script(AddPortMapping=[fault(718), *[CUT] * 12])
+    with pytest.raises(TransportError):
+        await failed(gateway)
+    assert held(gateway) == theirs
+
+
+async def test_what_cannot_be_read_is_deleted_only_if_it_is_said_to_be_in_the_way() -> None:
+    for code, deletions in ((718, 1), (501, 0)):
+        gateway = PaperGateway(
+            lambda call, code=code: (
+                fault(code) if call.action == ADD else fault(401) if call.action in (LOOK, WALK) else None
+            )  # type: ignore[misc]
+        )
+        put(gateway, THEIRS)
+        with pytest.raises(RefusedError):
+            await failed(gateway)
+        assert gateway.actions.count(DELETE) == deletions
+
+
+# Silence
+
+
+async def test_a_silent_request_is_looked_for_before_anything_is_sent_again() -> None:
+    gateway = PaperGateway()
+
+    async def hang(call: ActionCall) -> Reaction:
+        gateway.carry_out(call)
+        return await never_answered()
+
+    gateway.respond = lambda call: hang(call) if call.action == ADD else None
+    assert await add(gateway, timeout=0.4) == GRANTED
+    assert gateway.actions == [ADD, LOOK]
+
+
+@pytest.mark.parametrize(("asked", "then"), [(request("", 0), ("", "0")), (request(), ("my server", "0"))])
+async def test_a_silent_request_of_which_nothing_is_there_is_sent_again(
+    asked: MappingRequest, then: tuple[str, str]
+) -> None:
+    """With less in it, if there is anything in it that the gateway may dislike."""
+    gateway, first = PaperGateway(), once()
+    gateway.respond = lambda call: never_answered() if call.action == ADD and first(call) else None
+    assert await add(gateway, asked, timeout=0.4) == held(gateway)
+    assert gateway.actions == [ADD, LOOK, ADD]
+    assert gateway.terms()[1] == then
+
+
+async def test_a_reply_that_comes_beside_the_look_counts() -> None:
+    gateway = PaperGateway()
+
+    async def slowly(call: ActionCall) -> Reaction:
+        await asyncio.sleep(0.3)
+        return gateway.carry_out(call)
+
+    gateway.respond = slowly
+    op = Operation(0.5)
+    assert await add(gateway, op=op) == GRANTED
+    assert gateway.actions == [ADD, LOOK]
+    assert [attempt.result for attempt in op.attempts] == [UPnPResult.HTTP_ERROR, UPnPResult.SUCCESS]
+
+
+async def test_what_is_left_of_an_older_mapping_is_not_taken_for_a_silent_request() -> None:
+    gateway, first = PaperGateway(), once()
+    gateway.table.put(PortMapping(8080, 8080, OURS, "TCP", "my server", 60))
+    gateway.respond = lambda call: never_answered() if call.action == ADD and first(call) else None
+    assert await add(gateway, timeout=0.4) == replace(GRANTED, duration=0) == held(gateway)
+
+
+async def test_a_lost_request_that_may_have_been_done_before_a_refusal_is_taken_back() -> None:
+    gateway = PaperGateway()
+    left: list[Reaction] = [CUT, fault(727)]
+
+    def respond(call: ActionCall) -> Reaction | None:
+        if call.action == ADD and left:
+            gateway.carry_out(call)
+            return left.pop(0)
+        return None
+
+    gateway.respond = respond
+    with pytest.raises(RefusedError):
+        await failed(gateway)
+    assert held(gateway) is None
+
+
+async def test_what_could_not_be_reached_leaves_nothing_to_look_for() -> None:
+    gateway = PaperGateway(lambda call: UNREACHED)
+    op = Operation(10)
+    with pytest.raises(TransportError):
+        await add(gateway, op=op)
+    assert not op.is_to_be_undone
 
 
 # Without overwriting
@@ -500,7 +905,8 @@ async def test_without_overwriting_losses_do_not_go_on_for_ever() -> None:
     gateway = PaperGateway(script(AddPortMapping=[CUT] * 50))
     with pytest.raises(TransportError):
         await add(gateway, overwrite=False)
-    assert gateway.actions.count(ADD) == 6
+    assert gateway.actions.count(ADD) == 12
+    assert len(set(gateway.terms())) == 4
 
 
 async def test_without_overwriting_a_lost_request_is_not_repeated_where_the_gateway_cannot_tell() -> None:
@@ -769,6 +1175,93 @@ async def test_a_deletion_that_found_no_control_url_is_reported() -> None:
     assert caught.value.status == 404
 
 
+async def test_a_deletion_whose_replies_were_all_lost_is_looked_into() -> None:
+    gateway = PaperGateway()
+    put(gateway, OURS)
+    done_but(gateway, *[CUT] * 6, action=DELETE)
+    await delete(gateway)
+    assert gateway.actions == [DELETE] * 6 + [LOOK]
+
+
+@pytest.mark.parametrize("can_tell", [True, False])
+async def test_a_deletion_whose_replies_were_all_lost_and_that_was_not_done_is_reported(can_tell: bool) -> None:
+    gateway = PaperGateway(lambda call: CUT if call.action == DELETE else None if can_tell else fault(401))
+    put(gateway, OURS)
+    with pytest.raises(TransportError):
+        await delete(gateway)
+
+
+async def test_a_silent_deletion_is_looked_for_before_it_is_sent_again() -> None:
+    gateway = PaperGateway()
+    put(gateway, OURS)
+
+    async def hang(call: ActionCall) -> Reaction:
+        gateway.carry_out(call)
+        return await never_answered()
+
+    gateway.respond = lambda call: hang(call) if call.action == DELETE else None
+    await delete(gateway, Operation(0.4))
+    assert gateway.actions == [DELETE, LOOK]
+
+
+async def test_a_deletion_is_verified_with_one_look() -> None:
+    gateway = PaperGateway()
+    put(gateway, OURS)
+    await delete_mapping(gateway.client(), KEY, Operation(10), verify=True)
+    assert gateway.actions == [DELETE, LOOK]
+
+
+async def test_a_deletion_that_is_answered_yes_and_not_done_is_none_if_it_is_verified() -> None:
+    gateway = PaperGateway(lambda call: answer(DELETE) if call.action == DELETE else None)
+    put(gateway, OURS)
+    await delete_mapping(gateway.client(), KEY, Operation(10))
+    with pytest.raises(RefusedError, match="still holds it") as caught:
+        await delete_mapping(gateway.client(), KEY, Operation(10), verify=True)
+    assert caught.value.result is UPnPResult.ACTION_FAILED
+
+
+async def test_a_table_that_shows_for_a_while_what_was_deleted_is_only_late() -> None:
+    gateway = PaperGateway()
+    there = put(gateway, OURS)
+    left = [there] * 2
+
+    def respond(call: ActionCall) -> Reaction | None:
+        if call.action != LOOK or not left:
+            return None
+        left.pop()
+        return answer(LOOK, {"NewInternalClient": OURS, "NewInternalPort": "8080"})
+
+    gateway.respond = respond
+    await delete_mapping(gateway.client(), KEY, Operation(10), verify=True)
+    assert gateway.actions == [DELETE, LOOK, LOOK, LOOK]
+
+
+async def test_a_verified_deletion_counts_where_the_gateway_cannot_tell() -> None:
+    gateway = PaperGateway(lambda call: fault(401) if call.action in (LOOK, WALK) else None)
+    put(gateway, OURS)
+    await delete_mapping(gateway.client(), KEY, Operation(10), verify=True)
+    assert held(gateway) is None
+
+
+@pytest.mark.parametrize("spelt", ["0.0.0.0", "*"])
+@pytest.mark.parametrize("wants_it_so", [True, False])
+async def test_what_is_listed_is_deleted_as_it_is_spelt_or_else_as_everybody_spells_it(
+    spelt: str, wants_it_so: bool
+) -> None:
+    gateway = PaperGateway()
+    put(gateway, OURS)
+
+    def respond(call: ActionCall) -> Reaction | None:
+        if call.action == DELETE and call.arguments["NewRemoteHost"] == spelt and wants_it_so:
+            return gateway.carry_out(replace(call, arguments={**call.arguments, "NewRemoteHost": ""}))
+        return None
+
+    gateway.respond = respond
+    await delete_mapping(gateway.client(), KEY._replace(remote_host=spelt), Operation(10))
+    assert held(gateway) is None
+    assert gateway.actions == [DELETE] * (1 if wants_it_so else 2)
+
+
 async def test_undoing_says_nothing_of_failures() -> None:
     gateway = PaperGateway()
     op = Operation(10)
@@ -788,7 +1281,7 @@ async def test_every_request_is_an_attempt() -> None:
     assert told == [
         (ADD, None, UPnPResult.SOCKET_ERROR),
         (ADD, 718, UPnPResult.CONFLICT_WITH_OTHER_MAPPING),
-        (DELETE, 714, UPnPResult.NO_SUCH_ENTRY_IN_ARRAY),
+        (LOOK, 714, UPnPResult.NO_SUCH_ENTRY_IN_ARRAY),
         (ADD, 501, UPnPResult.ACTION_FAILED),
         (ADD, None, UPnPResult.SUCCESS),
     ]

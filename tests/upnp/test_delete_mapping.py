@@ -8,7 +8,8 @@ import pytest
 
 from aioigd import DeadlineError, IGDError, PortMapper, PortMapping, RefusedError, UPnPResult
 from aioigd.core.calls import Operation
-from aioigd.testing import EmulatedGateway
+from aioigd.models import MappingKey
+from aioigd.testing import EmulatedGateway, quirks
 from aioigd.testing.http import End, Transmission
 from aioigd.testing.wan_connection import ActionCall
 from aioigd.upnp import delete_mapping
@@ -41,8 +42,8 @@ async def test_a_gateway_of_version_2_does_it_in_one_go() -> None:
     assert gateway.actions == [RANGE]
 
 
-@pytest.mark.parametrize("code", [401, 602])
-async def test_one_by_one_where_the_gateway_cannot(code: int) -> None:
+@pytest.mark.parametrize("code", [401, 402, 501, 602, 606, 730, None])
+async def test_one_by_one_where_the_gateway_refuses_the_range(code: int | None) -> None:
     gateway = paper(2, 9, 10, 15, 20, 21)
     gateway.respond = lambda call: fault(code) if call.action == RANGE else None
     assert await delete(gateway) == [9, 21]
@@ -75,12 +76,13 @@ async def test_a_refusal_is_reported_after_all_were_tried() -> None:
     assert [key.external_port for key in gateway.table.entries()] == [11]
 
 
-async def test_a_refused_range_is_not_deleted_one_by_one() -> None:
+async def test_where_nothing_can_be_listed_the_refusal_of_the_range_is_what_counts() -> None:
     gateway = paper(2, 10)
     gateway.respond = lambda _: fault(606)
-    with pytest.raises(RefusedError):
+    with pytest.raises(RefusedError) as caught:
         await delete(gateway)
-    assert gateway.actions == [RANGE]
+    assert caught.value.result is UPnPResult.NOT_AUTHORIZED
+    assert DELETE not in gateway.actions
 
 
 async def test_a_range_that_was_deleted_before_its_reply_was_lost_is_deleted() -> None:
@@ -124,4 +126,28 @@ async def test_a_gateway_that_hangs_is_given_up_after_the_calls_own_time() -> No
         before = loop.time()
         with pytest.raises(DeadlineError):
             await gateway.delete_port_mapping_range(10, 40, "TCP")
-        assert loop.time() - before < 1.0
+        assert loop.time() - before < 30 * 0.5 / 2  # not half a second for each port
+
+
+async def test_a_head_alone_is_an_answer_and_is_not_asked_for_again() -> None:
+    async with (
+        EmulatedGateway(quirks.head_alone, address=None, version=2) as router,
+        PortMapper(location=router.location, timeout=20.0) as mapper,
+    ):
+        gateway = await mapper.get_gateway()
+        for port in (10, 11, 12):
+            await mapper.add_port_mapping(port, proto="TCP")
+        await mapper.delete_port_mapping(10, "TCP")
+        await gateway.delete_port_mapping_range(11, 12, "TCP")
+        assert router.mappings == []
+        assert [router.count(action) for action in ("AddPortMapping", DELETE, RANGE)] == [3, 1, 1]
+
+
+@pytest.mark.parametrize("status", [401, 403])
+async def test_who_may_not_delete_is_told_so_at_once(status: int) -> None:
+    gateway = paper(1, 10)
+    gateway.respond = lambda _: HttpReply(status, b"<html/>")
+    with pytest.raises(RefusedError) as caught:
+        await delete_mapping.delete_mapping(gateway.client(), MappingKey(10, "TCP"), Operation(10))
+    assert caught.value.result is UPnPResult.NOT_AUTHORIZED
+    assert gateway.actions == [DELETE]

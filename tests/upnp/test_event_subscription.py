@@ -11,7 +11,7 @@ from aioigd import Device, TransportError
 from aioigd.upnp import event_subscription
 from aioigd.upnp.event_subscription import EventSubscription
 from aioigd.upnp.net.http import HttpClient
-from aioigd.upnp.wire.http_reply import HttpReply
+from aioigd.upnp.wire.http_reply import BodyRule, HttpReply
 from aioigd.upnp.wire.url import HttpUrl
 
 from ..leases.virtual import run
@@ -41,6 +41,7 @@ class Publisher(HttpClient):
         headers: Mapping[str, str] | None = None,
         body: bytes | None = None,
         repeatable: bool = True,
+        body_rule: BodyRule = BodyRule.EXPECTED,
     ) -> HttpReply:
         sid = (headers or {}).get("SID", "")
         kind = "new" if method == "SUBSCRIBE" and not sid else method

@@ -25,7 +25,7 @@ from aioigd.upnp.fallback import (
 
 NO_POLICY = TermsPolicy()
 MONTH = 30 * 86400
-FINAL_CODES = [401, 403, 606, 713, 714, 715, 716, 724, 726, 727, 728, 729, 730, 732, 733]
+FINAL_CODES = [401, 403, 602, 606, 713, 714, 715, 716, 724, 726, 727, 728, 729, 730, 732, 733]
 VAGUE = [402, 501, 600, 601, 605, 700, 799, 899, 0, -911, 12345, None]
 
 Gateway = Callable[[Terms], int | bool | None]
@@ -37,11 +37,11 @@ def request(desc: str = "my server", duration: int = 3600, *, port: int = 8080, 
 
 
 def negotiate(
-    asked: MappingRequest, gateway: Gateway, policy: TermsPolicy = NO_POLICY
+    asked: MappingRequest, gateway: Gateway, policy: TermsPolicy = NO_POLICY, *, most: int | None = None
 ) -> tuple[list[Terms], Terms | None, TermsPolicy]:
     """Return all terms that were tried, the terms that were granted, and the policy then."""
     failures: list[Failure] = []
-    while step := next_terms(asked, failures, policy):
+    while step := next_terms(asked, failures, policy, most=most):
         assert len(failures) < 20, "it does not end"
         granted, terms = step
         verdict = gateway(terms)
@@ -173,6 +173,60 @@ def test_a_hopeless_code_ends_a_negotiation_that_has_begun(code: int) -> None:
     answers: list[int | None] = [402, None, code]
     tried, _, _ = negotiate(request("Ä", MONTH), lambda terms: answers.pop(0))
     assert len(tried) == 3
+
+
+def test_a_bad_request_leads_to_the_plainest_terms_once() -> None:
+    asked = request("Ä", MONTH)
+    failures = [Failure(Terms("Ä", MONTH), None, is_bad_request=True)]
+    assert next_terms(asked, failures, NO_POLICY) == (
+        TermsPolicy(LeasePolicy.NONE, DescriptionPolicy.NONE),
+        Terms("", 0),
+    )
+    failures.append(Failure(Terms("", 0), None, is_bad_request=True))
+    assert next_terms(asked, failures, NO_POLICY) is None
+    assert next_terms(request("", 0), [Failure(Terms("", 0), None, is_bad_request=True)], NO_POLICY) is None
+
+
+def wordless(asked: MappingRequest) -> list[Terms]:
+    """The terms on which a gateway is asked that leaves every request without a reply."""
+    failures: list[Failure] = []
+    while step := next_terms(asked, failures, NO_POLICY):
+        failures.append(Failure(step[1], None, is_wordless=True))
+    return [failure.terms for failure in failures]
+
+
+def test_after_no_words_something_is_given_up_and_nothing_added() -> None:
+    assert wordless(request("Ä server", MONTH)) == [
+        Terms("Ä server", MONTH),
+        Terms("Ä server", 0),
+        Terms("A server", MONTH),
+        Terms("", MONTH),
+        Terms("A server", 0),
+        Terms("", 0),
+    ]
+    assert wordless(request("", 3600)) == [Terms("", 3600), Terms("", 0)]
+    assert wordless(request("my server", 0)) == [Terms("my server", 0), Terms("", 0)]
+    assert wordless(request("", 0)) == [Terms("", 0)]
+
+
+# Trials: ports after the first of many
+
+
+@pytest.mark.parametrize("code", VAGUE)
+def test_a_trial_has_what_was_asked_for_and_the_plainest(code: int | None) -> None:
+    tried, _, _ = negotiate(request("Ä server", MONTH), never(code), most=2)
+    assert tried == [Terms("Ä server", MONTH), Terms("", 0)]
+    tried, _, _ = negotiate(request("", 0), never(code), most=2)
+    assert tried == [Terms("", 0)]
+
+
+@pytest.mark.parametrize(
+    ("code", "second"),
+    [(725, Terms("my server", 0)), (718, Terms("my server TCP 8080", 3600)), *((code, None) for code in FINAL_CODES)],
+)
+def test_a_trial_heeds_a_code_that_says_more(code: int, second: Terms | None) -> None:
+    tried, _, _ = negotiate(request(), never(code), most=2)
+    assert tried[1:] == ([] if second is None else [second])
 
 
 # What is remembered

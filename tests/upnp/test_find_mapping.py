@@ -127,9 +127,13 @@ async def test_a_table_without_end_is_not_walked_through() -> None:
         return answer(WALK, made_up)
 
     gateway = holding(respond=cannot_look(walk=walk))
-    with pytest.raises(InvalidResponseError, match="more than 256"):
-        await find(gateway)
-    assert len(gateway.calls) == 257
+    client = gateway.client()
+    for budget in (64, 0, 0):
+        gateway.calls.clear()
+        with pytest.raises(InvalidResponseError, match=r"more than 64|is long"):
+            await find_mapping(client, KEY, Operation(10))
+        assert gateway.actions.count(WALK) == budget  # nor is it read again soon
+        assert gateway.actions.count(LOOK) == 1
 
 
 @pytest.mark.parametrize("code", [401, 602])

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Iterator
+import threading
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any
@@ -14,19 +16,26 @@ import pytest
 from aioigd import DeadlineError, Device, DiscoveryError, IGDError, IGDStatus, TransportError, UPnPResult
 from aioigd.core.backend import SearchScope
 from aioigd.core.finder import Finder
+from aioigd.net import names
 from aioigd.net.interfaces import Interface
-from aioigd.testing import EmulatedGateway, Quirk, loopback_address
+from aioigd.testing import EmulatedGateway, Quirk, loopback_address, network, quirks
 from aioigd.testing.device_tree import Device as Tree
 from aioigd.testing.device_tree import Site
 from aioigd.testing.http import HttpRequest, Response
 from aioigd.testing.ssdp import Datagram, Message, Search
 from aioigd.upnp import search as search_module
 from aioigd.upnp.driver import UpnpDriver
+from aioigd.upnp.net import ssdp_search
 from aioigd.upnp.net.http import HttpClient
-from aioigd.upnp.search import MAX_DEVICES
+from aioigd.upnp.net.ssdp_search import SearchReply
+from aioigd.upnp.search import MAX_DEVICES, DeviceSearch
 from aioigd.upnp.sibling_services import search_by_udn
+from aioigd.upnp.wire.ssdp import Announcement, parse_datagram
 
+from ..leases.virtual import run
 from ..support import NOTHING, Canary, Neighbour, answer, description, odd, page
+
+IGD = "urn:schemas-upnp-org:device:InternetGatewayDevice:1"
 
 pytestmark = [pytest.mark.usefixtures("nothing_is_left"), pytest.mark.one_loop]
 
@@ -304,10 +313,7 @@ async def test_a_given_location_of_another_device_is_no_gateway(http: HttpClient
 
 @pytest.mark.usefixtures("beyond_loopback")
 async def test_a_name_that_is_not_known_is_a_socket_error(http: HttpClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def unknown(*_: object, **__: object) -> object:
-        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
-
-    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", unknown)
+    monkeypatch.setattr(names, "_look_up", lambda _: socket.gaierror(socket.EAI_NONAME, "Name or service not known"))
     with pytest.raises(TransportError, match="Name or service not known"):
         await find(http, None, location="http://router.example/desc.xml")
 
@@ -320,13 +326,39 @@ async def test_a_name_that_cannot_be_one_is_a_socket_error(http: HttpClient) -> 
 
 @pytest.mark.usefixtures("beyond_loopback")
 async def test_a_name_that_takes_too_long_is_a_deadline(http: HttpClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def slow(*_: object, **__: object) -> object:
-        await asyncio.sleep(60)
+    answered = threading.Event()
+
+    def slow(_: str) -> list[str]:
+        answered.wait(60)
         return []
 
-    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", slow)
-    with pytest.raises(DeadlineError):
-        await asyncio.wait_for(find(http, None, 0.1, location="http://router.example/desc.xml"), 5)
+    monkeypatch.setattr(names, "_look_up", slow)
+    try:
+        with pytest.raises(DeadlineError):
+            await asyncio.wait_for(find(http, None, 0.1, location="http://router.example/desc.xml"), 5)
+    finally:
+        answered.set()
+
+
+@pytest.mark.usefixtures("beyond_loopback")
+@pytest.mark.parametrize("ipv6", [False, True])
+async def test_all_addresses_of_a_name_are_tried(http: HttpClient, monkeypatch: pytest.MonkeyPatch, ipv6: bool) -> None:
+    """``localhost`` is ::1 first on some machines, where the gateway may not listen."""
+    async with EmulatedGateway() as gateway:
+        monkeypatch.setattr(names, "_look_up", lambda _: ["::1", "127.0.0.77", "127.0.0.1"])
+        location = gateway.location.replace("127.0.0.1", "router.example")
+        device = await find(http, None, location=location, ipv6=ipv6)
+        assert device.description_url == gateway.location
+        assert device.igd_our_addr == "127.0.0.1"
+
+
+@pytest.mark.usefixtures("beyond_loopback")
+async def test_a_name_none_of_whose_addresses_answers_is_a_socket_error(
+    http: HttpClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(names, "_look_up", lambda _: ["::1", "127.0.0.77"])
+    with pytest.raises(TransportError):
+        await find(http, None, 0.5, location="http://router.example:9/desc.xml")
 
 
 # Everybody
@@ -393,6 +425,15 @@ async def test_a_search_by_udn_passes_over_other_gateways(http: HttpClient) -> N
             assert device.description_url == wanted.location
             with pytest.raises(DiscoveryError):
                 await search_by_udn(http, scope, "uuid:of nobody", now() + 0.3)
+
+
+async def test_a_search_by_udn_prefers_the_description_that_has_a_service(http: HttpClient) -> None:
+    async with EmulatedGateway(quirks.two_versions, address=None, version=2) as gateway:
+        known, _ = await finder(http, None, location=gateway.location).find_gateway(3)
+        scope = SearchScope(source_address=gateway.address)
+        for service, path in (("wanipv6firewallcontrol", "/rootDesc.xml"), ("", "xml"), ("toaster", "xml")):
+            device = await search_by_udn(http, scope, known.udn, now() + 0.7, service)
+            assert device.description_url.endswith(path)
 
 
 # Over IPv6
@@ -493,13 +534,17 @@ async def test_it_does_not_look_on_for_ever_for_a_router_that_hangs(http: HttpCl
             assert 1.2 < took() < 3
 
 
-async def test_a_location_at_the_router_may_be_told_by_another_host(http: HttpClient, lan: Lan) -> None:
+async def test_nobody_else_leads_to_the_router(http: HttpClient, lan: Lan) -> None:
+    """``/userRpm/SysRebootRpm.htm?Reboot=Reboot`` is a GET, too."""
     with loopback_address() as elsewhere:
         async with (
             Neighbour(lan.client, lan.router, targets=()) as router,
-            Neighbour(lan.client, elsewhere, locations=[router.location]),
+            Neighbour(lan.client, elsewhere, locations=[router.location]) as other,
         ):
-            assert (await find(http, None)).description_url == router.location
+            with pytest.raises(DiscoveryError):
+                await find(http, None, 0.5)
+            assert router.requests == []
+            assert other.requests == []  # nothing listens at that port there
 
 
 async def test_the_router_is_also_asked_by_unicast(http: HttpClient, lan: Lan) -> None:
@@ -509,7 +554,115 @@ async def test_the_router_is_also_asked_by_unicast(http: HttpClient, lan: Lan) -
         ear.bind((lan.router, 1900))
         with pytest.raises(DiscoveryError):
             await find(http, None, 0.6)
-        assert ear.recv(4096).startswith(b"M-SEARCH * HTTP/1.1\r\nHOST: " + lan.router.encode())
+        assert ear.recv(4096).startswith(b"M-SEARCH * HTTP/1.1\r\nHOST: 239.255.255.250:1900\r\n")
+
+
+async def test_a_router_that_hears_the_group_only_in_host_and_no_multicast_is_found(http: HttpClient) -> None:
+    async with EmulatedGateway(quirks.multicast_ignored, quirks.host_must_be_group, address=None) as gateway:
+        assert (await find(http, gateway.address)).is_valid_gateway()
+
+
+async def test_replies_of_the_router_to_a_question_of_its_own_are_confirmed(
+    http: HttpClient, lan: Lan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replies: list[tuple[str, bool]] = []
+    on_reply = search_module.DeviceSearch._on_reply
+
+    def noted(search: search_module.DeviceSearch, reply: SearchReply) -> None:
+        replies.append((reply.sender, reply.is_confirmed))
+        on_reply(search, reply)
+
+    monkeypatch.setattr(search_module.DeviceSearch, "_on_reply", noted)
+    with loopback_address() as elsewhere, network.server_socket(lan.router) as ear:
+
+        def answer_unicast() -> None:
+            _, searcher = ear.recvfrom(4096)
+            ear.sendto(
+                b"HTTP/1.1 200 OK\r\nST: upnp:rootdevice\r\nLOCATION: http://%d/\r\n\r\n" % len(replies), searcher
+            )
+
+        loop = asyncio.get_running_loop()
+        loop.add_reader(ear, answer_unicast)
+        async with Neighbour(lan.client, elsewhere), Neighbour(lan.client, lan.router, wan=False):
+            await finder(http, None).discover(0.8, 2, "")
+        loop.remove_reader(ear)
+    assert {*replies} == {(elsewhere, False), (lan.router, False), (lan.router, True)}
+
+
+def count_searches(monkeypatch: pytest.MonkeyPatch) -> Counter[tuple[str, str]]:
+    """Count datagrams by the address that they are sent from, and the one that they are sent to."""
+    sent: Counter[tuple[str, str]] = Counter()
+    send = ssdp_search._Endpoint.send
+
+    def counted(endpoint: ssdp_search._Endpoint, datagram: bytes, host: str, ttl: int) -> None:
+        sent[endpoint.interface.address, host] += 1
+        send(endpoint, datagram, host, ttl)
+
+    monkeypatch.setattr(ssdp_search._Endpoint, "send", counted)
+    return sent
+
+
+GROUP = "239.255.255.250"
+
+
+@pytest.mark.parametrize("routers", [0, 1, 2])
+def test_an_unanswered_search_keeps_to_its_budget_in_each_network(
+    monkeypatch: pytest.MonkeyPatch, routers: int
+) -> None:
+    sent = count_searches(monkeypatch)
+    with addresses(3 + routers) as found:
+        (best, other, bridge), hops = found[:3], found[3:]
+        places = [Interface(address, 1) for address in (best, other, bridge)]
+        monkeypatch.setattr(search_module, "interfaces", lambda **_: places)
+        monkeypatch.setattr(search_module, "default_next_hops", lambda ipv6=False: frozenset(hops))
+        monkeypatch.setattr(search_module, "with_default_route", lambda _: frozenset(places[:2]))
+        monkeypatch.setattr(search_module, "leading_to", lambda _, places: [places[0]])
+
+        async def search() -> None:
+            http = HttpClient()
+            with pytest.raises(DiscoveryError):
+                await find(http, None)
+            await http.close()
+
+        run(search())
+    by_source = Counter[str]()
+    for (source, _), number in sent.items():
+        by_source[source] += number
+    assert by_source == {best: 40, other: 40, bridge: 9}
+    assert [sent[best, hop] for hop in sorted(hops)] == [[], [7], [4, 3]][routers]
+    assert {host for source, host in sent if source != best} == {GROUP}
+
+
+def test_one_host_is_asked_no_more_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent = count_searches(monkeypatch)
+    with addresses(3) as (one, other, host):
+        monkeypatch.setattr(search_module, "interfaces", lambda **_: [Interface(one, 1), Interface(other, 1)])
+
+        async def search() -> None:
+            http = HttpClient()
+            async for _ in finder(http, None).iter_devices(5.0, 2, "", host):
+                raise AssertionError("nobody is there")
+            await http.close()
+
+        run(search())
+        assert list(sent.items()) == [((one, host), 40)]
+
+
+async def test_searches_at_once_share_a_port_of_ones_choice(http: HttpClient, gateway: EmulatedGateway) -> None:
+    with network.spare_socket(gateway.address) as free:
+        port = free.getsockname()[1]
+    searcher = finder(http, gateway.address, local_port=port)
+    devices, more, (device, _) = await asyncio.gather(
+        searcher.discover(0.5, 2, ""), searcher.discover(0.3, 1, ""), searcher.find_gateway(3)
+    )
+    assert devices == more == [device]
+    assert {request.sender for request in gateway.requests if request.kind == "M-SEARCH"} == {(gateway.address, port)}
+    other = finder(http, gateway.address, local_port=port)
+    async with asyncio.TaskGroup() as both:
+        both.create_task(searcher.discover(0.3, 2, ""))
+        await asyncio.sleep(0.05)
+        with pytest.raises(TransportError, match=rf"port {port} is in use.*another PortMapper; local_port=0 means any"):
+            await other.find_gateway(1)
 
 
 async def test_a_gateway_that_denies_being_connected_is_the_last_resort(http: HttpClient, lan: Lan) -> None:
@@ -531,6 +684,105 @@ async def test_a_gateway_that_denies_being_connected_is_the_last_resort(http: Ht
         async with Neighbour(lan.client, lan.router, serve=serve) as silent:
             device = await find(http, None)
             assert (device.description_url, device.igd_status) == (silent.location, IGDStatus.DISCONNECTED)
+
+
+# Several likely gateways, where the router is not known
+
+
+def saying(status: str, external_address: str) -> Callable[[HttpRequest], Response | None]:
+    """What a gateway answers to questions about its connection; None for anything else."""
+
+    def serve(request: HttpRequest) -> Response | None:
+        if b"#GetStatusInfo" in request.raw:
+            return page(answer("GetStatusInfo", {"NewConnectionStatus": status}).body)
+        if b"#GetExternalIPAddress" in request.raw:
+            return page(answer("GetExternalIPAddress", {"NewExternalIPAddress": external_address}).body)
+        return None
+
+    return serve
+
+
+class Connection(Neighbour):
+    """A gateway that says this of its connection."""
+
+    def __init__(self, client: str, address: str, status: str, external_address: str, delay: float = 0.0) -> None:
+        says = saying(status, external_address)
+        super().__init__(
+            client, address, delay=delay, serve=lambda request: says(request) or page(description(address, self.port))
+        )
+
+
+@pytest.fixture
+def nowhere(lan: Lan, monkeypatch: pytest.MonkeyPatch) -> Lan:
+    """The same on a system that does not tell its routes, or has no default route."""
+    monkeypatch.setattr(search_module, "default_next_hops", lambda ipv6=False: frozenset())
+    return lan
+
+
+@pytest.mark.parametrize("dead", [("Disconnected", "0.0.0.0"), ("Connected", "0.0.0.0"), ("Connected", "")])
+@pytest.mark.parametrize("alive", [("Connected", "44.0.0.1"), ("Connected", "100.64.0.7"), ("Up", "192.168.5.5")])
+async def test_a_dead_gateway_that_answers_first_is_not_the_choice(
+    http: HttpClient, nowhere: Lan, dead: tuple[str, str], alive: tuple[str, str]
+) -> None:
+    with loopback_address() as elsewhere:
+        async with (
+            Connection(nowhere.client, elsewhere, *dead),
+            Connection(nowhere.client, nowhere.router, *alive, delay=0.05) as router,
+        ):
+            device, devices = await finder(http, None).find_gateway(20)
+            assert device.description_url == router.location
+            assert [other.igd_status for other in devices] == [IGDStatus.OK] * 2
+
+
+async def test_where_there_is_one_only_it_is_not_asked(http: HttpClient, nowhere: Lan) -> None:
+    async with Connection(nowhere.client, nowhere.router, "Connected", "44.0.0.1") as router:
+        await find(http, None)
+        assert [request.method for request in router.requests] == ["GET"]
+
+
+async def test_where_the_router_is_known_nobody_is_asked(http: HttpClient, lan: Lan) -> None:
+    with loopback_address() as elsewhere:
+        async with (
+            Connection(lan.client, elsewhere, "Connected", "44.0.0.1") as other,
+            Connection(lan.client, lan.router, "Connected", "44.0.0.1", delay=0.1) as router,
+        ):
+            assert (await find(http, None)).description_url == router.location
+            assert [request.method for request in (*router.requests, *other.requests)] == ["GET", "GET"]
+
+
+@pytest.mark.parametrize("run", range(6))
+async def test_a_rogue_is_not_chosen_though_replies_in_the_routers_name_are_forged(
+    http: HttpClient, lan: Lan, monkeypatch: pytest.MonkeyPatch, run: int
+) -> None:
+    """The router answers the search sent to it alone, and later than the rogue and four paths that it does not have."""
+    with loopback_address() as elsewhere:
+        async with (
+            Neighbour(lan.client, elsewhere) as rogue,
+            Neighbour(lan.client, lan.router, targets=()) as router,
+        ):
+            serve = router._serve
+            router._serve = lambda request: serve(request) if "root" in request.target else Response(404)
+            begin = DeviceSearch.__aenter__
+
+            async def begin_and_forge(search: DeviceSearch) -> DeviceSearch:
+                await begin(search)
+                for number in range(4):
+                    forged = router.reply(f"http://{lan.router}:{router.port}/gone{number}", IGD)
+                    search._on_reply(SearchReply(_parsed(forged), lan.router, lan.client))
+                true = SearchReply(_parsed(router.reply(router.location)), lan.router, lan.client, is_confirmed=True)
+                asyncio.get_running_loop().call_later(0.5, search._on_reply, true)
+                return search
+
+            monkeypatch.setattr(DeviceSearch, "__aenter__", begin_and_forge)
+            assert (await find(http, None, 5)).description_url == router.location
+            assert len(router.requests) == 5
+            assert len(rogue.requests) == 1
+
+
+def _parsed(datagram: bytes) -> Announcement:
+    announcement = parse_datagram(datagram)
+    assert announcement is not None
+    return announcement
 
 
 # Floods

@@ -9,7 +9,7 @@ import asyncio
 import os
 import random
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import aclosing, suppress
 from dataclasses import replace
 from ipaddress import IPv4Network, ip_address
@@ -31,6 +31,7 @@ from ... import (
 from ...net.guard import check_destination
 from ..format import host_of, same_address
 from ..options import Settings, all_interfaces
+from ..runner import Limit, result_or_none
 from .rules import Findings, Link, LinkKind, Trial
 
 __all__ = ["collect_findings"]
@@ -47,6 +48,7 @@ _CONTAINER_NETWORKS: Final = (IPv4Network("172.16.0.0/12"), IPv4Network("10.88.0
 _INTERNET_HOST: Final = {4: "192.0.2.1", 6: "2001:db8::1"}
 """Addresses for documentation (RFC 5737, RFC 3849): the route to them is the default route. Nothing is sent."""
 _SEARCH_TIME: Final = 3.0
+_NO_LIMIT: Final = Limit(None)
 _GROUP: Final = "239.255.255.250"
 """The SSDP multicast group (UDA 1.1 section 1.3.2); over IPv6 it stands for the groups there."""
 _LOOPBACK_ONLY: Final = "AIOIGD_LOOPBACK_ONLY"
@@ -60,20 +62,20 @@ _TRIALS: Final = 3
 _TRIAL_PORTS: Final = range(49152, 65536)
 
 
-async def collect_findings(settings: Settings, *, trial: bool, step: _Step) -> Findings:
-    """Return all findings; with ``trial``, a port is opened for a moment."""
+async def collect_findings(settings: Settings, *, trial: bool, step: _Step, limit: Limit = _NO_LIMIT) -> Findings:
+    """Return all findings; with ``trial``, a port is opened for a moment.
+
+    The search takes the --timeout of the settings. With a ``limit`` it takes half of that, and of the gateway is asked
+    what there is time for; raises DeadlineError where there was none for the search.
+    """
     step("Looking at this machine")
     found = _inspect_machine(settings)
     if not found.links:
         return found
     step("Searching for gateways")
-    found = await _search_devices(found, settings)
-    if not found.valid_gateways:
-        if found.next_hops:
-            step("Seeing whether the router is there")
-            are_up = await asyncio.gather(*(_is_host_up(hop) for hop in found.next_hops))
-            found = replace(found, router_is_there=any(are_up))
-        return found
+    seconds = settings.timeout or _SEARCH_TIME
+    async with limit.whole_step():
+        found = await _search(found, settings, seconds if limit is _NO_LIMIT else min(_SEARCH_TIME, seconds / 2), step)
     usable = [each for each in found.devices if each.is_valid_gateway()]
     usable.sort(key=lambda each: not _is_at(each, found.next_hops))
     if found.asked_for:
@@ -82,7 +84,10 @@ async def collect_findings(settings: Settings, *, trial: bool, step: _Step) -> F
         return found
     async with settings.mapper() as mapper:
         mapper.devices = usable
-        return await _query_gateway(found, mapper, trial=trial, step=step)
+        async with limit.step(), aclosing(_query_gateway(found, mapper, trial=trial, step=step)) as stages:
+            async for stage in stages:
+                found = stage
+    return found
 
 
 # This machine
@@ -131,8 +136,16 @@ def _in_container(links: tuple[Link, ...]) -> bool:
 # Search
 
 
-async def _search_devices(found: Findings, settings: Settings) -> Findings:
-    seconds = settings.timeout or _SEARCH_TIME
+async def _search(found: Findings, settings: Settings, seconds: float, step: _Step) -> Findings:
+    found = await _search_devices(found, settings, seconds)
+    if not found.valid_gateways and found.next_hops:
+        step("Seeing whether the router is there")
+        are_up = await asyncio.gather(*(_is_host_up(hop) for hop in found.next_hops))
+        found = replace(found, router_is_there=any(are_up))
+    return found
+
+
+async def _search_devices(found: Findings, settings: Settings, seconds: float) -> Findings:
     if settings.location is not None:
         return replace(found, devices=tuple(await _devices(settings, seconds)))
     # The two parts of a usual search, apart, to see which of them the router of the default route answers.
@@ -148,7 +161,7 @@ async def _search_devices(found: Findings, settings: Settings) -> Findings:
     found = replace(found, devices=tuple(devices.values()), unicast_only=unicast_only)
     source = found.asked_for
     if source and not found.valid_gateways and not ip_address(source).is_loopback:
-        elsewhere = await _devices(replace(settings, source_address=None), seconds)
+        elsewhere = await _devices(replace(settings, source_address=None), seconds / 2)
         found = replace(found, devices=(*found.devices, *elsewhere))
     return found
 
@@ -197,23 +210,26 @@ async def _is_port_up(host: str, port: int) -> bool:
 # The gateway
 
 
-async def _query_gateway(found: Findings, mapper: PortMapper, *, trial: bool, step: _Step) -> Findings:
+async def _query_gateway(
+    found: Findings, mapper: PortMapper, *, trial: bool, step: _Step
+) -> AsyncGenerator[Findings, None]:
+    """Yield the findings again whenever there is more to them. What was not asked is not found missing."""
     try:
         gateway = await mapper.get_gateway()
     except IGDError:
-        return found
-    found = replace(found, gateway=gateway.device)
+        return
     step("Asking the gateway for its address and state")
-    with suppress(IGDError):
-        found = replace(found, external_address=await gateway.query_external_address())
-    with suppress(IGDError):
-        found = replace(found, is_connected=(await gateway.query_status()).is_connected)
+    address = await result_or_none(gateway.query_external_address())
+    status = await result_or_none(gateway.query_status())
+    is_connected = None if status is None else status.is_connected
+    found = replace(found, gateway=gateway.device, external_address=address, is_connected=is_connected)
+    yield found
     step("Counting its mappings")
     found = replace(found, mappings=await _count_mappings(gateway))
+    yield found
     if trial:
         step("Opening a port, and closing it again")
-        found = replace(found, trial=await _try_to_open(gateway))
-    return found
+        yield replace(found, trial=await _try_to_open(gateway))
 
 
 async def _count_mappings(gateway: Gateway) -> int | None:
@@ -248,8 +264,9 @@ async def _try_port(gateway: Gateway, port: int) -> Trial:
         was_there = True
     except IGDError as error:
         was_there = not isinstance(error, NotFoundError)  # other errors do not say that it has none
-    with suppress(IGDError):  # its lease ends soon, or it was never there
-        await gateway.delete_port_mapping(port, "TCP")
+    finally:
+        with suppress(IGDError):  # its lease ends soon, or it was never there
+            await gateway.delete_port_mapping(port, "TCP")
     return Trial(
         port,
         asked_duration=_TRIAL_LEASE,

@@ -13,7 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from ... import UPnPResult
-from ..format import ERROR_MARK, WARNING_MARK, clean, device_name, host_of, joined
+from ...text import printable
+from ..format import ERROR_MARK, WARNING_MARK, device_name, host_of, joined
 from ..options import Command, Settings, common_options
 from ..output import busy, device_json
 from ..runner import Exit, run
@@ -62,7 +63,7 @@ def doctor(settings: Settings, no_trial: bool) -> None:
     """Find out why ports cannot be opened, and say what to do.
 
     Looks at this machine, searches on all its interfaces, asks the gateway, and opens a TCP port there that nobody
-    uses, for a moment. --timeout is for the search; 3 seconds otherwise.
+    uses, for a moment. The search takes half of --timeout, and 3 seconds at most.
     """
     run(lambda: _doctor(settings, trial=not no_trial), settings.output)
 
@@ -70,7 +71,7 @@ def doctor(settings: Settings, no_trial: bool) -> None:
 async def _doctor(settings: Settings, *, trial: bool) -> Exit:
     output = settings.output
     async with busy(output, "Looking") as step:
-        findings = await collect_findings(settings, trial=trial, step=step)
+        findings = await collect_findings(settings, trial=trial, step=step, limit=settings.limit)
     advice = diagnose(findings)
     output.json_document(
         {
@@ -78,7 +79,10 @@ async def _doctor(settings: Settings, *, trial: bool) -> Exit:
             "findings": _findings_json(findings),
         }
     )
-    output.show(_report_view(findings, advice))
+    output.show(_report_view(findings, advice, is_whole=not settings.limit.is_over))
+    if settings.limit.is_over:
+        output.warn(f"Not all was looked into: {settings.limit.error.message}")
+        return Exit.TIME_IS_UP
     return Exit.FINDINGS if any(each.severity is not Severity.NOTE for each in advice) else Exit.OK
 
 
@@ -93,7 +97,7 @@ def _findings_json(findings: Findings) -> dict[str, Any]:
     }
 
 
-def _report_view(findings: Findings, advice: Sequence[Advice]) -> RenderableType:
+def _report_view(findings: Findings, advice: Sequence[Advice], *, is_whole: bool = True) -> RenderableType:
     """Return the table of checks, and the advice below it."""
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(no_wrap=True)
@@ -104,7 +108,7 @@ def _report_view(findings: Findings, advice: Sequence[Advice]) -> RenderableType
     parts: list[RenderableType] = [table]
     for each in advice:
         parts += [Text(), *_advice(each)]
-    if not advice:
+    if is_whole and not advice:
         parts += [Text(), Text("All is well: ports can be opened, and are open to the internet.", style="green")]
     return Group(*parts)
 
@@ -135,7 +139,7 @@ def _checks(found: Findings) -> Iterator[tuple[tuple[str, str], str, str]]:
     trial = found.trial
     if trial is not None:
         works = trial.result is UPnPResult.SUCCESS and trial.was_there
-        says = "a port was opened and closed again" if works else clean(trial.reason) or "not really"
+        says = "a port was opened and closed again" if works else printable(trial.reason, 120) or "not really"
         yield (_GOOD if works else _BAD), "Opening a port", says
 
 

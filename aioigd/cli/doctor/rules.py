@@ -13,7 +13,8 @@ from ipaddress import IPv4Address, IPv6Address, ip_address, ip_interface
 from typing import Final, Literal
 
 from ... import Device, IGDStatus, UPnPResult
-from ..format import CARRIER_NAT, clean, device_name, host_of, joined, lease_time
+from ...text import printable
+from ..format import CARRIER_NAT, device_name, host_of, joined, lease_time
 
 __all__ = ["Advice", "Findings", "Link", "LinkKind", "Severity", "Trial", "diagnose"]
 
@@ -291,7 +292,7 @@ def _unreadable(device: Device) -> Iterator[Advice]:
         Severity.PROBLEM,
         "The router answers, but cannot be talked to",
         f"{host_of(device.description_url)} says that it is a gateway. Its description at "
-        f"{clean(device.description_url)} cannot be read ({device.igd_status.name}).",
+        f"{printable(device.description_url, 120)} cannot be read ({device.igd_status.name}).",
         (
             "Restart the router: the UPnP service of many hangs at times.",
             "See whether a firewall on this machine keeps it from making TCP connections to the router.",
@@ -322,7 +323,7 @@ def _several_gateways(found: Findings) -> Iterator[Advice]:
         f"There are {len(gateways)} gateways",
         f"{names} answered. {used}",
         (
-            *(f"If that is the wrong one: --location {clean(each.description_url)}" for each in others[:3]),
+            *(f"If that is the wrong one: --location {printable(each.description_url, 120)}" for each in others[:3]),
             "Two routers in a row have to forward a port both: see double NAT, or make the inner one an access point.",
         ),
     )
@@ -398,7 +399,7 @@ def _refused(found: Findings) -> Iterator[Advice]:
     if trial is None or trial.result is UPnPResult.SUCCESS:
         return
     code = "" if trial.error_code is None else f", error {trial.error_code}"
-    said = f"It was asked to open TCP port {trial.port}: {clean(trial.reason)} ({trial.result.name}{code})."
+    said = f"It was asked to open TCP port {trial.port}: {printable(trial.reason, 120)} ({trial.result.name}{code})."
     held = f" It holds {found.mappings} mappings." if found.mappings is not None else ""
     is_vague = trial.result in (UPnPResult.INVALID_ARGS, UPnPResult.ACTION_FAILED)
     if trial.result is UPnPResult.NO_PORT_MAPS_AVAILABLE or (is_vague and (found.mappings or 0) >= _LIKELY_FULL):
@@ -482,7 +483,7 @@ def _terms(found: Findings) -> Iterator[Advice]:
             "descriptions",
             Severity.NOTE,
             "The router does not take every description",
-            f"Of “{trial.asked_desc}” it took “{clean(trial.desc)}”.",
+            f"Of “{trial.asked_desc}” it took “{printable(trial.desc, 120)}”.",
             ("This makes no difference but on its own pages.",),
         )
 

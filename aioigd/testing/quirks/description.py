@@ -16,6 +16,7 @@ from ..wan_connection import ActionCall, Outputs
 __all__ = [
     "absolute_urls",
     "absolute_urls_elsewhere",
+    "absolute_urls_without_host",
     "access_point_mode",
     "blank_lines_first",
     "byte_order_mark",
@@ -183,6 +184,12 @@ def absolute_urls() -> Hooks:
 def absolute_urls_elsewhere() -> Hooks:
     """Names its control URLs in full, with a host that is not its own."""
     return Hooks(device=_urls(lambda url, site: f"http://127.66.66.66:{site.port}{url}"))
+
+
+@quirk("description", reason="Port and path are right, and the host is known.", source="sloppy firmware")
+def absolute_urls_without_host(host: str = "%s") -> Hooks:
+    """Names its control URLs in full, with a placeholder for its host."""
+    return Hooks(device=_urls(lambda url, site: f"http://{host}:{site.port}{url}"))
 
 
 @quirk("description", reason="Such URLs are relative to the document (RFC 3986 section 5).", source="Open.NAT#22")

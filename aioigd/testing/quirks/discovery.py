@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from uuid import NAMESPACE_URL, uuid5
 
-from ..device_tree import Device, Service, Site, describe_device
+from ..device_tree import Device, Service, Site, describe_device, gateway_device
+from ..errors import UPnPError
 from ..hooks import Exchange, Hooks, quirk
 from ..http import End, Response, Transmission
+from ..soap import build_answer, build_fault, parse_soap_action
 from ..ssdp import Datagram, Message, Search
 
 __all__ = [
@@ -17,15 +20,18 @@ __all__ = [
     "answers_only",
     "bare_lf_replies",
     "dead_devices_first",
+    "dead_gateway_first",
     "duplicate_headers",
     "first_searches_lost",
     "hanging_device_first",
+    "host_must_be_group",
     "junk_before_replies",
     "late_replies",
     "location_on_another_host",
     "location_on_ipv6_loopback",
     "location_on_link_local",
     "location_on_localhost",
+    "location_without_host",
     "lossy",
     "lower_case_headers",
     "media_server_first",
@@ -35,6 +41,10 @@ __all__ = [
     "padded_headers",
     "repeated_replies",
     "replies_from_other_port",
+    "root_devices_first",
+    "slow_searches",
+    "tr064_twin_first",
+    "two_versions",
     "unicast_ignored",
 ]
 
@@ -200,6 +210,12 @@ def location_on_link_local() -> Hooks:
     return _location_at("169.254.1.1")
 
 
+@quirk("discovery", reason="Port and path are right, and the address that answered is known.", source="sloppy firmware")
+def location_without_host(host: str = "") -> Hooks:
+    """Names no host as the place of its description, or a placeholder: ``http://:49152/rootDesc.xml``."""
+    return _location_at(host)
+
+
 @quirk(
     "discovery",
     reason="A LOCATION must not lead to other hosts: sloppy here, an attack elsewhere.",
@@ -262,6 +278,108 @@ def access_point_first() -> Hooks:
     )
 
 
+@quirk(
+    "discovery",
+    reason="What one sender may have read must not be used up before the gateway is.",
+    source="FRITZ!Box has nine, ASUS three for WPS: HA#57243, #43014, #46822",
+)
+def root_devices_first(count: int = 8) -> Hooks:
+    """Is announced after other root devices at its address: media servers, WPS, and the like."""
+    paths = [f"/device{number}.xml" for number in range(count)]
+    device = _another_device("MediaServer", "ContentDirectory", "Films")
+
+    def replies(search: Search, messages: Sequence[Message], site: Site) -> Iterable[Message]:
+        if search.target not in ("upnp:rootdevice", "ssdp:all"):
+            return messages
+        return [*(_as_another(each, site.base + path) for path in paths for each in messages[:1]), *messages]
+
+    pages = {path: _document(replace(device, udn=f"uuid:{uuid5(NAMESPACE_URL, path)}")) for path in paths}
+    return Hooks(replies=replies, pages=pages)
+
+
+@quirk(
+    "discovery",
+    reason="It looks like a gateway, and wants a password for everything; the real one is beside it.",
+    source="FRITZ!Box tr64desc.xml, Huawei tr064dev.xml: fritzconnection, awidegreen/tr064#5",
+)
+def tr064_twin_first(status: int = 401) -> Hooks:
+    """Is announced after a description for TR-064, whose WAN services refuse every request with an HTTP status."""
+
+    def of_dsl_forum(service: Service) -> Service:
+        service_type = service.service_type.replace("schemas-upnp-org", "dslforum-org")
+        return replace(service, service_type=service_type, control_url=f"/tr064{service.control_url}")
+
+    def refuse(exchange: Exchange) -> Response | None:
+        if not exchange.request.target.startswith("/tr064/"):
+            return None
+        headers = (("WWW-Authenticate", 'Digest realm="x", nonce="0"'), ("Content-Type", "text/html"))
+        return Response(status, headers, b"<HTML><BODY><H1>401 Unauthorized</H1></BODY></HTML>")
+
+    twin = gateway_device(1, "tr064", "TR-064").with_each_service(of_dsl_forum)
+    return Hooks(
+        replies=_announced_first("/tr064.xml"),
+        pages={"/tr064.xml": _document(twin)},
+        intercept=refuse,
+    )
+
+
+@quirk(
+    "discovery",
+    reason="Which of the two answers first is chance; what the router can do must not be.",
+    source="igd2-for-linux, FRITZ!Box 6490",
+)
+def two_versions() -> Hooks:
+    """Is an IGD of version 2, and describes itself as one of version 1 under the same UDN, too, and that first."""
+    udn: list[str] = []
+
+    def newer(device: Device, site: Site) -> Device:
+        udn[:] = [device.udn]
+        return device.with_each_service(
+            lambda service: (
+                replace(service, version=2, service_type=f"{service.service_type.rpartition(':')[0]}:2")
+                if service.name == "WANIPConnection"
+                else service
+            )
+        )
+
+    def page(site: Site) -> Response:
+        older = gateway_device(1, "older", "Version 1")
+        return _document(replace(older, udn=udn[0] if udn else older.udn))(site)
+
+    def replies(search: Search, messages: Sequence[Message], site: Site) -> Iterable[Message]:
+        return [*(each.having("LOCATION", f"{site.base}/v1.xml") for each in messages[:1]), *messages]
+
+    return Hooks(device=newer, replies=replies, pages={"/v1.xml": page})
+
+
+@quirk(
+    "discovery",
+    reason="An access point that plays the gateway often answers first, and leads nowhere.",
+    source="common: HA#43014, FAForever#342, godot#25008",
+)
+def dead_gateway_first() -> Hooks:
+    """Is announced after another gateway, which is disconnected and maps nothing."""
+
+    def elsewhere(service: Service) -> Service:
+        return replace(service, control_url=f"/dead{service.control_url}")
+
+    def answer(exchange: Exchange) -> Response | None:
+        if not exchange.request.target.startswith("/dead/"):
+            return None
+        headers = (("Content-Type", 'text/xml; charset="utf-8"'),)
+        service_type, action = parse_soap_action(exchange.request.header("SOAPAction") or "") or ("", "")
+        outputs = {
+            "GetStatusInfo": {"NewConnectionStatus": "Disconnected", "NewLastConnectionError": "ERROR_UNKNOWN"},
+            "GetExternalIPAddress": {"NewExternalIPAddress": "0.0.0.0"},  # noqa: S104 - nothing is bound
+        }
+        if action in outputs:
+            return Response(200, headers, build_answer(service_type, action, outputs[action]).encode())
+        return Response(500, headers, build_fault(UPnPError(501)).encode())
+
+    dead = gateway_device(1, "dead", "Access point").with_each_service(elsewhere)
+    return Hooks(replies=_announced_first("/dead.xml"), pages={"/dead.xml": _document(dead)}, intercept=answer)
+
+
 @quirk("discovery", reason="A search sent straight to the gateway is no substitute.", source="tailscale#3197")
 def unicast_ignored() -> Hooks:
     """Does not receive searches that are sent to its own address."""
@@ -276,6 +394,45 @@ def unicast_ignored() -> Hooks:
 def multicast_ignored() -> Hooks:
     """Receives only searches that are sent to its own address."""
     return Hooks(hears=lambda search: search.unicast)
+
+
+@quirk(
+    "discovery",
+    reason="The standard has the address of the device in HOST of a unicast search, and libupnp takes that for none.",
+    source="libupnp (pupnp 1.6, 1.14): igd2-for-linux, linux-igd",
+)
+def host_must_be_group() -> Hooks:
+    """Receives only searches that have the multicast group in HOST, and a number of seconds in MX, by unicast, too."""
+
+    def hears(search: Search) -> bool:
+        hosts = [line[5:].strip().lower() for line in search.raw.split(b"\r\n") if line[:5].upper() == b"HOST:"]
+        return bool(search.mx) and hosts in ([b"239.255.255.250:1900"], [b"[ff02::c]:1900"])
+
+    return Hooks(hears=hears)
+
+
+@quirk(
+    "discovery",
+    reason="Whoever sends more searches than the router has time for makes it deaf, to other programs, too.",
+    source="slow daemons: 13 to 27 ms for each M-SEARCH",
+)
+def slow_searches(seconds: float = 0.027, room: int = 256) -> Hooks:
+    """Processes one search after another, so many seconds each; what comes while its queue is full is lost."""
+    busy_until = 0.0
+
+    def hears(search: Search) -> bool:
+        nonlocal busy_until
+        now = asyncio.get_running_loop().time()
+        if busy_until - now > seconds * room:
+            return False
+        busy_until = max(now, busy_until) + seconds
+        return True
+
+    def datagrams(search: Search, sent: Sequence[Datagram], site: Site) -> Iterable[Datagram]:
+        wait = max(0.0, busy_until - asyncio.get_running_loop().time())
+        return [replace(each, delay=each.delay + wait) for each in sent]
+
+    return Hooks(hears=hears, datagrams=datagrams)
 
 
 @quirk("discovery", reason="A restart has to be noticed without being told.", source="common")

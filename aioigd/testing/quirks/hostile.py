@@ -35,6 +35,7 @@ __all__ = [
     "gzip_bomb",
     "header_injection",
     "impossible_external_address",
+    "long_descriptions",
     "many_attributes",
     "million_elements",
     "redirects",
@@ -269,6 +270,24 @@ def flood(count: int = 2_000) -> Hooks:
         return [*junk[:20], *sent, *junk[20:]]
 
     return Hooks(datagrams=datagrams)
+
+
+@quirk(
+    "hostile",
+    reason="Each document is within the cap, and all of them together are not.",
+    source="measured: 32 of them cost 2.1 s of CPU",
+    hopeless=True,
+)
+def long_descriptions(count: int = 40, size: int = 256 * 1024) -> Hooks:
+    """Answers each search with many devices, whose descriptions are as long as one may be."""
+    body = b"<root>" + b"<a/>xxxxxxxxxx" * ((size - 20) // 14) + b"</root>"
+    headers = (("Content-Type", "text/xml"),)
+
+    def replies(search: Search, messages: Sequence[Message], site: Site) -> Iterable[Message]:
+        return [each.having("LOCATION", f"{site.base}/{n}.xml") for n in range(count) for each in messages[:1]]
+
+    pages = {f"/{n}.xml": lambda site: Response(headers=headers, body=body) for n in range(count)}
+    return Hooks(replies=replies, pages=pages)
 
 
 @quirk("hostile", reason="An address that nobody can have is no address.", source="measured: all libraries accept it")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import Literal
 
 from ..hooks import Exchange, Hooks, quirk
 from ..http import Admission, End, Response, Transmission
@@ -12,13 +13,16 @@ from ..http import Admission, End, Response, Transmission
 __all__ = [
     "answers_with_status",
     "bare_lf_head",
+    "broken_header_line",
     "chunked",
     "continue_first",
+    "denies_control",
     "duplicate_content_length",
     "exact_soapaction_only",
     "faults_with_status",
     "half_close_aborts",
     "hangs_at_first",
+    "head_alone",
     "http_1_0",
     "keep_alive_broken",
     "length_too_long",
@@ -31,6 +35,8 @@ __all__ = [
     "one_connection_or_close",
     "one_connection_or_reset",
     "one_connection_others_wait",
+    "refuses_by_reset",
+    "refuses_by_silence",
     "reset_after_reply",
     "resets_after_doing",
     "resets_before_doing",
@@ -40,6 +46,15 @@ __all__ = [
     "small_pieces",
     "wrong_content_type",
 ]
+
+Part = Literal["lease", "description", "either"]
+"""What of a mapping a gateway dislikes."""
+
+
+_WITHOUT_OUTPUT = frozenset(
+    {"AddPortMapping", "DeletePortMapping", "DeletePortMappingRange", "UpdatePinhole", "DeletePinhole"}
+)
+"""Actions without output arguments."""
 
 
 @quirk("http", reason="The end of the connection is the end of the body (RFC 9112 section 6.3).", source="common")
@@ -52,6 +67,38 @@ def no_content_length() -> Hooks:
 def no_length_no_close() -> Hooks:
     """Sends no Content-Length, and leaves the connection open behind the body."""
     return _framed(lambda response: replace(response, length=_no_length, end=End.HANG))
+
+
+@quirk("http", reason="Nothing follows a head that says it all; who waits for more waits for ever.", source="unnamed")
+def head_alone() -> Hooks:
+    """Sends a head alone, without a length, where it tells everything, and leaves the connection open."""
+
+    def response(exchange: Exchange, response: Response) -> Response:
+        done = exchange.call is not None and exchange.error is None and exchange.action in _WITHOUT_OUTPUT
+        if not done and exchange.purpose != "event":
+            return response
+        return replace(response.without("Transfer-Encoding"), body=b"", length=_no_length, end=End.HANG)
+
+    return Hooks(response=response)
+
+
+@quirk("http", reason="One line that is no header says nothing of the others.", source="unnamed")
+def broken_header_line(line: str = "no header at all") -> Hooks:
+    """Has a line in the head of each reply that is no header."""
+
+    def transmission(exchange: Exchange, sent: Transmission) -> Transmission:
+        def steps() -> Iterator[bytes | float]:
+            is_head = True
+            for step in sent.steps:
+                if is_head and isinstance(step, bytes) and b"\n" in step:
+                    status, end, rest = step.partition(b"\n")
+                    step = status + end + line.encode("latin-1") + b"\r\n" + rest
+                    is_head = False
+                yield step
+
+        return Transmission(steps(), sent.end)
+
+    return Hooks(transmission=transmission)
 
 
 @quirk("http", reason="Old servers know neither keep-alive nor chunks.", source="common")
@@ -193,6 +240,16 @@ def answers_with_status(status: int = 500) -> Hooks:
     return Hooks(response=response)
 
 
+@quirk("http", reason="No other terms give anybody the right to ask.", source="TR-064: fritzconnection", hopeless=True)
+def denies_control(status: int = 401) -> Hooks:
+    """Answers every action with HTTP 401 and a page of HTML."""
+
+    def intercept(exchange: Exchange) -> Response | None:
+        return Response(status, body=b"<html>Unauthorized</html>") if exchange.purpose == "control" else None
+
+    return Hooks(intercept=intercept)
+
+
 @quirk("http", reason="Requests have to be few at a time, and repeated where they were lost.", source="syncthing")
 def one_connection_or_reset(most: int = 1) -> Hooks:
     """Serves so many connections at a time, and cuts off the others."""
@@ -297,6 +354,18 @@ def resets_now_and_then(every: int = 4) -> Hooks:
     return Hooks(admit=lambda others: Admission.SERVE if next(turn) % every else Admission.RESET)
 
 
+@quirk("http", reason="What is cut off each time, alone, is refused.", source="unnamed")
+def refuses_by_reset(part: Part = "lease", *, closes: bool = False) -> Hooks:
+    """Resets the connection, or closes it, instead of making a mapping with a lease, a description, or either."""
+    return _refuses_without_words(part, End.CLOSE if closes else End.RESET)
+
+
+@quirk("http", reason="Who answers the next request is not away, but refuses.", source="unnamed")
+def refuses_by_silence(part: Part = "lease") -> Hooks:
+    """Says nothing to a mapping with a lease, a description, or either, and does not make it."""
+    return _refuses_without_words(part, End.HANG)
+
+
 @quirk("http", reason="A second request in place of the first may be answered.", source="common")
 def hangs_at_first(action: str = "AddPortMapping", times: int = 1) -> Hooks:
     """Gives no answer to an action and does not do it, the first times."""
@@ -304,6 +373,16 @@ def hangs_at_first(action: str = "AddPortMapping", times: int = 1) -> Hooks:
 
     def intercept(exchange: Exchange) -> Transmission | None:
         return Transmission((), End.HANG) if exchange.action == action and left.take() else None
+
+    return Hooks(intercept=intercept)
+
+
+def _refuses_without_words(part: Part, end: End) -> Hooks:
+    def intercept(exchange: Exchange) -> Transmission | None:
+        lease = exchange.arguments.get("NewLeaseDuration", "0") != "0"
+        description = bool(exchange.arguments.get("NewPortMappingDescription"))
+        is_refused = {"lease": lease, "description": description, "either": lease or description}[part]
+        return Transmission((), end) if is_refused and exchange.action.startswith("Add") else None
 
     return Hooks(intercept=intercept)
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Final
 
-from ...models import MappingKey
+from ...models import MappingKey, Proto
 from ..errors import BareError, UPnPError
 from ..hooks import Exchange, Hooks, Proceed, quirk
 from ..http import Response
@@ -16,24 +17,32 @@ from ..wan_connection import ActionCall, Outputs
 __all__ = [
     "absent_delete_is",
     "absent_delete_succeeds",
+    "addresses_spelt_oddly",
     "answers_without_namespaces",
     "any_remote_host_only",
+    "bad_request_for_unknown",
     "bare_faults",
     "blank_entries",
+    "clients_shown_by_name",
     "descriptions_are_unique",
     "descriptions_break_it",
     "empty_answers",
     "empty_answers_for_nothing",
     "entries_disabled",
     "external_address_empty",
+    "external_address_ipv6",
     "external_address_private",
     "external_address_shared",
     "external_address_unspecified",
+    "external_address_with_port",
+    "external_address_with_zeros",
     "false_success",
     "faultcode_for_errorcode",
     "faults_in_words",
     "foreign_fault_namespace",
     "forgets_early",
+    "internal_ports_shown_as_0",
+    "late_table",
     "lease_always_a_day",
     "lease_cut_to_week",
     "lease_reported_as_0",
@@ -43,10 +52,12 @@ __all__ = [
     "list_ends_with",
     "list_repeats_last",
     "lower_case_answers",
+    "map_e",
     "never_overwrites",
     "no_external_address",
     "no_generic_entry",
     "no_specific_entry",
+    "one_entry_per_client",
     "own_address_only",
     "padded_answers",
     "padded_error_codes",
@@ -57,14 +68,17 @@ __all__ = [
     "refuses_everything",
     "refuses_leases",
     "refuses_leases_and_descriptions",
+    "refuses_ranges",
     "refuses_renewals",
     "renewals_keep_end",
     "requires_lease",
     "same_ports_only",
     "short_descriptions_only",
     "signed_error_codes",
+    "slow_actions",
     "slow_add",
     "slow_delete",
+    "slow_rows",
     "table_full",
     "table_full_is_invalid_args",
     "table_full_says_nothing",
@@ -277,6 +291,25 @@ def ports_taken(first: int = 1, last: int = 1023, code: int = 729) -> Hooks:
     return _refuses(lambda call: first <= call.key.external_port <= last, code)
 
 
+@quirk("soap", reason="Any refusal may mean the port.", source="MAP-E lines: miniupnp#465, tailscale#7377")
+def map_e(code: int = 718, customer: int = 201) -> Hooks:
+    """Grants 240 ports only, 16 of each 4,096: those of one of 256 customers who share an address (RFC 7597)."""
+
+    def action(call: ActionCall, proceed: Proceed) -> Outputs:
+        if call.action == "AddAnyPortMapping" and not is_granted(call.key.external_port):
+            held = {entry["NewExternalPort"] for entry in _entries(call, proceed)}
+            port = next(port for port in range(4096, 65536) if is_granted(port) and str(port) not in held)
+            return proceed(_with(call, NewExternalPort=str(port)))
+        if call.action == "AddPortMapping" and not is_granted(call.key.external_port):
+            raise UPnPError(code)
+        return proceed(call)
+
+    def is_granted(port: int) -> bool:
+        return port >= 4096 and port // 16 % 256 == customer
+
+    return Hooks(action=action)
+
+
 @quirk("soap", reason="A table that is full says so, or not.", source="Zyxel: miniupnp#92")
 def table_full(size: int = 32, code: int = 728) -> Hooks:
     """Has room for so many mappings, and refuses more with this code."""
@@ -338,6 +371,18 @@ def no_generic_entry(code: int = 401) -> Hooks:
     return _unknown("GetGenericPortMappingEntry", code)
 
 
+@quirk("soap", reason="A server may be at a loss for an action that it does not have.", source="a dummy router")
+def bad_request_for_unknown(action: str = "GetSpecificPortMappingEntry") -> Hooks:
+    """Answers an action that it does not have with HTTP 400, and no fault."""
+
+    def unknown(call: ActionCall, proceed: Proceed) -> Outputs:
+        if call.action == action:
+            raise BareError(400)
+        return proceed(call)
+
+    return Hooks(action=unknown)
+
+
 @quirk("soap", reason="The address is not needed to map a port.", source="common")
 def no_external_address(code: int = 501) -> Hooks:
     """Refuses GetExternalIPAddress."""
@@ -356,7 +401,114 @@ def slow_add(seconds: float = 1.0) -> Hooks:
     return _slow("AddPortMapping", seconds)
 
 
+@quirk("soap", reason="A reply that takes longer than half a call is still a reply.", source="slow boxes: bisq#305")
+def slow_actions(seconds: float = 6.0) -> Hooks:
+    """Takes seconds to answer any action."""
+    return Hooks(response=lambda exchange, response: response.delayed(seconds) if exchange.action else response)
+
+
+@quirk("soap", reason="A table that is read row by row takes too long for one mapping.", source="RunOnFlux/flux#1538")
+def slow_rows(seconds: float = 0.1) -> Hooks:
+    """Takes a while for each row of its table, and cannot be asked for one mapping."""
+
+    def action(call: ActionCall, proceed: Proceed) -> Outputs:
+        if call.action == "GetSpecificPortMappingEntry":
+            raise UPnPError(401)
+        return proceed(call)
+
+    slow = _slow("GetGenericPortMappingEntry", seconds)
+    return Hooks(action=action, response=slow.response)
+
+
+# What the table shows
+
+
+@quirk("soap", reason="What cannot tell is no other host.", source="OpenWrt 22.03 with nftables: miniupnp#628")
+def internal_ports_shown_as_0() -> Hooks:
+    """Shows the internal port 0 for every mapping."""
+    return _shows(lambda outputs: {"NewInternalPort": "0"})
+
+
+@quirk("soap", reason="What cannot tell is no other host.", source="unnamed: btcd#159")
+def clients_shown_by_name(name: str = "desktop.lan") -> Hooks:
+    """Shows the name of a host instead of its address."""
+    return _shows(lambda outputs: {"NewInternalClient": name})
+
+
+@quirk("soap", reason="Another spelling is no other host.", source="various: portmapper#126")
+def addresses_spelt_oddly() -> Hooks:
+    """Writes addresses with zeros in front, and 0.0.0.0 for "no remote host", and wants that to be spelt so."""
+
+    def padded(address: str) -> str:
+        return ".".join(part.zfill(3) for part in address.split(".")) if "." in address else address
+
+    def action(call: ActionCall, proceed: Proceed) -> Outputs:
+        if call.action == "DeletePortMapping" and call.arguments["NewRemoteHost"] == "0.0.0.0":  # noqa: S104
+            call = _with(call, NewRemoteHost="")
+        return proceed(call)
+
+    shows = _shows(
+        lambda outputs: {
+            "NewInternalClient": padded(outputs["NewInternalClient"]),
+            **({"NewRemoteHost": padded(outputs["NewRemoteHost"]) or "0.0.0.0"} if "NewRemoteHost" in outputs else {}),  # noqa: S104
+        }
+    ).action
+    assert shows is not None  # noqa: S101 - it is what this hook is made of
+    return Hooks(action=lambda call, proceed: shows(call, lambda inner: action(inner, proceed)))
+
+
+@quirk("soap", reason="A yes is a yes, though the table shows it later.", source="Open.NAT#22, portmapper#126")
+def late_table(seconds: float = 1.5) -> Hooks:
+    """Shows a new mapping only after a while."""
+    made: dict[MappingKey, float] = {}
+
+    def is_late(key: MappingKey) -> bool:
+        return time.monotonic() < made.get(key, 0.0) + seconds
+
+    def action(call: ActionCall, proceed: Proceed) -> Outputs:
+        if call.action == "GetSpecificPortMappingEntry" and is_late(call.key):
+            raise UPnPError(714)
+        if call.action == "GetGenericPortMappingEntry":
+            shown = [row for row in _entries(call, proceed) if not is_late(_key_of(row))]
+            index = int(call.arguments["NewPortMappingIndex"])
+            if index >= len(shown):
+                raise UPnPError(713)
+            return shown[index]
+        is_new = call.action == "AddPortMapping" and not _exists(call, proceed)
+        outputs = proceed(call)
+        if is_new:
+            made[call.key] = time.monotonic()
+        return outputs
+
+    return Hooks(action=action)
+
+
+@quirk("soap", reason="A yes does not mean that packets come here.", source="linux-igd 1")
+def one_entry_per_client() -> Hooks:
+    """Says yes to a mapping of a port that another host has, and goes on forwarding to that one."""
+    hidden: dict[MappingKey, ActionCall] = {}
+
+    def action(call: ActionCall, proceed: Proceed) -> Outputs:
+        if call.action == "AddPortMapping":
+            held = _held(call, proceed)
+            if held is not None and held["NewInternalClient"] != call.arguments["NewInternalClient"]:
+                hidden[call.key] = call
+                return {}
+        outputs = proceed(call)
+        if call.action == "DeletePortMapping" and call.key in hidden:
+            proceed(hidden.pop(call.key))
+        return outputs
+
+    return Hooks(action=action)
+
+
 # Lists and deletion
+
+
+@quirk("soap", reason="What is refused in one go is done one by one.", source="miniupnpd 1.7, 1.9")
+def refuses_ranges(code: int = 402) -> Hooks:
+    """Refuses to delete a range of ports, as 402."""
+    return _unknown("DeletePortMappingRange", code)
 
 
 @quirk("soap", reason="A list has ended whatever the error is.", source="DD-WRT: Open.NAT#28")
@@ -463,6 +615,24 @@ def external_address_private() -> Hooks:
 def external_address_shared() -> Hooks:
     """Says that its external address is one of 100.64.0.0/10."""
     return _external("100.64.7.8")
+
+
+@quirk("soap", reason="What stands behind the address is no part of it.", source="miniupnp#537, #460")
+def external_address_with_port(behind: str = ":0") -> Hooks:
+    """Writes a port, or a prefix length, behind its external address."""
+    return _writes_external(lambda address: f"{address}{behind}")
+
+
+@quirk("soap", reason="Zeros in front change no number, and make none octal.", source="Mono.Nat#35")
+def external_address_with_zeros() -> Hooks:
+    """Writes its external address with three digits for each number."""
+    return _writes_external(lambda address: ".".join(part.zfill(3) for part in address.split(".")))
+
+
+@quirk("soap", reason="IPv4 is what is mapped, and this is none.", source="DS-Lite: syncthing#7406")
+def external_address_ipv6(address: str = "2001:db8::1") -> Hooks:
+    """Says that its external address is an IPv6 address."""
+    return _external(address)
 
 
 # How replies are written
@@ -639,10 +809,32 @@ def _slow(name: str, seconds: float) -> Hooks:
     return Hooks(response=response)
 
 
-def _external(address: str) -> Hooks:
+def _shows(change: Callable[[Outputs], dict[str, str]]) -> Hooks:
+    """Show a mapping otherwise than it is, wherever it is read."""
+
     def action(call: ActionCall, proceed: Proceed) -> Outputs:
         outputs = proceed(call)
-        return {"NewExternalIPAddress": address} if call.action == "GetExternalIPAddress" else outputs
+        is_entry = call.action in ("GetSpecificPortMappingEntry", "GetGenericPortMappingEntry")
+        return {**outputs, **change(outputs)} if is_entry else outputs
+
+    return Hooks(action=action)
+
+
+def _key_of(row: Outputs) -> MappingKey:
+    proto: Proto = "TCP" if row["NewProtocol"] == "TCP" else "UDP"
+    return MappingKey(int(row["NewExternalPort"]), proto, row["NewRemoteHost"])
+
+
+def _external(address: str) -> Hooks:
+    return _writes_external(lambda _: address)
+
+
+def _writes_external(write: Callable[[str], str]) -> Hooks:
+    def action(call: ActionCall, proceed: Proceed) -> Outputs:
+        outputs = proceed(call)
+        if call.action != "GetExternalIPAddress":
+            return outputs
+        return {"NewExternalIPAddress": write(outputs["NewExternalIPAddress"])}
 
     return Hooks(action=action)
 

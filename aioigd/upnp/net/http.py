@@ -11,25 +11,27 @@ import asyncio
 import os
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Final
 
 import aiohttp
 from aiohttp import http_exceptions
-from async_timeout import timeout_at
+from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.client_proto import ResponseHandler
+from async_timeout import timeout, timeout_at
 from yarl import URL
 
 from ...errors import DeadlineError, InvalidResponseError, TransportError
 from ...net.guard import VARIABLE, check_destination
 from ...net.trace import HttpExchange, Tracer, tracer
 from ...text import get_logger
-from ..wire.http_reply import HttpReply, dechunked
+from ..wire.http_reply import MAX_HEAD, MAX_REPLY, BodyRule, HttpReply, dechunked
 from ..wire.url import HttpUrl
 from ..wire.xml import MAX_DOCUMENT, has_root_end_tag
 from . import lenient_http
-from .lenient_http import MAX_LOOKS
+from .lenient_http import MAX_LOOKS, patience_after, zone_index
 
 __all__ = ["HttpClient"]
 
@@ -43,6 +45,8 @@ _IP_BIND_ADDRESS_NO_PORT: Final = 24  # Linux; the socket module names it only f
 _source: ContextVar[str] = ContextVar("source", default="")
 """The local address of the request that is being sent. The peer does not determine it: requests from several local
 addresses to one host may be open at the same time."""
+_zone: ContextVar[int] = ContextVar("zone", default=0)
+"""The zone of the host of that request: the number of an interface, 0 for none."""
 
 wire_log = get_logger("aioigd.traffic.http")
 
@@ -68,11 +72,14 @@ class HttpClient:
         headers: Mapping[str, str] | None = None,
         body: bytes | None = None,
         repeatable: bool = True,
+        body_rule: BodyRule = BodyRule.EXPECTED,
     ) -> HttpReply:
         """Send one request and return the reply, whatever its status.
 
         ``deadline`` is a time of the loop's clock, ``source`` the local address to send from ("" for any). If aiohttp
         cannot read the reply, the request is sent once more with :mod:`.lenient_http`, if it is ``repeatable``.
+        ``body_rule`` says what may come behind the head of the reply; where nothing of it counts, the request is sent
+        with :mod:`.lenient_http` alone, as aiohttp drops a whole head for one line of it.
 
         Raises TransportError where there is no reply, InvalidResponseError for one that breaks a cap, and
         DeadlineError.
@@ -87,13 +94,14 @@ class HttpClient:
             try:
                 async with timeout_at(deadline):
                     reply = None
-                    if origin not in self._lenient:
-                        reply = await self._send(method, url, source, complete, body)
+                    if origin not in self._lenient and body_rule is not BodyRule.NONE:
+                        reply = await self._send(method, url, source, complete, body, body_rule)
                         if reply is None and not repeatable:
                             reply = HttpReply(0, b"")
                     if reply is None:
-                        self._remember_lenient(origin)
-                        reply = await lenient_http.ask(method, url, source, complete, body)
+                        if body_rule is not BodyRule.NONE:
+                            self._remember_lenient(origin)
+                        reply = await lenient_http.ask(method, url, source, complete, body, body_rule)
             except TimeoutError as error:
                 raise DeadlineError(f"no answer from {url} in time") from error
             except (aiohttp.ClientError, OSError) as error:
@@ -122,7 +130,11 @@ class HttpClient:
             session.detach()
 
     def _open_session(self) -> aiohttp.ClientSession:
-        connector = aiohttp.TCPConnector(force_close=True, limit=0, socket_factory=self._make_socket)
+        connector = aiohttp.TCPConnector(
+            force_close=True, limit=0, socket_factory=self._make_socket, resolver=_NoNames()
+        )
+        factory: Callable[[], ResponseHandler] = partial(_CountingHandler, loop=asyncio.get_running_loop())
+        connector._factory = factory  # type: ignore[assignment]  # any callable will do
         self._session = aiohttp.ClientSession(
             connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -138,7 +150,8 @@ class HttpClient:
         family, kind, protocol, _, address = address_info
         if VARIABLE in os.environ:
             check_destination(address[0])
-        sock = socket.socket(family, kind, protocol)
+        zone = _zone.get()
+        sock = _ZonedSocket(zone, family, kind, protocol) if zone else socket.socket(family, kind, protocol)
         try:
             sock.setblocking(False)
             source = _source.get()
@@ -146,18 +159,25 @@ class HttpClient:
                 if sys.platform == "linux":
                     # Without it each bind takes a port for itself, and a batch of thousands runs out of them.
                     sock.setsockopt(socket.IPPROTO_IP, _IP_BIND_ADDRESS_NO_PORT, 1)
-                sock.bind(_local_address(source, address) if ":" in source else (source, 0))
+                sock.bind((source, 0, 0, zone or address[3]) if ":" in source else (source, 0))
         except BaseException:
             sock.close()
             raise
         return sock
 
     async def _send(
-        self, method: str, url: HttpUrl, source: str, headers: Mapping[str, str], body: bytes | None
+        self,
+        method: str,
+        url: HttpUrl,
+        source: str,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        body_rule: BodyRule,
     ) -> HttpReply | None:
         """Send one request through aiohttp; None where aiohttp cannot read the reply."""
         session = self._session or self._open_session()
         _source.set(source)  # for _make_socket; each request says it anew, so nothing has to be put back
+        _zone.set(zone_index(url.host) if "%" in url.host else 0)
         try:
             async with session.request(
                 method, _yarl(url), data=body, headers=headers, allow_redirects=False
@@ -165,7 +185,10 @@ class HttpClient:
                 encoding = response.headers.get("Content-Encoding", "identity")
                 if encoding.lower() not in ("identity", ""):
                     raise InvalidResponseError(f"a reply in the encoding {encoding[:40]!r} is refused")
-                document, whole, ended_well = await _read(response)
+                patience = None
+                if "Content-Length" not in response.headers and body_rule.lets_head_suffice(response.headers):
+                    patience = patience_after(response.status)
+                document, whole, ended_well = await _read(response, patience)
                 if whole:
                     # The end of the document counts, not that of the connection.
                     response.close()
@@ -181,6 +204,73 @@ class HttpClient:
         self._lenient[origin] = None
         if len(self._lenient) > _MAX_CACHED:
             del self._lenient[next(iter(self._lenient))]
+
+
+class _ZonedSocket(socket.socket):
+    """A socket that connects to a link-local address in its zone, an interface number.
+
+    A zone in the host would make asyncio resolve it, number or not, in the executor of the application.
+    """
+
+    def __init__(self, zone: int, family: int, kind: int, protocol: int) -> None:
+        super().__init__(family, kind, protocol)
+        self._zone = zone
+
+    def connect(self, address: Any) -> None:
+        super().connect((*address[:3], self._zone))
+
+
+class _NoNames(AbstractResolver):
+    """Resolves nothing: every URL that is followed has an address for its host."""
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        raise OSError(f"{host} is a name, and only that of a location is looked up")
+
+    async def close(self) -> None:
+        pass
+
+
+class _CountingHandler(ResponseHandler):
+    """The protocol of aiohttp's client, which counts what it receives.
+
+    aiohttp itself caps neither interim replies (1xx) nor what frames chunks, and shows none of them.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop)
+        self._room = MAX_HEAD
+        """Bytes that may still come: of heads at first, then of the whole reply."""
+        self._is_in_body = False
+
+    def data_received(self, data: bytes) -> None:
+        """Pass on what was received, up to the caps."""
+        passed = data if len(data) <= self._room else data[: self._room]
+        self._room -= len(passed)
+        super().data_received(passed)
+        if len(passed) < len(data):
+            self._receive_more(data[len(passed) :])
+
+    def feed_data(self, data: tuple[aiohttp.http.RawResponseMessage, aiohttp.StreamReader], size: int = 0) -> None:
+        """Take a head from the parser, and the reader of its body."""
+        if not self._is_in_body and not 100 <= data[0].code < 200:
+            self._is_in_body = True
+            self._room += MAX_REPLY - MAX_HEAD
+        super().feed_data(data, size)
+
+    def _receive_more(self, data: bytes) -> None:
+        if self._room:  # the head has ended meanwhile
+            self.data_received(data)
+            return
+        what = f"of over {MAX_DOCUMENT} bytes" if self._is_in_body else f"with a head of over {MAX_HEAD} bytes"
+        error = InvalidResponseError(f"a reply {what}")
+        payload, self._payload = self._payload, None  # so that its end does not replace the error
+        if payload is not None:
+            payload.set_exception(error)
+        self.set_exception(error)
+        if self.transport is not None:
+            self.transport.abort()
 
 
 def _trace(
@@ -203,40 +293,41 @@ def _trace(
     receiver.exchange(exchange)
 
 
-async def _read(response: aiohttp.ClientResponse) -> tuple[bytes, bool, bool]:
-    """Return the body as far as it was received, whether it is complete, and whether its HTTP framing was right."""
+async def _read(response: aiohttp.ClientResponse, patience: float | None) -> tuple[bytes, bool, bool]:
+    """Return the body as far as it was received, whether it is complete, and whether its HTTP framing was right.
+
+    Where nothing comes for ``patience`` seconds there is no body.
+    """
     document = bytearray()
     looks = MAX_LOOKS
+    chunk = b""
     try:
-        while chunk := await response.content.readany():
+        if patience is not None:
+            async with timeout(patience):
+                chunk = await response.content.readany()
+        while chunk or (chunk := await response.content.readany()):
             document += chunk
             if len(document) > MAX_DOCUMENT:
                 response.close()
                 raise InvalidResponseError(f"a reply of over {MAX_DOCUMENT} bytes", status=response.status)
             if looks and b">" in chunk:
                 looks -= 1
-                received = bytes(document)
-                if has_root_end_tag(received):
-                    return received, True, True
+                if has_root_end_tag(document):
+                    return bytes(document), True, True
+            chunk = b""
+    except TimeoutError:
+        return b"", True, True
     except (aiohttp.ClientPayloadError, aiohttp.ClientConnectionError, ConnectionError):
-        received = bytes(document)
-        return received, has_root_end_tag(received), False
-    received = bytes(document)
-    return received, has_root_end_tag(received), True
-
-
-def _local_address(source: str, address: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Return the socket address of ``source``; a link-local one gets the zone of the ``address`` to connect to."""
-    zone = str(address[0]).partition("%")[2]
-    index = int(zone) if zone.isdecimal() else socket.if_nametoindex(zone) if zone else address[3]
-    return source, 0, 0, index
+        return bytes(document), has_root_end_tag(document), False
+    return bytes(document), has_root_end_tag(document), True
 
 
 @lru_cache(maxsize=_MAX_CACHED)
 def _yarl(url: HttpUrl) -> URL:
     # In parts, because a path may begin with two slashes, which would be parsed as a host.
     path, _, query = url.target.partition("?")
-    authority = f"[{url.host}]:{url.port}" if ":" in url.host else f"{url.host}:{url.port}"
+    host = url.host if sys.platform == "win32" else url.host.partition("%")[0]  # Windows connects past _ZonedSocket
+    authority = f"[{host}]:{url.port}" if ":" in host else f"{host}:{url.port}"
     return URL.build(scheme="http", authority=authority, path=path, query_string=query, encoded=True)
 
 

@@ -109,10 +109,8 @@ def parse_description(document: bytes, url: HttpUrl) -> Description:
     device = next(xml.iter_named(root, "device"), None)
     services = []
     for element in islice(xml.iter_named(root, "service"), MAX_SERVICES):
-        service_type = xml.first_text(element, "servicetype")
+        service_type, control, event = xml.first_texts(element, "servicetype", "controlurl", "eventsuburl")
         if _SERVICE_TYPE.fullmatch(service_type) and xml.is_finished(element):
-            control = xml.first_text(element, "controlurl")
-            event = xml.first_text(element, "eventsuburl")
             services.append(
                 Service(service_type, control, candidates(control, base, url), candidates(event, base, url))
             )

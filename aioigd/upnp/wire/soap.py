@@ -82,10 +82,11 @@ _CODE_OF_DESCRIPTION: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """An action with its input arguments."""
+    """An action with its input arguments, and whether it has output arguments."""
 
     name: str
     arguments: Mapping[str, str] = field(hash=False)
+    has_output: bool = True
 
 
 class Answer(NamedTuple):
@@ -166,21 +167,18 @@ def _parse(document: bytes, action: str) -> Reply:
     except InvalidResponseError as error:
         return InvalidReply(error.message)
     wanted = f"{action}Response".lower()
-    found: dict[str, etree._Element] = {}
-    for element in root.iter():
-        name = xml.local_name(element)
-        if name == wanted or name == "fault" or name == "upnperror" or name == "errorcode":
-            found.setdefault(name, element)
+    names = xml.names(root)
     # A fault takes precedence over an answer in the same reply, a code alone does not.
     for name in ("fault", "upnperror", wanted, "errorcode"):
-        if name in found:
-            return _answer(found[name]) if name == wanted else _fault(found[name])
+        if name in names:
+            element = xml.element_at(root, names.index(name))
+            return _answer(element) if name == wanted else _fault(element)
     if action.startswith("Get"):
         # An answer by any name: the reader of the values notices if they are missing. For an action that changes
         # something it may be an echo of the request, which is no answer.
-        for element in root.iter():
-            if any(xml.local_name(value).startswith("new") for value in islice(element, _MAX_VALUES)):
-                return _answer(element)
+        index = next((index for index, name in enumerate(names) if name.startswith("new")), 0)
+        if index:
+            return _answer(next(xml.element_at(root, index).iterancestors()))
     return InvalidReply(f"a reply without {action}Response or fault (its root is {xml.local_name(root)[:40]!r})")
 
 

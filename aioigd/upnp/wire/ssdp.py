@@ -69,7 +69,11 @@ class Announcement(NamedTuple):
 
 
 def build_search(target: str, host: str, mx: int = 1) -> bytes:
-    """Return an M-SEARCH for a search target; ``host`` goes into HOST, ``mx`` (seconds, 1 to 5) into MX."""
+    """Return an M-SEARCH for a search target; ``mx`` (seconds, 1 to 5) goes into MX.
+
+    ``host`` goes into HOST: the multicast group, also where the search is sent to one host. UDA 1.1 section 1.3.2 would
+    have the host's own address there, but libupnp takes nothing for a search that does not name the group.
+    """
     address = f"[{host.partition('%')[0]}]" if ":" in host else host
     return (
         f'M-SEARCH * HTTP/1.1\r\nHOST: {address}:{PORT}\r\nMAN: "ssdp:discover"\r\nMX: {mx}\r\nST: {target}\r\n\r\n'

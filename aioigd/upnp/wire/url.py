@@ -9,19 +9,26 @@ from __future__ import annotations
 import re
 from ipaddress import ip_address
 from typing import NamedTuple
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import quote, urljoin, urlsplit
 
 __all__ = ["HttpUrl", "candidates", "parse_location", "parse_url", "same_address"]
 
 _MAX_URL = 512
 """Characters. Joining URLs takes time, and a description may have 128 of them. Those of real routers have under 100."""
+_MAX_SLASHES = 64
+"""In a URL of a description: joining takes time for each of them. Real ones have under 10."""
 _HOST = re.compile(r"[\w.-]+|[0-9a-f.]*:[0-9a-f:.]*(?:%[\w.-]+)?", re.ASCII)
 _ABSOLUTE = re.compile(r"[a-z][a-z0-9+.-]*://|//", re.IGNORECASE)
 _HOST_AND_PORT = re.compile(r"[\w-]+(?:\.[\w-]+)+:\d{1,5}(?:/|\Z)", re.ASCII)
 _TWO_SLASHES = re.compile(r"//[\w-]+(?:/|\Z)", re.ASCII)
 """By RFC 3986 a host without a dot; in descriptions more often a path with two slashes."""
-_NO_HOST = re.compile(r"http://(?=[:/])", re.IGNORECASE)
-_UNSAFE = re.compile(r"[^!#$%&'()*+,/:;=?@\[\]~\w.-]|[^\x21-\x7e]")
+_AUTHORITY = re.compile(r"http://(?P<host>[^/?#]*?)(?P<port>:[^:/?#\]]*)?(?=[/?#]|\Z)", re.IGNORECASE)
+_SOME_HOST = "localhost"
+"""Stands for a host that cannot be used, until the address of the sender takes its place."""
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
+_SAFE = "!#$%&'()*+,/:;=?@[]~"
+"""Characters, besides letters, digits and ``_.-``, that stand in a target as they are."""
 
 
 class HttpUrl(NamedTuple):
@@ -55,7 +62,7 @@ def parse_url(text: str) -> HttpUrl:
     text = text.strip()
     if len(text) > _MAX_URL:
         raise ValueError(f"a URL of over {_MAX_URL} characters")
-    if any(character < " " or character == "\x7f" for character in text):
+    if _CONTROL.search(text):
         raise ValueError("a URL with control characters")
     parts = urlsplit(text)
     if parts.scheme.lower() != "http":
@@ -79,7 +86,9 @@ def parse_location(text: str) -> HttpUrl:
 
     It may lack the scheme, or the host, which is replaced by the address of the sender anyway.
     """
-    return parse_url(_NO_HOST.sub(r"\g<0>localhost", _with_scheme(text.strip().replace("\\", "/"))))
+    if len(text) > _MAX_URL:
+        raise ValueError(f"a URL of over {_MAX_URL} characters")
+    return parse_url(_with_some_host(_with_scheme(text.strip().replace("\\", "/"))))
 
 
 def candidates(reference: str, base: str, document: HttpUrl) -> tuple[HttpUrl, ...]:
@@ -90,12 +99,16 @@ def candidates(reference: str, base: str, document: HttpUrl) -> tuple[HttpUrl, .
     and relative URLs are often meant from the root (UDA 1.1 section 2.3 has them relative to the document).
     Empty where nothing can be made of it.
     """
-    reference, base = _with_scheme(reference.strip().replace("\\", "/")), _with_scheme(base.strip())
-    if not reference or len(reference) > _MAX_URL:
+    reference, base = reference.strip(), base.strip()
+    if not reference or _is_too_long(reference):
         return ()
+    reference = _with_scheme(reference.replace("\\", "/"))
+    base = "" if _is_too_long(base) else _with_scheme(base)
     here = str(document)
+    reference = _with_some_host(reference, document.port)
     bases = [here]
     if base:
+        base = _with_some_host(base)
         try:
             stated = parse_url(base)
         except ValueError:
@@ -116,9 +129,34 @@ def candidates(reference: str, base: str, document: HttpUrl) -> tuple[HttpUrl, .
     return tuple(found)[:4]
 
 
+def _is_too_long(text: str) -> bool:
+    return len(text) > _MAX_URL or text.count("/") + text.count("\\") > _MAX_SLASHES
+
+
 def _with_scheme(text: str) -> str:
     # "192.168.1.1:5000/ctl" would be a path to urljoin.
     return f"http://{text}" if _HOST_AND_PORT.match(text) else text
+
+
+def _with_some_host(text: str, default_port: int | None = None) -> str:
+    """Return an absolute URL with another host where its own cannot be used: it is not asked for there anyway.
+
+    Routers leave it out, or a placeholder in it (``http://%s:49000/``), or forget the brackets of IPv6.
+    ``default_port``: what stands for a port that is none either.
+    """
+    found = _AUTHORITY.match(text)
+    if found is None or "@" in found["host"] or ("[" in found["host"]) != ("]" in found["host"]):
+        return text
+    port = found["port"] or ""
+    digits = port[1:]
+    is_port = not digits or (digits.isascii() and digits.isdigit() and 0 < int(digits[:6]) < 65536)
+    if not is_port and default_port is not None:
+        port, is_port = f":{default_port}", True
+    try:
+        parse_url(f"http://{found['host']}{port}/")
+    except ValueError:
+        return f"http://{_SOME_HOST}{port}{text[found.end() :]}" if is_port else text
+    return f"http://{found['host']}{port}{text[found.end() :]}"
 
 
 def _resolved(reference: str, start: str, host: str) -> dict[HttpUrl, None]:
@@ -129,9 +167,7 @@ def _resolved(reference: str, start: str, host: str) -> dict[HttpUrl, None]:
 
 
 def _quote(target: str) -> str:
-    return _UNSAFE.sub(
-        lambda match: "".join(f"%{byte:02X}" for byte in match.group().encode("utf-8", "replace")), target
-    )
+    return quote(_SURROGATE.sub("%3F", target), safe=_SAFE)
 
 
 def same_address(one: str, other: str) -> bool:

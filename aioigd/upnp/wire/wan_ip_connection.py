@@ -6,8 +6,9 @@ a ``read_…`` function turns the output arguments of one into a value, or raise
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_address
 from itertools import islice
 from typing import Final
 
@@ -32,6 +33,7 @@ from .soap import Action, read_flag, read_number, read_text
 __all__ = [
     "GET_CONNECTION_TYPE_INFO",
     "GET_EXTERNAL_IP_ADDRESS",
+    "GET_GENERIC_ENTRY",
     "GET_NAT_RSIP_STATUS",
     "GET_STATUS_INFO",
     "add_any_port_mapping",
@@ -41,6 +43,7 @@ __all__ = [
     "get_generic_entry",
     "get_list",
     "get_specific_entry",
+    "parse_external_address",
     "read_connection_status",
     "read_connection_type",
     "read_entry",
@@ -54,9 +57,20 @@ __all__ = [
 
 _MAX_ROW_VALUES: Final = 32
 """Elements read in one row; the standard has eight."""
+_NEEDED_IN_ROW: Final = ("newexternalport", "newprotocol", "newinternalclient")
+"""Arguments without which a row is no mapping."""
+_ADDRESS: Final = re.compile(
+    r"(\d{1,3})\.(\d{1,3})\.(\d{1,3})\.(\d{1,3})(?:\s*:\s*\d{1,5}|\s*/\s*\d{1,2}|\s*/?\s*255(?:\.\d{1,3}){3})?",
+    re.ASCII,
+)
+"""An address, and what some write behind it: a port, a prefix length, a mask."""
+_AROUND_ADDRESS: Final = " \t\r\n\0\"'[]<>()"
+_THIS_NETWORK: Final = IPv4Network("0.0.0.0/8")
+_BROADCAST: Final = IPv4Address("255.255.255.255")
 _ARGUMENT_OF_ROW: Final = {"newdescription": "newportmappingdescription", "newleasetime": "newleaseduration"}
 """The elements of a row whose names differ from those of the arguments."""
 
+GET_GENERIC_ENTRY: Final = "GetGenericPortMappingEntry"
 GET_EXTERNAL_IP_ADDRESS: Final = Action("GetExternalIPAddress", {})
 GET_STATUS_INFO: Final = Action("GetStatusInfo", {})
 GET_CONNECTION_TYPE_INFO: Final = Action("GetConnectionTypeInfo", {})
@@ -78,6 +92,7 @@ def add_port_mapping(request: MappingRequest, client: str, terms: Terms) -> Acti
             "NewPortMappingDescription": terms.desc,
             "NewLeaseDuration": str(terms.duration),
         },
+        has_output=False,
     )
 
 
@@ -88,12 +103,12 @@ def add_any_port_mapping(request: MappingRequest, client: str, terms: Terms) -> 
 
 def delete_port_mapping(key: MappingKey) -> Action:
     """DeletePortMapping (section 2.5.18)."""
-    return Action("DeletePortMapping", _key_arguments(key))
+    return Action("DeletePortMapping", _key_arguments(key), has_output=False)
 
 
 def delete_port_mapping_range(start: int, end: int, proto: Proto) -> Action:
     """DeletePortMappingRange (section 2.5.19) with NewManage: of all clients, where the gateway allows it."""
-    return Action("DeletePortMappingRange", _range_arguments(start, end, proto))
+    return Action("DeletePortMappingRange", _range_arguments(start, end, proto), has_output=False)
 
 
 def get_list(proto: Proto) -> Action:
@@ -108,17 +123,21 @@ def get_specific_entry(key: MappingKey) -> Action:
 
 def get_generic_entry(index: int) -> Action:
     """GetGenericPortMappingEntry (section 2.5.14)."""
-    return Action("GetGenericPortMappingEntry", {"NewPortMappingIndex": str(index)})
+    return Action(GET_GENERIC_ENTRY, {"NewPortMappingIndex": str(index)})
 
 
-def read_entry(key: MappingKey, values: Mapping[str, str]) -> PortMapping:
-    """Return the mapping in a reply to GetSpecificPortMappingEntry."""
-    client = values.get("newinternalclient", "")
-    if not client:
+def read_entry(key: MappingKey, values: Mapping[str, str], *, lenient: bool = False) -> PortMapping:
+    """Return the mapping in a reply to GetSpecificPortMappingEntry.
+
+    ``lenient``: either of internal port and internal client may be missing, or no such thing; then it is 0 or empty.
+    """
+    client = read_text(values, "newinternalclient")
+    port = read_number(values, "newinternalport", 65535, default=0 if lenient else None)
+    if not client.strip("0.") and not (lenient and port):
         raise InvalidResponseError(f"an entry for {key} without an internal client")
     return PortMapping(
         external_port=key.external_port,
-        internal_port=read_number(values, "newinternalport", 65535),
+        internal_port=port,
         internal_client=client,
         proto=key.proto,
         desc=values.get("newportmappingdescription", ""),
@@ -135,21 +154,36 @@ def read_generic_entry(values: Mapping[str, str]) -> PortMapping:
     except ValueError as error:
         raise InvalidResponseError("an entry without a protocol") from error
     port = read_number(values, "newexternalport", 65535)
-    return read_entry(MappingKey(port, proto, values.get("newremotehost", "")), values)
+    return read_entry(MappingKey(port, proto, values.get("newremotehost", "")), values, lenient=True)
 
 
-def read_external_address(values: Mapping[str, str]) -> IPv4Address | IPv6Address:
+def read_external_address(values: Mapping[str, str]) -> IPv4Address:
     """Return the address in a reply to GetExternalIPAddress: private ones too, impossible ones never."""
     text = values.get("newexternalipaddress", "")
-    try:
-        address = ip_address("" if "%" in text else text)  # a zone has no meaning on the internet
-    except ValueError:
-        raise InvalidResponseError(f"{text[:60]!r} is not an external address") from None
-    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-        address = address.ipv4_mapped
-    if address.is_unspecified or address.is_loopback or address.is_multicast:
-        raise InvalidResponseError(f"{address} cannot be the external address of a gateway")
+    address = parse_external_address(text)
+    if address is None:
+        raise InvalidResponseError(f"{text[:60]!r} is not the external IPv4 address of a gateway")
     return address
+
+
+def parse_external_address(text: str) -> IPv4Address | None:
+    """Return an external address however it is written, None for what cannot be the IPv4 address of a gateway.
+
+    Routers write it with a port, a prefix length or a mask behind it, in quotes, or with zeros in front (of decimal
+    numbers: no C library of a router prints octal ones).
+    """
+    text = text.strip(_AROUND_ADDRESS)
+    found = _ADDRESS.fullmatch(text)
+    try:
+        if found is not None:
+            address: IPv4Address | IPv6Address | None = IPv4Address(".".join(str(int(part)) for part in found.groups()))
+        else:
+            address = getattr(ip_address(text), "ipv4_mapped", None)
+    except ValueError:
+        return None
+    if not isinstance(address, IPv4Address) or address in _THIS_NETWORK or address == _BROADCAST:
+        return None
+    return None if address.is_loopback or address.is_multicast else address
 
 
 def read_reserved_port(values: Mapping[str, str]) -> int:
@@ -220,10 +254,14 @@ def _key_arguments(key: MappingKey) -> dict[str, str]:
 
 
 def _row(element: etree._Element) -> PortMapping | None:
+    if len(element) < len(_NEEDED_IN_ROW):
+        return None
     values: dict[str, str] = {}
     for value in islice(element, _MAX_ROW_VALUES):
         name = xml.local_name(value)
         values.setdefault(_ARGUMENT_OF_ROW.get(name, name), xml.text_of(value))
+    if not all(values.get(name) for name in _NEEDED_IN_ROW):  # much cheaper than an exception
+        return None
     try:
         return read_generic_entry(values)
     except InvalidResponseError:

@@ -60,12 +60,12 @@ def add_pinhole(request: PinholeRequest, client: str) -> Action:
 
 def update_pinhole(unique_id: int, duration: int) -> Action:
     """UpdatePinhole (section 2.6.4)."""
-    return Action("UpdatePinhole", {**_id(unique_id), "NewLeaseTime": str(duration)})
+    return Action("UpdatePinhole", {**_id(unique_id), "NewLeaseTime": str(duration)}, has_output=False)
 
 
 def delete_pinhole(unique_id: int) -> Action:
     """DeletePinhole (section 2.6.5)."""
-    return Action("DeletePinhole", _id(unique_id))
+    return Action("DeletePinhole", _id(unique_id), has_output=False)
 
 
 def get_pinhole_packets(unique_id: int) -> Action:

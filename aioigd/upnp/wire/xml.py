@@ -5,9 +5,9 @@ Everything else (declarations, attributes, namespaces, comments, CDATA sections,
 in UPnP; it is dropped or turned into text before. A document type declaration is refused. So neither an encoding nor
 a kind of markup can hide anything from the checks made here.
 
-Every element in the resulting tree is called ``e`` and carries its name, in lower case and without a prefix, in
-its attribute ``n``: libxml2 caches every element name until the process ends, so a device that sends new names
-could fill the memory. The functions of this module read that name.
+libxml2 caches element names and short runs of blanks until the process ends, so a device that sends new ones could
+fill the memory. Therefore every element in the resulting tree is called ``e`` and carries its name, in lower case and
+without a prefix, in its attribute ``n``; and no text begins with a blank. The functions of this module read that name.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import re
 from collections.abc import Iterator
 from encodings.aliases import aliases
 from itertools import islice
-from typing import Final
+from typing import Final, cast
 
 from lxml import etree
 
@@ -26,12 +26,16 @@ from ...errors import InvalidResponseError
 __all__ = [
     "MAX_DOCUMENT",
     "MAX_MARKUP",
+    "canonical",
+    "element_at",
     "escape",
     "first_text",
+    "first_texts",
     "has_root_end_tag",
     "is_finished",
     "iter_named",
     "local_name",
+    "names",
     "parse",
     "printable_line",
     "text_of",
@@ -58,25 +62,33 @@ _NO_ENCODINGS_OF_BYTES: Final = frozenset({"utf_16", "utf_16_le", "utf_16_be", "
 """Encodings that a document cannot be in, as its declaration was readable as ASCII."""
 _KNOWN_ENCODINGS: Final = frozenset(aliases.values())
 
-# No alternative looks beyond the end of its own match, so all of it takes linear time. Text behind an element goes
-# with its end tag, as nothing in UPnP has text beside elements. Blanks behind a start tag go with that: libxml2 caches
-# runs of blanks, too.
-_MARKUP = re.compile(
-    r"""<(?: (?P<name>[^\W\d][\w.:-]{0,80}) (?P<rest>[^<>]*+) (?: (?<=/)>[^<]*+ | >?[ \t\r\n]*+ )
-           | (?P<end>/[^\W\d]) [^<>]*+ >? [^<]*+
-           | (?P<dropped>!--.*?(?:-->|\Z) | \?[^>]*+>? | !\[CDATA\[[ \t\r\n]*+\]\]>) [ \t\r\n]*+
-           | !\[CDATA\[ (?P<text>.*?) (?:\]\]>|\Z)
-           | (?P<doctype>!\s*+(?:DOCTYPE|ENTITY|ELEMENT|ATTLIST|NOTATION))
-           | (?P<stray>)
-         )
-      | &(?: (?:amp|lt|gt|quot|apos);
-           | \#(?P<decimal>[0-9]{1,7});
-           | \#[xX](?P<hexadecimal>[0-9a-fA-F]{1,6});
-           | (?P<ampersand>)
-         )
+# Of these three no alternative looks beyond the end of its own match, so all of it takes linear time.
+_NO_TAG = re.compile(
+    r"""<(?!/?[^\W\d])
+        (?: (?P<dropped>!--.*?(?:-->|\Z) | \?[^>]*+>?) [ \t\r\n]*+
+          | !\[CDATA\[ (?P<text>.*?) (?:\]\]>|\Z)
+          | (?P<doctype>!\s*+(?:DOCTYPE|ENTITY|ELEMENT|ATTLIST|NOTATION))
+        )?
     """,
     re.VERBOSE | re.DOTALL | re.IGNORECASE,
 )
+"""What begins with ``<`` and is neither a start tag nor an end tag."""
+_REFERENCE = re.compile(
+    r"""& (?! (?:amp|lt|gt|quot|apos); )
+        (?: \#(?P<decimal>[0-9]{1,7});
+          | \#[xX](?P<hexadecimal>[0-9a-fA-F]{1,6});
+          | (?P<capitals>(?i:amp|lt|gt|quot|apos);)
+        )?
+    """,
+    re.VERBOSE,
+)
+"""A ``&``, unless it is an entity of XML as it should be."""
+_BOUNDARY: Final = "\x01"
+"""Stands where something was no tag, until the tags have been read: one that is not closed ends there."""
+_TAG = re.compile(rf"<(/?[^\W\d][\w.:-]{{0,80}})([^<>{_BOUNDARY}]*+)>?")
+"""A tag in two parts: slash and name, and all the rest."""
+_NO_TEXT: Final = " \t\r\n" + _BOUNDARY
+"""What no text begins with."""
 _UNFINISHED: Final = "?"
 """The name of an element that is appended to each document: it becomes a child of whatever tag is still open."""
 
@@ -85,7 +97,7 @@ _HEAD: Final = 4096
 _TAIL: Final = 1024
 """Bytes at the end of a document in which the end tag of the root is searched."""
 _ROOT_START = re.compile(rb"<!--.*?(?:-->|\Z)|<([A-Za-z_][\w.:-]{0,80})", re.DOTALL)
-_END = re.compile(rb"</([A-Za-z_][\w.:-]{0,80})\s*+>")
+_END_TAG = re.compile(rb"</([A-Za-z_][\w.:-]{0,80})\s*+>")
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 
 _PARSER: Final = etree.XMLParser(
@@ -95,7 +107,10 @@ _PARSER: Final = etree.XMLParser(
     load_dtd=False,
     no_network=True,
     huge_tree=False,
+    collect_ids=False,  # there are none
 )
+
+_NAMES: Final = etree.XPath("descendant-or-self::e/@n", smart_strings=False)
 
 
 def parse(document: bytes) -> etree._Element:
@@ -107,21 +122,46 @@ def parse(document: bytes) -> etree._Element:
     """
     if len(document) > MAX_DOCUMENT:
         raise InvalidResponseError(f"a document of {len(document)} bytes; at most {MAX_DOCUMENT} are read")
+    root: etree._Element = etree.fromstring(f'{canonical(document)}<e n="{_UNFINISHED}"/>'.encode(), _PARSER)
+    _mark_unfinished(root)
+    return root
+
+
+def canonical(document: bytes) -> str:
+    """Return what libxml2 gets to read of a document: ``<e n="…">``, ``<e n="…"/>``, ``</e>`` and escaped text.
+
+    Text stands only behind the first of these, and does not begin with a blank. End tags may be missing at the end.
+    Raises InvalidResponseError as :func:`parse` does.
+    """
+    if len(document) > MAX_DOCUMENT:
+        raise InvalidResponseError(f"a document of {len(document)} bytes; at most {MAX_DOCUMENT} are read")
     text = _decode(document)
     markup = text.count("<") + text.count("&")
     if markup > MAX_MARKUP:
         raise InvalidResponseError(f"a document with {markup} tags and references; at most {MAX_MARKUP} are read")
     # What follows the last ">" is dropped: it is garbage, or half of something.
-    text = _MARKUP.sub(_plain, text[: text.rfind(">") + 1]).replace("]]>", "]]&gt;")
-    start = text.find("<e ")
-    if start < 0:
+    text = _NO_TAG.sub(_replace_no_tag, text[: text.rfind(">") + 1])
+    # References before blanks, as what stood before the blanks may be dropped.
+    pieces = iter(_TAG.split(_REFERENCE.sub(_replace_reference, text))[1:])
+    parts: list[str] = []
+    for name, rest, text in zip(pieces, pieces, pieces, strict=True):
+        # Text behind an element goes with its end tag, as nothing in UPnP has text beside elements.
+        if name[0] == "/":
+            if parts:
+                parts.append("</e>")
+            continue
+        if ":" in name:
+            name = name.rpartition(":")[2]
+        if rest.endswith("/"):
+            parts.append(f'<e n="{name.lower()}"/>')
+        else:
+            parts.append(f'<e n="{name.lower()}">{text.lstrip(_NO_TEXT)}')
+    if not parts:
         raise InvalidResponseError("what should be XML is not")
-    root: etree._Element = etree.fromstring(f'{text[start:]}<e n="{_UNFINISHED}"/>'.encode(), _PARSER)
-    _mark_unfinished(root)
-    return root
+    return "".join(parts).replace(_BOUNDARY, "").replace("]]>", "]]&gt;")
 
 
-def has_root_end_tag(document: bytes) -> bool:
+def has_root_end_tag(document: bytes | bytearray) -> bool:
     """Return whether the end tag of the root has arrived, so that nothing is missing.
 
     HTTP framing is often wrong (lengths that are too long or too short, connections that stay open); the end of the
@@ -129,7 +169,7 @@ def has_root_end_tag(document: bytes) -> bool:
     """
     # Without control characters, which are the NULs of UTF-16, among others.
     head, tail = (part.translate(None, _CONTROLS) for part in (document[:_HEAD], document[-_TAIL:]))
-    ends = {_local(name) for name in _END.findall(tail)}
+    ends = {_local(name) for name in _END_TAG.findall(tail)}
     if not ends:
         return False
     root = next((start[1] for start in _ROOT_START.finditer(head) if start[1]), b"")
@@ -141,11 +181,25 @@ def is_finished(element: etree._Element) -> bool:
     return element.get("unfinished") is None
 
 
+def names(element: etree._Element) -> list[str]:
+    """Return the local names of the element itself and its descendants, in document order.
+
+    With 20,000 elements this takes a third of the time that it takes to look at each.
+    """
+    return cast("list[str]", _NAMES(element))
+
+
+def element_at(element: etree._Element, index: int) -> etree._Element:
+    """Return the element itself or its descendant to which an index of :func:`names` belongs."""
+    return next(islice(element.iter(), index, None))
+
+
 def iter_named(element: etree._Element, name: str) -> Iterator[etree._Element]:
     """Yield the element itself and its descendants that have this local name, in document order."""
-    for candidate in element.iter():
-        if local_name(candidate) == name:
-            yield candidate
+    if name in names(element):
+        for candidate in element.iter():
+            if candidate.get("n") == name:
+                yield candidate
 
 
 def local_name(element: etree._Element) -> str:
@@ -161,9 +215,19 @@ def text_of(element: etree._Element) -> str:
 def first_text(element: etree._Element, name: str) -> str:
     """Return the text of the first child with this local name, or an empty string."""
     for child in islice(element, _MAX_CHILDREN):
-        if local_name(child) == name:
+        if child.get("n") == name:
             return text_of(child)
     return ""
+
+
+def first_texts(element: etree._Element, *names: str) -> list[str]:
+    """Return what :func:`first_text` returns for each of some names, in one pass."""
+    found: dict[str, str] = {}
+    for child in islice(element, _MAX_CHILDREN):
+        name = child.get("n", "")
+        if name in names and name not in found:
+            found[name] = text_of(child)
+    return [found.get(name, "") for name in names]
 
 
 def escape(text: str) -> str:
@@ -207,29 +271,25 @@ def _encoding(document: bytes) -> str:
     return "utf_8"  # an unknown label
 
 
-def _plain(match: re.Match[str]) -> str:
-    """Return the replacement for a piece of markup."""
+def _replace_no_tag(match: re.Match[str]) -> str:
     kind = match.lastgroup
-    if kind == "rest":
-        name, rest = match.group("name", "rest")
-        return f'<e n="{name.rpartition(":")[2].lower()}"{"/>" if rest.endswith("/") else ">"}'
-    if kind == "end":
-        return "</e>"
     if kind == "dropped":
-        return ""
+        return _BOUNDARY
     if kind == "text":
-        return escape(match["text"])
-    if kind == "decimal":
-        return match[0] if _is_character(int(match["decimal"])) else ""
-    if kind == "hexadecimal":
-        return match[0].lower() if _is_character(int(match["hexadecimal"], 16)) else ""
-    if kind == "stray":
-        return "&lt;"
-    if kind == "ampersand":
-        return "&amp;"
+        return _BOUNDARY + escape(match["text"])
     if kind == "doctype":
         raise InvalidResponseError("a document with a document type declaration is refused")
-    return match[0].lower()  # also "&AMP;"
+    return _BOUNDARY + "&lt;"
+
+
+def _replace_reference(match: re.Match[str]) -> str:
+    kind = match.lastgroup
+    if kind is None:
+        return "&amp;"
+    if kind == "capitals":
+        return match[0].lower()
+    number = int(match["decimal"]) if kind == "decimal" else int(match["hexadecimal"], 16)
+    return escape(chr(number)) if _is_character(number) else ""
 
 
 def _local(name: bytes) -> bytes:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from aioigd.upnp.wire.url import HttpUrl, candidates, parse_url, same_address
+from aioigd.upnp.wire.url import HttpUrl, candidates, parse_location, parse_url, same_address
 
 DOCUMENT = HttpUrl("192.0.2.1", 5000, "/igd/rootDesc.xml")
 CLEAN = re.compile(r"/[!-~]*")
@@ -113,6 +113,37 @@ def test_a_url_comes_back_from_its_text(host: str) -> None:
     assert parse_url(url.with_zone) == url
 
 
+class TestLocation:
+    @pytest.mark.parametrize(
+        "host",
+        [
+            *("", "0.0.0.0", "router.lan", "%s", "<ip>", "(null)", "a b", "ä"),
+            *("fe80::1", "[fe80::1%25Wi-Fi 2]", "[fe80::1%25eth0]", "[]"),
+        ],
+    )
+    def test_port_and_path_count_whatever_the_host_is(self, host: str) -> None:
+        url = parse_location(f"http://{host}:49152/rootDesc.xml?a=b")
+        assert (url.port, url.target) == (49152, "/rootDesc.xml?a=b")
+        assert parse_location(f"http://{host}:49152").target == "/"
+
+    @pytest.mark.parametrize(
+        "text",
+        ["http://%s:%d/x", "http://u@:80/x", "https://:443/x", "http://[::1:80/x", "http://:0/x", "http://:x/y", ""],
+    )
+    def test_without_a_port_or_a_clean_host_there_is_nothing_to_follow(self, text: str) -> None:
+        with pytest.raises(ValueError, match=r"."):
+            parse_location(text)
+
+    @given(st.text(max_size=80) | st.from_regex(r"http://[\[\]:@%/?#a0.\\ \n-]{0,20}", fullmatch=True))
+    def test_anything_is_a_clean_url_or_a_value_error(self, text: str) -> None:
+        try:
+            url = parse_location(text)
+        except ValueError:
+            return
+        assert CLEAN.fullmatch(url.target)
+        assert 0 < url.port < 65536
+
+
 class TestCandidates:
     @pytest.mark.parametrize(
         ("reference", "base", "expected"),
@@ -148,6 +179,29 @@ class TestCandidates:
     )
     def test_the_likeliest_comes_first(self, reference: str, base: str, expected: list[str]) -> None:
         assert targets(reference, base) == expected
+
+    @pytest.mark.parametrize(
+        ("reference", "expected"),
+        [
+            ("http://:49152/ctl", [":49152/ctl", ":5000/ctl"]),
+            ("http:///ctl", [":80/ctl", ":5000/ctl"]),
+            ("http://%s:49152/ctl", [":49152/ctl", ":5000/ctl"]),
+            ("http://$(IP):49152/ctl", [":49152/ctl", ":5000/ctl"]),
+            ("http://a b:49152/ctl", [":49152/ctl", ":5000/ctl"]),
+            ("http://fe80::1:49152/ctl", [":49152/ctl", ":5000/ctl"]),
+            ("http://[fe80::1%25Wi-Fi 2]:49152/ctl", [":49152/ctl", ":5000/ctl"]),
+            ("http://0.0.0.0:49152/ctl", [":49152/ctl", ":5000/ctl"]),
+            ("http://router.lan:49152/ctl", [":49152/ctl", ":5000/ctl"]),
+            ("http://%s:%d/ctl", [":5000/ctl"]),
+            ("http://192.0.2.1:0/ctl", [":5000/ctl"]),
+            ("http://192.0.2.1:99999/ctl", [":5000/ctl"]),
+        ],
+    )
+    def test_an_unusable_host_takes_neither_port_nor_path_along(self, reference: str, expected: list[str]) -> None:
+        assert targets(reference) == expected
+        port = expected[0].partition("/")[0]
+        if port != ":5000":
+            assert targets("/x", reference)[0] in (f"{port}/x", ":5000/x")
 
     @pytest.mark.parametrize(
         "reference",

@@ -131,10 +131,28 @@ class TestEntries:
 
 class TestExternalAddress:
     @pytest.mark.parametrize(
-        "text", ["198.51.100.7", "8.8.8.8", "192.168.1.2", "10.0.0.1", "100.64.0.1", "169.254.1.1", "2001:db8::1"]
+        "text", ["198.51.100.7", "8.8.8.8", "192.168.1.2", "10.0.0.1", "100.64.0.1", "169.254.1.1", "240.0.0.1"]
     )
     def test_an_address_is_given_back_as_it_is_also_when_private(self, text: str) -> None:
         assert wan_ip_connection.read_external_address({"newexternalipaddress": text}) == ip_address(text)
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            *("44.0.0.1:0", "44.0.0.1:51413", "44.0.0.1/24", "44.0.0.1/255.255.255.0", "44.0.0.1 255.255.255.0"),
+            *(
+                "044.000.000.001",
+                " 44.0.0.1\r\n",
+                '"44.0.0.1"',
+                "'44.0.0.1'",
+                "[44.0.0.1]",
+                "044.0.0.1:80",
+                "44.0.0.1\0",
+            ),
+        ],
+    )
+    def test_it_is_read_as_routers_write_it(self, text: str) -> None:
+        assert str(wan_ip_connection.read_external_address({"newexternalipaddress": text})) == "44.0.0.1"
 
     def test_a_mapped_address_is_the_one_inside(self) -> None:
         mapped = {"newexternalipaddress": "::ffff:198.51.100.7"}
@@ -145,7 +163,9 @@ class TestExternalAddress:
         [
             *("", "0.0.0.0", "127.0.0.1", "127.9.9.9", "224.0.0.1", "239.255.255.250", "::", "::1", "ff02::1"),
             *("::ffff:127.0.0.1", "::ffff:0.0.0.0", "2001:db8::1%evil", "router", "198.51.100", "198.51.100.256"),
-            *("198.51.100.7:80", "0xC6336407", "3325256711", "198.051.100.007", "(null)", "x" * 10_000),
+            *("0xC6336407", "3325256711", "(null)", "x" * 10_000, "2001:db8::1", "255.255.255.255", "0.1.2.3"),
+            *("0.0.0.0:80", "127.0.0.1/8", "255.255.255.255:0", "127.000.000.001", "198.51.100.7:x", "198.51.100.7 x"),
+            *("198.51.100.7/", "198.51.100.0007", "٤٤.0.0.1", "[2001:db8::1]:80"),
         ],
     )
     def test_what_cannot_be_anybodys_address_is_an_error(self, text: str) -> None:

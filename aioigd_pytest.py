@@ -1,7 +1,10 @@
 """The pytest plugin: emulated gateways as fixtures.
 
-It is active as soon as the package is installed. An asynchronous test that uses ``igd_gateway`` gets a running
-:class:`~aioigd.testing.EmulatedGateway` on a separate loopback address::
+It is active as soon as the package is installed, and costs next to nothing where it is not used: that is why it stands
+beside the package, as ``import aioigd.anything`` would import aiohttp and lxml in every run of pytest.
+
+An asynchronous test that uses ``igd_gateway`` gets a running :class:`~aioigd.testing.EmulatedGateway` on a separate
+loopback address::
 
     @pytest.mark.igd_quirks("refuses_leases")
     async def test_my_server_is_reachable_behind_a_router_that_refuses_leases(igd_gateway):
@@ -20,34 +23,21 @@ run and all processes that it starts; a test that is meant to leave unsets it (`
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable
+import sys
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING, Any, Protocol
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ..net.guard import VARIABLE
-
 if TYPE_CHECKING:
-    from .gateway import EmulatedGateway
-    from .hooks import Quirk
+    from aioigd.testing import EmulatedGateway, GatewayFactory, Quirk
 
-    _fixture = pytest.fixture
-else:
-    try:
-        # In strict mode, pytest-asyncio handles its own fixtures only.
-        from pytest_asyncio import fixture as _fixture
-    except ImportError:
-        _fixture = pytest.fixture
+__all__: list[str] = []
 
-__all__ = ["GatewayFactory", "igd_gateway", "igd_gateway_factory"]
-
-
-class GatewayFactory(Protocol):
-    """The type of the fixture ``igd_gateway_factory``: starts a gateway that is stopped after the test."""
-
-    def __call__(self, *quirks: Quirk[...] | str, **options: Any) -> Awaitable[EmulatedGateway]:
-        """Return a running gateway; the arguments are those of EmulatedGateway, but each has its own address."""
+_GUARD = "AIOIGD_LOOPBACK_ONLY"
+"""The variable of :mod:`aioigd.net.guard`."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -58,22 +48,32 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the marker, and set up the guard."""
+    """Register the fixtures and the marker, and set up the guard."""
     if config.getoption("--aioigd-loopback-only") or config.getini("aioigd_loopback_only"):
         patch = pytest.MonkeyPatch()
-        patch.setenv(VARIABLE, "1")
+        patch.setenv(_GUARD, "1")
         config.add_cleanup(patch.undo)
     config.addinivalue_line(
         "markers",
         "igd_quirks(*quirks, **options): what the gateway of the fixture igd_gateway is like. Quirks, or their names "
         "in aioigd.testing.quirks.CATALOGUE; options are those of aioigd.testing.EmulatedGateway.",
     )
+    config.pluginmanager.register(_fixtures(), "aioigd-fixtures")
 
 
-@_fixture
+def _fixtures() -> ModuleType:
+    """Return a plugin that has the fixtures."""
+    # In strict mode, pytest-asyncio handles its own fixtures only. By now it is imported, if this run uses it.
+    pytest_asyncio: Any = sys.modules.get("pytest_asyncio")
+    fixture = pytest.fixture if pytest_asyncio is None else pytest_asyncio.fixture
+    plugin = ModuleType("aioigd_fixtures", "The fixtures of aioigd.")
+    vars(plugin).update({each.__name__: fixture(each) for each in (igd_gateway, igd_gateway_factory)})
+    return plugin
+
+
 async def igd_gateway_factory() -> AsyncIterator[GatewayFactory]:
     """Return a function that starts emulated gateways, each on a separate loopback address."""
-    from .gateway import EmulatedGateway
+    from aioigd.testing import EmulatedGateway
 
     async with AsyncExitStack() as gateways:
 
@@ -83,7 +83,6 @@ async def igd_gateway_factory() -> AsyncIterator[GatewayFactory]:
         yield start
 
 
-@_fixture
 async def igd_gateway(request: pytest.FixtureRequest, igd_gateway_factory: GatewayFactory) -> EmulatedGateway:
     """Return a running emulated gateway, with the quirks of the test's ``igd_quirks`` markers, if it has any.
 

@@ -1,0 +1,82 @@
+"""How are PCP and NAT-PMP joined to the core? A driver for each of them, with the same search and listener."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, Literal
+
+from ..core.backend import Backend, Candidate, Driver, Hint, Search, SearchScope
+from ..models import Device
+from .announcements import AnnouncementListener
+from .backend import NatPmpBackend, PcpBackend
+from .epoch import NatPmpEpoch, PcpEpoch
+from .nonce import default_secret
+from .search import PcpSearch
+from .state import RouterState
+from .wire.common import SERVER_PORT
+
+__all__ = ["PcpDriver"]
+
+_MAX_ROUTERS: Final = 32
+"""Routers of which something is remembered, the latest."""
+
+
+class PcpDriver(Driver):
+    """One of the two protocols.
+
+    ``scope`` says where announcements are listened to, ``port`` where routers are asked, and from ``secret`` the nonces
+    of PCP are derived: by default from what is the same for each program of this user.
+    """
+
+    def __init__(
+        self,
+        protocol: Literal["pcp", "nat-pmp"],
+        scope: SearchScope,
+        *,
+        port: int = SERVER_PORT,
+        secret: bytes | None = None,
+    ) -> None:
+        self._protocol = protocol
+        self._scope = scope
+        self._port = port
+        self._secret = secret
+        self._states: dict[str, RouterState] = {}
+        self._on_hint: Callable[[Hint], None] | None = None
+
+    def search(self, scope: SearchScope, until: float, report: Callable[[Candidate | None], None]) -> Search:
+        """Return a search that asks the next hop, or the host that the scope names."""
+        return PcpSearch(self._protocol, scope, self._port, until, report)
+
+    def connect(self, device: Device) -> Backend | None:
+        """Return the backend for a device that was found by this protocol."""
+        if device.protocol != self._protocol:
+            return None
+        state = self._state_of(device.address)
+        if self._protocol == "pcp":
+            return PcpBackend(device, state, self._scope, default_secret() if self._secret is None else self._secret)
+        return NatPmpBackend(device, state, self._scope)
+
+    async def listen(self, on_hint: Callable[[Hint], None]) -> AnnouncementListener:
+        """Begin to listen for announcements; an epoch in a reply that shows a restart is a hint, too."""
+        self._on_hint = on_hint
+        listener = AnnouncementListener(on_hint, self._scope)
+        listener.refresh()
+        return listener
+
+    async def close(self) -> None:
+        """Do nothing: each request has a socket of its own, which is closed with it."""
+
+    def _state_of(self, address: str) -> RouterState:
+        """Return what is known of a router."""
+        state = self._states.pop(address, None)
+        if state is None:
+            state = RouterState(PcpEpoch() if self._protocol == "pcp" else NatPmpEpoch())
+            state.on_restart = self._restarted
+        self._states[address] = state
+        if len(self._states) > _MAX_ROUTERS:
+            del self._states[next(iter(self._states))]
+        return state
+
+    def _restarted(self) -> None:
+        if self._on_hint is not None:
+            self._on_hint(Hint.RESTARTED)

@@ -1,0 +1,1 @@
+"""Tests of PCP and NAT-PMP."""

@@ -1,0 +1,1 @@
+"""Tests of the codecs: bytes in, values out, nothing else."""
