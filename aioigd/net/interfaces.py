@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -50,6 +51,8 @@ _DEFAULT_V4: Final = re.compile(
 _DEFAULT_V6: Final = re.compile(
     rb"^0{32} 00 0{32} 00 ([0-9a-f]{32}) ([0-9a-f]{8}) [0-9a-f]{8} [0-9a-f]{8} ([0-9a-f]{8}) +(\S+)$", re.MULTILINE
 )
+_MAX_CACHED: Final = 256
+"""Addresses of which it is remembered what they are: a machine has the same ones at each search."""
 _SOMEWHERE: Final = "2001:db8::1"
 """An address that nobody has (RFC 3849), for the question how hosts on the internet are reached."""
 _SOMEWHERE_V4: Final = "192.0.2.1"
@@ -79,13 +82,13 @@ class Interface:
     @property
     def is_loopback(self) -> bool:
         """Whether nothing that is sent from here leaves the machine."""
-        return ip_address(self.address).is_loopback
+        return _is_loopback(self.address)
 
     @property
     def network(self) -> Network:
         """The prefix of the address; where its length is not known, that of a usual LAN: 24 bits, or 64 for IPv6."""
         usual = 64 if self.is_ipv6 else 24
-        return ip_network((self.address, usual if self.prefix_length is None else self.prefix_length), strict=False)
+        return _network(self.address, usual if self.prefix_length is None else self.prefix_length)
 
     @property
     def is_single_address(self) -> bool:
@@ -260,6 +263,16 @@ def same_network_ipv6(address: str) -> str:
 # Addresses
 
 
+@lru_cache(maxsize=_MAX_CACHED)
+def _network(address: str, prefix_length: int) -> Network:
+    return ip_network((address, prefix_length), strict=False)
+
+
+@lru_cache(maxsize=_MAX_CACHED)
+def _is_loopback(address: str) -> bool:
+    return ip_address(address).is_loopback
+
+
 def _all_addresses() -> list[Interface]:
     """Return each address of each interface; empty where the system does not tell."""
     entries: list[AddressEntry] = []
@@ -273,9 +286,9 @@ def _all_addresses() -> list[Interface]:
     for entry in entries:
         here = networks.setdefault(entry.number or entry.name, {})
         if entry.prefix_length is not None:
-            here[ip_network((entry.address, entry.prefix_length), strict=False)] = None
-        if entry.network is not None and entry.network.prefixlen:
-            here[entry.network] = None
+            here[_network(entry.address, entry.prefix_length)] = None
+            if entry.peer is not None:
+                here[_network(entry.peer, entry.prefix_length)] = None
     return [
         Interface(
             entry.address, entry.number, entry.prefix_length, tuple(networks[entry.number or entry.name]), entry.name
@@ -287,9 +300,10 @@ def _all_addresses() -> list[Interface]:
 def _with_address(address: str, found: Iterable[Interface]) -> Interface:
     """Return the interface that has an address, from what the system tells, or else by trying."""
     wanted = ip_address(address)
+    plain = str(wanted)
     found = list(found)
     for interface in found:
-        if ip_address(interface.address) == wanted:
+        if interface.address == plain:
             return interface
     if wanted.is_loopback:
         # 127.0.0.2 and its like are usable on Linux without being listed anywhere.

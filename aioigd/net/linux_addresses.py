@@ -11,7 +11,7 @@ import socket
 import struct
 from collections.abc import Iterator
 from contextlib import suppress
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -33,15 +33,15 @@ MAX_ADDRESSES: Final = 1024
 class AddressEntry(NamedTuple):
     """An address of an interface, which has a name and a number.
 
-    ``prefix_length`` is None where it is not known. ``network``: the prefix of the peer, where the interface is one end
-    of a line; None where there is none, or it is not known.
+    ``prefix_length`` is None where it is not known. ``peer``: the address at the other end, where the interface is one
+    end of a line, otherwise its own again; None where it is not known.
     """
 
     name: str
     number: int
     address: str
     prefix_length: int | None
-    network: Network | None = None
+    peer: str | None = None
 
 
 def ipv4_addresses() -> Iterator[AddressEntry]:
@@ -62,12 +62,11 @@ def ipv4_addresses() -> Iterator[AddressEntry]:
                 number = socket.if_nametoindex(name)
             except OSError:
                 continue  # it went away meanwhile
-            length, network = None, None
+            length, peer = None, None
             with suppress(OSError):  # kernels that are not quite Linux may not know the one or the other
-                length = int(_address(fcntl.ioctl(asked, _SIOCGIFNETMASK, entry))).bit_count()
-                peer = _address(fcntl.ioctl(asked, _SIOCGIFDSTADDR, entry))
-                network = IPv4Network((peer, length), strict=False)
-            yield AddressEntry(name, number, str(_address(entry)), length, network)
+                length = int.from_bytes(_address(fcntl.ioctl(asked, _SIOCGIFNETMASK, entry)), "big").bit_count()
+                peer = socket.inet_ntoa(_address(fcntl.ioctl(asked, _SIOCGIFDSTADDR, entry)))
+            yield AddressEntry(name, number, socket.inet_ntoa(_address(entry)), length, peer)
 
 
 def ipv6_addresses() -> Iterator[AddressEntry]:
@@ -83,10 +82,10 @@ def ipv6_addresses() -> Iterator[AddressEntry]:
     for line in content.splitlines():
         with suppress(ValueError):
             address, index, length, _, _, name = line.split()
-            text = str(IPv6Address(int(address, 16)))
+            text = socket.inet_ntop(socket.AF_INET6, bytes.fromhex(address.decode("ascii")))
             yield AddressEntry(os.fsdecode(name), int(index, 16), text, int(length, 16))
 
 
-def _address(entry: bytes) -> IPv4Address:
+def _address(entry: bytes) -> bytes:
     """Return the address in the sockaddr of an ifreq: family, port, four bytes."""
-    return IPv4Address(entry[_NAME_SIZE + 4 : _NAME_SIZE + 8])
+    return entry[_NAME_SIZE + 4 : _NAME_SIZE + 8]

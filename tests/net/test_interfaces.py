@@ -246,11 +246,10 @@ def test_without_a_list_the_network_is_that_of_the_default_route(
 
 
 def test_a_prefix_of_no_bits_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    everything = ip_network("0.0.0.0/0")
     entries = [
-        AddressEntry("ppp0", 2, "10.1.1.5", 0, everything),
+        AddressEntry("ppp0", 2, "10.1.1.5", 0, "0.0.0.0"),
         AddressEntry("ppp1", 3, "10.2.2.5", None),
-        AddressEntry("eth0", 4, "10.3.0.5", 16, ip_network("10.3.0.0/16")),
+        AddressEntry("eth0", 4, "10.3.0.5", 16, "10.3.0.1"),
     ]
     monkeypatch.setattr(module, "_ask_ioctl", lambda: entries)
     for interface in interfaces():

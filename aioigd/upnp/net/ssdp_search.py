@@ -9,6 +9,7 @@ import asyncio
 import errno
 import socket
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import Any, Final, NamedTuple, cast
 
@@ -23,6 +24,9 @@ __all__ = ["Ask", "SearchReply", "SearchSockets", "SsdpSearch"]
 
 _MAX_SEEN: Final = 1024
 """Datagrams cached for each search and socket, the latest ones, so that a repeated one costs no more than a look-up."""
+
+_MAX_HOSTS: Final = 64
+"""Hosts of which it is remembered what their addresses are: each is looked at for each datagram."""
 
 wire_log = get_logger("aioigd.traffic.ssdp")
 
@@ -306,10 +310,12 @@ def _group(interface: Interface, *, site_scope: bool = False) -> str:
     return ssdp.MULTICAST_V6[site_scope] if interface.is_ipv6 else ssdp.MULTICAST_V4
 
 
+@lru_cache(maxsize=_MAX_HOSTS)
 def _is_multicast(host: str) -> bool:
     return ip_address(host.partition("%")[0]).is_multicast
 
 
+@lru_cache(maxsize=_MAX_HOSTS)
 def _plain(host: str) -> str:
     """Return an IP address in its usual form, without its zone."""
     return str(ip_address(host.partition("%")[0]))
