@@ -11,6 +11,8 @@ from dataclasses import replace
 from ipaddress import ip_address
 from typing import Any, Final, NamedTuple
 
+from async_timeout import timeout_at
+
 from ..core.calls import Operation, Undo
 from ..core.limiter import Limiter, Outcome, Permit
 from ..errors import (
@@ -235,7 +237,7 @@ class SoapClient:
                 self._is_proven = True
                 op.attempts.append(_attempt(latest, reply.status, parsed))
                 return reply.status, parsed
-            if second and (found := await second[0].outcome()) is not None:
+            if second and (found := await second[0].outcome(op.deadline)) is not None:
                 return found
             alone = op.was_alone = not permit.had_company
             failures_alone += alone and isinstance(failure, TransportError)
@@ -353,13 +355,16 @@ class _SecondTry:
         self._waiting = None
         self._second.cancel()
 
-    async def outcome(self) -> tuple[int, soap.Reply] | None:
-        """Wait for the outcome; None where there is none."""
+    async def outcome(self, until: float) -> tuple[int, soap.Reply] | None:
+        """Wait for the outcome until a time of the loop's clock; None where there is none."""
         self._waiting = None
         try:
-            await asyncio.wait([self._second])
-        except asyncio.CancelledError:
+            async with timeout_at(until):
+                await asyncio.wait([self._second])
+        except (TimeoutError, asyncio.CancelledError) as error:
             self._second.cancel()
+            if isinstance(error, TimeoutError):
+                return None
             raise
         return None if self._second.cancelled() or self._second.exception() else self._second.result()
 

@@ -247,6 +247,6 @@ class TestPinholes:
             await gateway.add_pinhole(None, 8080, "TCP")
             router6.restart(lose_leases=True)
             mapping = await mapper.add_port_mapping(8081, 8080, proto="TCP")
-            assert mapping == PortMapping(8081, 8080, LAN_ADDRESS, "TCP")
+            assert mapping == PortMapping(8081, 8080, LAN_ADDRESS, "TCP", duration=604_800)  # IGD:2 knows no other
             gateway = await mapper.get_gateway()
             assert (await gateway.add_pinhole(None, 8080, "TCP")).internal_client == LAN_ADDRESS6
