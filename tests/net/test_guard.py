@@ -176,7 +176,7 @@ async def test_the_doctor_does_not_see_whether_a_router_elsewhere_is_up(monkeypa
         raise AssertionError("it has tried")
 
     monkeypatch.setattr(asyncio, "open_connection", connect)
-    assert not await collect._is_host_up(LAN)
+    assert not await collect._is_host_up(LAN, 1.0)
 
 
 @pytest.mark.one_loop

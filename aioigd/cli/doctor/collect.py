@@ -75,7 +75,15 @@ async def collect_findings(settings: Settings, *, trial: bool, step: _Step, limi
     step("Searching for gateways")
     seconds = settings.timeout or _SEARCH_TIME
     async with limit.whole_step():
-        found = await _search(found, settings, seconds if limit is _NO_LIMIT else min(_SEARCH_TIME, seconds / 2), step)
+        seconds = seconds if limit is _NO_LIMIT else min(_SEARCH_TIME, seconds / 2)
+        found = await _search_devices(found, settings, seconds)
+    if not found.valid_gateways and found.next_hops:
+        step("Seeing whether the router is there")
+        async with limit.step():
+            are_up = await asyncio.gather(
+                *(_is_host_up(hop, min(_CONNECT_TIME, seconds / 2)) for hop in found.next_hops)
+            )
+            found = replace(found, router_is_there=any(are_up))
     usable = [each for each in found.devices if each.is_valid_gateway()]
     usable.sort(key=lambda each: not _is_at(each, found.next_hops))
     if found.asked_for:
@@ -136,15 +144,6 @@ def _in_container(links: tuple[Link, ...]) -> bool:
 # Search
 
 
-async def _search(found: Findings, settings: Settings, seconds: float, step: _Step) -> Findings:
-    found = await _search_devices(found, settings, seconds)
-    if not found.valid_gateways and found.next_hops:
-        step("Seeing whether the router is there")
-        are_up = await asyncio.gather(*(_is_host_up(hop) for hop in found.next_hops))
-        found = replace(found, router_is_there=any(are_up))
-    return found
-
-
 async def _search_devices(found: Findings, settings: Settings, seconds: float) -> Findings:
     if settings.location is not None:
         return replace(found, devices=tuple(await _devices(settings, seconds)))
@@ -187,17 +186,17 @@ def _is_at(device: Device, hosts: Iterable[str]) -> bool:
     return any(same_address(host_of(device.description_url), host) for host in hosts)
 
 
-async def _is_host_up(host: str) -> bool:
+async def _is_host_up(host: str, seconds: float) -> bool:
     """Return whether a host accepts or refuses a TCP connection: it is up in both cases."""
-    return any(await asyncio.gather(*(_is_port_up(host, port) for port in _CONNECT_PORTS)))
+    return any(await asyncio.gather(*(_is_port_up(host, port, seconds) for port in _CONNECT_PORTS)))
 
 
-async def _is_port_up(host: str, port: int) -> bool:
+async def _is_port_up(host: str, port: int, seconds: float) -> bool:
     if os.environ.get(_LOOPBACK_ONLY, "") not in ("", "0") and not ip_address(host.partition("%")[0]).is_loopback:
         return False
     try:
         check_destination(host)
-        async with asyncio.timeout(_CONNECT_TIME):
+        async with asyncio.timeout(seconds):
             _, writer = await asyncio.open_connection(host, port)
     except ConnectionRefusedError:
         return True

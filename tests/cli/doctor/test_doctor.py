@@ -85,7 +85,7 @@ class TestProvoked:
         assert (outcome.code, advised(outcome)) == (4, ["upnp-off"])
 
     async def test_no_gateway(self, run: Run, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        async def nobody(host: str) -> bool:
+        async def nobody(host: str, seconds: float) -> bool:
             return False
 
         monkeypatch.setattr(collect, "_is_host_up", nobody)
