@@ -28,6 +28,7 @@ def two_addresses(request: pytest.FixtureRequest, lab: Lab) -> Iterator[str]:
         yield LAN_ADDRESS
         host.run(["ip", "address", "delete", f"{SECOND}/24", "dev", "lan0"])
         return
+    host.sysctl("net.ipv4.conf.all.arp_ignore", 1)  # each interface answers for its own address only
     is_better = request.param.endswith("better")
     lab.namespace("router").run(
         ["ip", "link", "add", "lan-2", "type", "veth", "peer", "name", "lan1", "netns", host.name]
@@ -43,6 +44,7 @@ def two_addresses(request: pytest.FixtureRequest, lab: Lab) -> Iterator[str]:
         host.run(["ip", "route", "replace", "default", "via", ROUTER_ADDRESS, "dev", "lan1"])
     yield SECOND if is_better else LAN_ADDRESS
     host.run(["ip", "link", "delete", "lan1"])
+    host.sysctl("net.ipv4.conf.all.arp_ignore", 0)
     lab.set_lan_address(LAN_ADDRESS)
 
 
