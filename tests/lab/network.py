@@ -31,6 +31,7 @@ Protocol = Literal["TCP", "UDP"]
 
 LAN_ADDRESS = "192.168.77.2"
 NEIGHBOUR_ADDRESS = "192.168.77.3"
+BRIDGE_MAC = "02:00:00:00:77:01"
 ROUTER_ADDRESS = "192.168.77.1"
 EXTERNAL_ADDRESS = "44.0.0.1"
 WAN_ADDRESS = "44.0.0.2"
@@ -295,7 +296,8 @@ class Lab:
             # IPv6 addresses are usable at once instead of after a second of duplicate detection.
             namespace.sysctl("net.ipv6.conf.default.accept_dad", 0)
         # Snooping would keep multicast from a host until it joined, and the first search would be lost.
-        bridge = ["link add br-lan type bridge mcast_snooping 0"]
+        # An address of its own: otherwise it has the lowest of its ports, which changes when one is added.
+        bridge = [f"link add br-lan address {BRIDGE_MAC} type bridge mcast_snooping 0"]
         for place, _, _ in _HOSTS:
             host = self._namespaces[place]
             bridge += [
