@@ -17,7 +17,7 @@ OTHER         of others                                   4 of each sender, 32 i
 
 The router is the next hop of the best default route, or the host that the user has named. What turned out to be no
 description (404) gives its sender's share back, at most four times, but never its request. Bytes are counted, too, for
-the router, for gateways elsewhere and for others: what liars send leaves enough for the router's own descriptions.
+each standing: what liars send, or lead to, leaves enough for the router's own descriptions.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ ROUTER_REQUESTS: Final = 24
 PER_SENDER: Final = 4
 """Descriptions read for the replies of one sender: as many for those who name a gateway."""
 MAX_BYTES: Final = 512 * 1024
-"""Bytes of descriptions that are parsed: for the router, for gateways elsewhere, and for other devices, each. One has 2
-to 20 KiB, those of 32 devices together hardly 200."""
+"""Bytes of documents that are parsed for each standing: forged replies may lead to any file of the router, and those
+are long. A description has 2 to 20 KiB, those of 32 devices together hardly 200."""
 MAX_READS: Final = 3
 """How often one description is read, if reading it failed: weak routers reset or refuse what comes at a bad moment."""
 MAX_REREADS: Final = 8
@@ -148,10 +148,9 @@ class ReadingPlan:
 
     def take(self, size: int, standing: Standing) -> bool:
         """Return whether so many bytes may be parsed, and count them if so."""
-        purse = Standing.ROUTER if standing.is_at_router else standing
-        if self._bytes[purse] + size > MAX_BYTES:
+        if self._bytes[standing] + size > MAX_BYTES:
             return False
-        self._bytes[purse] += size
+        self._bytes[standing] += size
         return True
 
     def may_ask(self, standing: Standing) -> bool:
