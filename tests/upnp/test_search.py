@@ -840,3 +840,18 @@ async def test_a_cancelled_search_leaves_nothing(http: HttpClient, gateway: Emul
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+async def test_a_port_that_is_taken_on_one_interface_is_told_where_nothing_is_found(
+    http: HttpClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ExitStack() as stack:
+        one, other = (stack.enter_context(loopback_address()) for _ in range(2))
+        monkeypatch.setattr(search_module, "interfaces", lambda **_: [Interface(one, 1), Interface(other, 1)])
+        monkeypatch.setattr(search_module, "default_next_hops", lambda ipv6=False: frozenset())
+        taken = stack.enter_context(network.spare_socket(one))
+        port = taken.getsockname()[1]
+        with pytest.raises(TransportError, match=rf"port {port} is in use by another program.*local_port=0"):
+            await find(http, None, 0.3, local_port=port)
+        async with EmulatedGateway(address=other) as gateway:
+            assert (await find(http, None, local_port=port)).description_url == gateway.location
