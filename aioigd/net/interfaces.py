@@ -128,8 +128,9 @@ def interfaces(*, ipv6: bool = False, source_address: str | None = None) -> list
     found = all_addresses()
     if source_address is not None:
         return [_with_address(source_address, found)]
-    usable = [interface for interface in found if not interface.is_loopback and interface.is_ipv6 == ipv6]
-    if not found or len(usable) >= MAX_ADDRESSES:
+    same_family = [interface for interface in found if interface.is_ipv6 == ipv6]
+    usable = [interface for interface in same_family if not interface.is_loopback]
+    if not same_family or len(same_family) >= MAX_ADDRESSES:
         listed = {interface.address for interface in usable}
         usable += [one for one in _without_a_list(ipv6=ipv6) if not one.is_loopback and one.address not in listed]
     if not usable:
@@ -319,8 +320,9 @@ def _with_address(address: str, found: Iterable[Interface]) -> Interface:
         for interface in found:
             if interface.is_loopback and interface.is_ipv6 == (wanted.version == 6):
                 return Interface(address, interface.index, interface.prefix_length, interface.networks, interface.name)
-    # A list that is missing, or has no room for all of them, says nothing about this one.
-    if (not found or len(found) >= MAX_ADDRESSES) and is_our_address(address):
+    # A list that is missing (of IPv6, without /proc), or has no room for all of them, says nothing about this one.
+    same_family = [interface for interface in found if interface.is_ipv6 == (wanted.version == 6)]
+    if (not same_family or len(same_family) >= MAX_ADDRESSES) and is_our_address(address):
         return Interface(address, 0)
     raise NoRouteError(f"no interface of this machine has the address {address}")
 

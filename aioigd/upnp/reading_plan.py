@@ -78,14 +78,15 @@ class KnownPaths:
     """Paths of hosts that have led to a gateway: they are confirmed wherever they come from. The port may change."""
 
     def __init__(self) -> None:
-        self._paths: dict[tuple[str, str], None] = {}
+        self._paths: dict[tuple[str, str], bool] = {}
 
-    def note(self, url: HttpUrl) -> None:
-        """Note that a gateway described itself there."""
+    def note(self, url: HttpUrl, *, is_at_router: bool = False) -> None:
+        """Note that a gateway described itself there. No number of others displaces those at the router."""
         self._paths.pop((url.host, url.target), None)
-        self._paths[url.host, url.target] = None
+        self._paths[url.host, url.target] = is_at_router
         if len(self._paths) > MAX_KNOWN:
-            del self._paths[next(iter(self._paths))]
+            oldest = next(iter(self._paths))
+            del self._paths[next((path for path, at_router in self._paths.items() if not at_router), oldest)]
 
     def __contains__(self, url: HttpUrl) -> bool:
         return (url.host, url.target) in self._paths

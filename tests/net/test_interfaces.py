@@ -420,3 +420,15 @@ def test_whatever_ifaddr_raises_is_no_list(monkeypatch: pytest.MonkeyPatch, tmp_
     monkeypatch.setattr(ifaddr, "get_adapters", raises)
     monkeypatch.setattr(module, "source_address_for", lambda _: "192.168.1.5")
     assert interfaces() == [Interface("192.168.1.5", 0)]
+
+
+def test_without_proc_ipv6_does_without_a_list(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    have_routes(monkeypatch, tmp_path)
+    monkeypatch.setattr(module, "_ask_ioctl", lambda: [AddressEntry("eth0", 2, "192.168.1.5", 24)])
+    monkeypatch.setattr(module, "source_address_for", lambda _: "2001:db8:9::5")
+    assert interfaces(ipv6=True) == [Interface("2001:db8:9::5", 0)]
+    monkeypatch.setattr(module, "is_our_address", lambda address: address == "2001:db8:9::5")
+    assert interfaces(source_address="2001:db8:9::5") == [Interface("2001:db8:9::5", 0)]
+    for foreign in ("2001:db8:9::6", "192.168.1.6"):
+        with pytest.raises(TransportError, match="no interface of this machine has the address"):
+            interfaces(source_address=foreign)

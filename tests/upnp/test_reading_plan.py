@@ -164,3 +164,12 @@ def test_only_the_latest_paths_are_known() -> None:
         known.note(at(ROUTER, number))
     assert at(ROUTER, 0) not in known
     assert at(ROUTER, 1) in known
+
+
+def test_the_paths_of_others_displace_none_of_the_router() -> None:
+    known = KnownPaths()
+    known.note(at(ROUTER), is_at_router=True)
+    for number in range(2 * MAX_KNOWN):
+        known.note(at("192.168.1.9", number))
+    assert at(ROUTER) in known
+    assert sum(at("192.168.1.9", number) in known for number in range(2 * MAX_KNOWN)) == MAX_KNOWN - 1
