@@ -483,10 +483,12 @@ class DescriptionReads:
 
     def _from_usual_address(self, device: Device, host: str) -> Device:
         """Return a gateway with the system's choice of our address, if a reply of it has come there meanwhile."""
-        if self._scope.source_address is None and host in self._seen_at and ":" not in host:
+        seen_at = self._seen_at.get(host, set())
+        is_another = bool(seen_at - {device.igd_our_addr})
+        if is_another and self._scope.source_address is None and ":" not in host:
             with suppress(IGDError):
                 usual = self._source_address_for(host)
-                if usual in self._seen_at[host]:
+                if usual in seen_at:
                     return replace(device, igd_our_addr=usual)
         return device
 
