@@ -16,8 +16,8 @@ OTHER         of others                                   4 of each sender, 32 i
 ============  ==========================================  ==========================================================
 
 The router is the next hop of the best default route, or the host that the user has named. What turned out to be no
-description (404) gives its sender's share back, at most four times, but never its request. Bytes are counted, too, for
-each standing: what liars send, or lead to, leaves enough for the router's own descriptions.
+description (404) gives its sender's share back, at most four times, but never its request. Bytes of long
+documents are counted, too, for each standing: what liars send, or lead to, leaves enough for honest descriptions.
 """
 
 from __future__ import annotations
@@ -41,8 +41,11 @@ ROUTER_REQUESTS: Final = 24
 PER_SENDER: Final = 4
 """Descriptions read for the replies of one sender: as many for those who name a gateway."""
 MAX_BYTES: Final = 512 * 1024
-"""Bytes of documents that are parsed for each standing: forged replies may lead to any file of the router, and those
-are long. A description has 2 to 20 KiB, those of 32 devices together hardly 200."""
+"""Bytes of long documents that are parsed for each standing: forged replies may lead to any file of the router, and
+those are long. A description has 2 to 20 KiB."""
+SHORT: Final = 32 * 1024
+"""Bytes of a document that is parsed in any case, so that no long ones keep an honest one from being parsed: how many
+are read is bounded."""
 MAX_READS: Final = 3
 """How often one description is read, if reading it failed: weak routers reset or refuse what comes at a bad moment."""
 MAX_REREADS: Final = 8
@@ -148,7 +151,9 @@ class ReadingPlan:
             self._shares[share] -= 1
 
     def take(self, size: int, standing: Standing) -> bool:
-        """Return whether so many bytes may be parsed, and count them if so."""
+        """Return whether a document of so many bytes may be parsed, and count them if so."""
+        if size <= SHORT:
+            return True
         if self._bytes[standing] + size > MAX_BYTES:
             return False
         self._bytes[standing] += size

@@ -600,3 +600,15 @@ async def test_the_router_is_seen_at_our_usual_address_whoever_else_replies(web:
     search.hear(reply("/igd.xml", ours=US), reply("/igd.xml", ours=ELSEWHERE, st=IGD))
     (best, *_) = await search.read()
     assert best.igd_our_addr == ELSEWHERE
+
+
+async def test_long_documents_of_others_leave_room_for_a_router_that_is_not_known(web: Web, start: Start) -> None:
+    for number in range(3):
+        web.serve(f"192.168.77.{20 + number}", {"/d.xml": HttpReply(200, described().body + b" " * 250_000)})
+    web.serve(ROUTER, {"/igd.xml": described()})
+    search = start(next_hops=())
+    search.hear(*(reply("/d.xml", f"192.168.77.{20 + number}", st=IGD) for number in range(3)))
+    await search.read()
+    search.hear(reply("/igd.xml", st=IGD))
+    await search.read()
+    assert search.ranks()["/igd.xml"] is Rank.LIKELY

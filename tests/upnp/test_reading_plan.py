@@ -14,6 +14,7 @@ from aioigd.upnp.reading_plan import (
     MAX_REREADS,
     PER_SENDER,
     ROUTER_REQUESTS,
+    SHORT,
     KnownPaths,
     ReadingPlan,
     Standing,
@@ -130,7 +131,8 @@ def test_the_bytes_of_others_leave_those_of_gateways_and_of_the_router() -> None
     document = 256 * 1024
     for standing in (Standing.OTHER, Standing.GATEWAY, Standing.ROUTER, Standing.CONFIRMED):
         assert sum(plan.take(document, standing) for _ in range(32)) == MAX_BYTES // document
-        assert not plan.take(1, standing)
+        assert not plan.take(SHORT + 1, standing)
+        assert plan.take(SHORT, standing), "no long ones keep a short one from being parsed"
 
 
 def test_thirty_two_honest_devices_never_reach_the_bytes() -> None:
