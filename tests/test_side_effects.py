@@ -105,6 +105,35 @@ def test_a_first_search_on_all_interfaces_has_no_effects_either(private: Path) -
         assert "".join(effects("none", *mode, XDG_RUNTIME_DIR=str(private))) == "SOCKET_ERROR"
 
 
+COMMAND = """
+import sys
+
+seen = []
+STARTS = ("subprocess.", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "os.system", "os.startfile", "pty.spawn")
+sys.addaudithook(lambda event, args: seen.append((event, args)) if event.startswith(STARTS) else None)
+from aioigd.cli import main
+
+try:
+    main()
+except SystemExit:
+    print(seen)
+"""
+
+
+@pytest.mark.parametrize("line", ["discover", "doctor", "discover --ipv6", "status --interface nothing"])
+def test_the_command_starts_no_process_either(line: str) -> None:
+    """The guard of tests forbids to send; by then this machine was asked for its addresses and routes."""
+    done = subprocess.run(
+        [sys.executable, "-c", COMMAND, *line.split(), "--timeout", "0.3"],
+        env={**os.environ, VARIABLE: "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.stdout.splitlines()[-1:] == ["[]"], done
+
+
 SANDBOX = """
 import asyncio, ctypes, errno, platform, socket, struct, sys
 
@@ -123,7 +152,7 @@ def forbid(family):
     assert libc.prctl(22, 2, filtered, 0, 0) == 0, ctypes.get_errno()
 
 from aioigd.net import interfaces as module
-before = module._all_addresses()
+before = module.all_addresses()
 forbid(socket.AF_NETLINK)
 try:
     socket.socket(socket.AF_NETLINK, socket.SOCK_RAW)
@@ -131,7 +160,7 @@ except OSError as error:
     assert error.errno == errno.EAFNOSUPPORT
 else:
     raise AssertionError("there is netlink")
-assert [repr(one) for one in module._all_addresses()] == [repr(one) for one in before]
+assert [repr(one) for one in module.all_addresses()] == [repr(one) for one in before]
 
 import aioigd
 
@@ -141,7 +170,7 @@ async def main():
 
 asyncio.run(main())
 module._ask_ioctl = list
-assert module._all_addresses() == [], "ifaddr cannot tell either"
+assert module.all_addresses() == [], "ifaddr cannot tell either"
 asyncio.run(main())
 """
 

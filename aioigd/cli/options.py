@@ -11,10 +11,10 @@ from ipaddress import IPv4Address, ip_address
 from typing import Any, Final, NamedTuple, TypeVar
 
 import click
-import ifaddr
 from click.shell_completion import CompletionItem
 
 from .. import PortMapper, Proto, TransportError, UsageError, source_address_for
+from ..net.interfaces import all_addresses
 from .output import Output
 from .runner import Limit, show_logs
 from .streams import replace_unencodable
@@ -84,24 +84,26 @@ def all_interfaces(*, ipv6: bool = False) -> list[Interface]:
 
     That is the link-local one where there is one, as searches over IPv6 are sent from there.
     """
-    found: list[Interface] = []
-    loopback: list[Interface] = []
-    try:
-        adapters = list(ifaddr.get_adapters())
-    except OSError:  # without netlink, which a sandbox may forbid
+    addresses = all_addresses()
+    if not addresses:  # the system does not tell, as in a sandbox
         return _towards_internet(ipv6=ipv6)
-    for adapter in adapters:
-        texts = [entry.ip if isinstance(entry.ip, str) else entry.ip[0] for entry in adapter.ips]
-        addresses = [ip_address(text.partition("%")[0]) for text in texts]
-        prefixes = dict(zip(addresses, (entry.network_prefix for entry in adapter.ips), strict=True))
-        addresses = [each for each in addresses if each.version == (6 if ipv6 else 4)]
-        if ipv6:
-            addresses = sorted(addresses, key=lambda each: not each.is_link_local)[:1]
-        for each in addresses:
-            (loopback if each.is_loopback else found).append(
-                Interface(_name_of(adapter, str(each)), str(each), prefixes[each])
-            )
-    return found + loopback[:1]
+    found: dict[str, list[Interface]] = {}
+    for each in addresses:
+        if each.is_ipv6 == ipv6:
+            name = _name_of(each.index, each.address)
+            found.setdefault(name, []).append(Interface(name, each.address, each.prefix_length or 0))
+    if ipv6:
+        found = {name: sorted(here, key=lambda one: not _is_link_local(one))[:1] for name, here in found.items()}
+    listed = [one for here in found.values() for one in here]
+    return [one for one in listed if not _is_loopback(one)] + [one for one in listed if _is_loopback(one)][:1]
+
+
+def _is_link_local(interface: Interface) -> bool:
+    return ip_address(interface.address).is_link_local
+
+
+def _is_loopback(interface: Interface) -> bool:
+    return ip_address(interface.address).is_loopback
 
 
 def _towards_internet(*, ipv6: bool) -> list[Interface]:
@@ -113,10 +115,10 @@ def _towards_internet(*, ipv6: bool) -> list[Interface]:
     return [Interface(address, address)]
 
 
-def _name_of(adapter: ifaddr.Adapter, address: str) -> str:
+def _name_of(index: int, address: str) -> str:
     """Return the name that the system has for an interface, its address where there is none."""
     try:
-        return socket.if_indextoname(adapter.index or 0)
+        return socket.if_indextoname(index)
     except (OSError, AttributeError):
         return address
 

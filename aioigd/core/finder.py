@@ -15,7 +15,7 @@ from ..models import Device
 from ..results import UPnPResult
 from ..text import get_logger
 from .backend import Backend, Candidate, Driver, Rank, Search, SearchScope
-from .standing import most_connected
+from .standing import HAS_ADDRESS, most_connected
 
 __all__ = ["Finder"]
 
@@ -23,6 +23,9 @@ log = get_logger("aioigd.discovery")
 
 _GRACE: Final = 0.4
 """Seconds to go on searching for a gateway that is certain, once there is one that is likely."""
+_DEAD_GRACE: Final = 1.5
+"""Seconds from the start in which a search goes on while all gateways say that they lead nowhere: MX allows a router
+to answer after 1."""
 _MAX_RIVALS: Final = 8
 """Likely gateways that are asked which of them leads to the internet, those that came first."""
 _CLOCK_SLACK: Final = 0.001
@@ -50,6 +53,8 @@ class Finder:
         rivals: dict[str, Candidate] = {}
         best: Candidate | None = None
         look_on_until = until
+        all_are_dead = False
+        dead_until = min(until, loop.time() + _DEAD_GRACE)
 
         def decide_at() -> float:
             """Return when to take the best candidate so far: until then a certain one may still come."""
@@ -59,22 +64,27 @@ class Finder:
             while best is None or best.rank != Rank.CERTAIN:
                 candidate = await reports.next(until if best is None else decide_at())
                 if candidate is None:
-                    if best is None or reports.are_complete or decide_at() <= loop.time() + _CLOCK_SLACK:
+                    is_over = best is None or reports.are_complete or decide_at() <= loop.time() + _CLOCK_SLACK
+                    if is_over and best is not None and best.rank == Rank.LIKELY and len(rivals) > 1:
+                        best, is_alive = await self._most_connected([*rivals.values()], until - loop.time())
+                        rivals = {best.key: best}
+                        all_are_dead, look_on_until = not is_alive, dead_until
+                        is_over = is_alive or reports.are_complete or loop.time() >= dead_until
+                    if is_over:
                         break
                     continue
                 seen[candidate.key] = candidate.device
                 if candidate.rank == Rank.USELESS:
                     continue
-                if candidate.rank == Rank.LIKELY:
+                is_another = candidate.rank < Rank.LAST_RESORT and candidate.key not in rivals
+                if candidate.rank == Rank.LIKELY and (not is_another or len(rivals) < _MAX_RIVALS):
                     rivals[candidate.key] = candidate
-                if best is None:
+                if best is None or (all_are_dead and is_another):
                     look_on_until = loop.time() + _GRACE
                 if best is None or candidate.rank < best.rank or candidate.key == best.key:
                     best = candidate
             if best is None:
                 raise searches[0].failure()
-        if best.rank == Rank.LIKELY and len(rivals) > 1:
-            best = await self._most_connected(list(rivals.values())[:_MAX_RIVALS], until - loop.time())
         log.info("gateway: %s", best.device)
         return best.device, [best.device, *(device for device in seen.values() if device is not best.device)]
 
@@ -124,15 +134,18 @@ class Finder:
                 if _passes(candidate, device_filter):
                     yield candidate.device
 
-    async def _most_connected(self, rivals: Sequence[Candidate], seconds: float) -> Candidate:
-        """Return the one of several likely gateways that leads to the internet."""
+    async def _most_connected(self, rivals: Sequence[Candidate], seconds: float) -> tuple[Candidate, bool]:
+        """Return the one of several likely gateways that leads to the internet, and whether it does, as it says."""
         backends: dict[Backend, Candidate] = {}
         for rival in rivals:
             with suppress(UnsupportedError):  # found, and cannot be asked
                 backend = next(filter(None, (driver.connect(rival.device) for driver in self._drivers)), None)
                 if backend is not None:
                     backends[backend] = rival
-        return backends[await most_connected(list(backends), seconds)] if seconds > 0 and backends else rivals[0]
+        if seconds <= 0 or not backends:
+            return rivals[0], True
+        backend, standing = await most_connected(list(backends), seconds)
+        return backends[backend], standing >= HAS_ADDRESS
 
     @asynccontextmanager
     async def _entered(self, scope: SearchScope, until: float) -> AsyncIterator[tuple[Sequence[Search], _Reports]]:

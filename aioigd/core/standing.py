@@ -17,7 +17,7 @@ from ..results import UPnPResult
 from .backend import Backend
 from .calls import Operation
 
-__all__ = ["CONNECTED", "DISCONNECTED", "REFUSES", "SILENT", "most_connected", "standing"]
+__all__ = ["CONNECTED", "DISCONNECTED", "HAS_ADDRESS", "REFUSES", "SILENT", "most_connected", "standing"]
 
 SILENT: Final = -2
 """It did not answer."""
@@ -25,6 +25,8 @@ REFUSES: Final = -1
 """It wants a password, or does not know what it was asked."""
 DISCONNECTED: Final = 0
 """It says that it is not connected, and has no public address."""
+HAS_ADDRESS: Final = 3
+"""From here on it has an external address, and does not say that it is not connected."""
 CONNECTED: Final = 6
 """It says that it is connected, and has a public address: there is no better one."""
 _PATIENCE: Final = 2.0
@@ -46,8 +48,11 @@ def standing(is_up: bool | None, address: IPv4Address | IPv6Address | None) -> i
     return 1 + bool(is_up) + 2 * (address is not None) + 2 * (address is not None and address.is_global)
 
 
-async def most_connected(backends: Sequence[Backend], seconds: float) -> Backend:
-    """Return the gateway that most likely leads to the internet, the first of equals; at most ``seconds`` are used."""
+async def most_connected(backends: Sequence[Backend], seconds: float) -> tuple[Backend, int]:
+    """Return the gateway that most likely leads to the internet, the first of equals, and how likely it does.
+
+    At most ``seconds`` are used.
+    """
     loop = asyncio.get_running_loop()
     patience = min(_PATIENCE, seconds)
     tasks = [loop.create_task(_standing_of(backend, patience)) for backend in backends]
@@ -65,7 +70,7 @@ async def most_connected(backends: Sequence[Backend], seconds: float) -> Backend
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-    return backends[found.index(max(found))]
+    return backends[found.index(max(found))], max(found)
 
 
 async def _standing_of(backend: Backend, seconds: float) -> int:

@@ -24,6 +24,7 @@ from .linux_addresses import MAX_ADDRESSES, AddressEntry, Network, ipv4_addresse
 
 __all__ = [
     "Interface",
+    "all_addresses",
     "can_send_from",
     "default_next_hops",
     "interfaces",
@@ -39,7 +40,11 @@ _ROUTES_V4: Final = Path("/proc/thread-self/net/route")
 _ROUTES_V6: Final = Path("/proc/thread-self/net/ipv6_route")
 _IS_LINUX: Final = sys.platform in ("linux", "android")
 _MAX_ROUTES: Final = 128 * 1024
-"""Bytes of a routing table that are read, some thousand routes. Linux lists the default routes of IPv4 first."""
+"""Bytes of a routing table that are read. Linux lists the default routes of IPv4 first, and those of IPv6 last: where
+there are more than 800 routes it would take too long to get there, and the next hop over IPv6 is not known."""
+_MAX_NETWORKS: Final = 64
+"""Networks that are searched, those with a default route first: a host of containers may have hundreds of bridges, and
+each takes a socket."""
 _MAX_ASKED: Final = 8
 """Routers of default routes that count."""
 _RTF_UP: Final = 0x1
@@ -113,30 +118,34 @@ class Interface:
 
 
 def interfaces(*, ipv6: bool = False, source_address: str | None = None) -> list[Interface]:
-    """Return where a search can be sent from: each network once, loopback only when asked for by address.
+    """Return where a search can be sent from: each network once, loopback only when asked for by address; at most 64.
 
     A network is a prefix on one interface. Of several addresses in it the one is returned from which the system would
     send to a router of a default route, else the first. With ``source_address`` it is the interface that has that
     address. For IPv6 each interface counts once, with its link-local address where it has one, because that is the
     scope of the search (UDA 1.1 annex A). Raises TransportError (SOCKET_ERROR) where there is none.
     """
-    found = _all_addresses()
+    found = all_addresses()
     if source_address is not None:
         return [_with_address(source_address, found)]
-    usable = [interface for interface in found or _without_a_list(ipv6=ipv6) if not interface.is_loopback]
-    usable = [interface for interface in usable if interface.is_ipv6 == ipv6]
+    same_family = [interface for interface in found if interface.is_ipv6 == ipv6]
+    usable = [interface for interface in same_family if not interface.is_loopback]
+    if not same_family or len(same_family) >= MAX_ADDRESSES:
+        listed = {interface.address for interface in usable}
+        usable += [one for one in _without_a_list(ipv6=ipv6) if not one.is_loopback and one.address not in listed]
     if not usable:
         raise NoRouteError(f"this machine has no network with IPv{6 if ipv6 else 4}")
     if ipv6:
         usable.sort(key=lambda interface: not ip_address(interface.address).is_link_local)
-        return list({interface.index: interface for interface in reversed(usable)}.values())
+        return _within_bounds(list({interface.index: interface for interface in reversed(usable)}.values()))
     networks: dict[tuple[int, Network], list[Interface]] = {}
     for interface in usable:
         networks.setdefault((interface.index, interface.network), []).append(interface)
     if len(networks) == len(usable):
-        return usable
+        return _within_bounds(usable)
     preferred = _sources_for_next_hops(ipv6=False) or _sources_for_internet(ipv6=False)
-    return [next((one for one in each if one.address in preferred), each[0]) for each in networks.values()]
+    chosen = [next((one for one in each if one.address in preferred), each[0]) for each in networks.values()]
+    return _within_bounds(chosen)
 
 
 def with_default_route(places: Sequence[Interface]) -> frozenset[Interface]:
@@ -225,12 +234,12 @@ def can_send_from(address: str, host: str) -> bool:
 
 def is_our_address(address: str) -> bool:
     """Tell whether this machine has an IP address, so that packets can be sent from it."""
-    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
+    try:
+        with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM) as probe:
             probe.bind((address, 0))
-        except OSError:
-            return False
-        return True
+    except OSError:  # also where there is no such family, or no room for one more socket
+        return False
+    return True
 
 
 def public_ipv6_address() -> str:
@@ -252,7 +261,7 @@ def same_network_ipv6(address: str) -> str:
     wanted = ip_address(address)
     if wanted.is_loopback:
         return "::1"
-    found = _all_addresses()
+    found = all_addresses()
     index = next((one.index for one in found if ip_address(one.address) == wanted), None)
     addresses = [ip_address(one.address) for one in found if one.index == index and one.is_ipv6]
     if not addresses:
@@ -273,12 +282,13 @@ def _is_loopback(address: str) -> bool:
     return ip_address(address).is_loopback
 
 
-def _all_addresses() -> list[Interface]:
+def all_addresses() -> list[Interface]:
     """Return each address of each interface; empty where the system does not tell."""
     entries: list[AddressEntry] = []
     for ask in (_ask_ioctl, _ask_ifaddr) if _IS_LINUX else (_ask_ifaddr,):
-        # No netlink, no such question, no C library that could be asked, or an answer that ifaddr did not expect.
-        with suppress(OSError, ImportError, AttributeError, AssertionError):
+        # No netlink, no such question, no C library that could be asked, or whatever ifaddr makes of an answer that it
+        # did not expect: it reads structures of C.
+        with suppress(Exception):
             entries = entries or ask()
     # A prefix of no bits would have the whole internet on the link.
     entries = [entry._replace(prefix_length=entry.prefix_length or None) for entry in entries]
@@ -310,14 +320,23 @@ def _with_address(address: str, found: Iterable[Interface]) -> Interface:
         for interface in found:
             if interface.is_loopback and interface.is_ipv6 == (wanted.version == 6):
                 return Interface(address, interface.index, interface.prefix_length, interface.networks, interface.name)
-    # A list that is missing, or has no room for all of them, says nothing about this one.
-    if (not found or len(found) >= MAX_ADDRESSES) and is_our_address(address):
+    # A list that is missing (of IPv6, without /proc), or has no room for all of them, says nothing about this one.
+    same_family = [interface for interface in found if interface.is_ipv6 == (wanted.version == 6)]
+    if (not same_family or len(same_family) >= MAX_ADDRESSES) and is_our_address(address):
         return Interface(address, 0)
     raise NoRouteError(f"no interface of this machine has the address {address}")
 
 
+def _within_bounds(places: list[Interface]) -> list[Interface]:
+    """Return no more networks than are searched, those with a default route first."""
+    if len(places) <= _MAX_NETWORKS:
+        return places
+    first = with_default_route(places)
+    return sorted(places, key=lambda place: place not in first)[:_MAX_NETWORKS]
+
+
 def _without_a_list(*, ipv6: bool) -> list[Interface]:
-    """Return from where the system would send to the internet, for want of a list."""
+    """Return from where the system would send to the internet, where it does not list all addresses."""
     sources = _sources_for_next_hops(ipv6=ipv6) | _sources_for_internet(ipv6=ipv6)
     return [Interface(address, 0) for address in sorted(sources)]
 

@@ -33,6 +33,7 @@ from .pinholes import Firewall
 from .sibling_services import SiblingServices, our_ipv6_address
 from .soap_client import GatewayState, SoapClient
 from .wire import wan_ip_connection
+from .wire.description import udn_key
 from .wire.url import parse_url, same_address
 
 __all__ = ["UpnpBackend", "gateway_host", "gateway_id"]
@@ -194,7 +195,7 @@ class UpnpBackend(Backend):
 
 def gateway_id(device: Device) -> str:
     """Return what changes when another router is used: the UDN of a device, or its host where it has none."""
-    return device.udn or gateway_host(device)
+    return udn_key(device.udn) or gateway_host(device)
 
 
 def gateway_host(device: Device) -> str:

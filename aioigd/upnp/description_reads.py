@@ -8,7 +8,8 @@ password. The best of them counts, whichever answers first:
 
 - What is read is certain at once, unless a reply has announced another description of the same device, or of another
   gateway at that host. Then the other one gets twice the time that the first took, and a little more.
-- One that refuses to talk is the last resort, and others of its host get two seconds to be announced.
+- One that refuses to talk is the last resort: others of its host get two seconds to be announced, and are then read,
+  however long that takes.
 - On this machine's loopback address several gateways may be emulated at once: then none of them is certain.
 """
 
@@ -31,6 +32,7 @@ from .net.http import HttpClient
 from .net.ssdp_search import SearchReply
 from .probe import Allowance, ProbeResult, probe
 from .reading_plan import KnownPaths, ReadingPlan, Standing, names_gateway
+from .wire.description import udn_key
 from .wire.url import HttpUrl, parse_location, same_address
 
 __all__ = ["DescriptionReads", "rank"]
@@ -96,6 +98,8 @@ class _Description:
         self.is_waiting = False
         self.is_done = False
         self.was_reported = False
+        self.was_too_long = False
+        """Whether it was had, and not parsed for want of room."""
         self.began = 0.0
         self.hold_until = NEVER
         """Until when a better one of the same host may come, on the loop's clock."""
@@ -120,7 +124,9 @@ class _Spending(Allowance):
         self._description = description
 
     def take(self, size: int) -> bool:
-        return self._plan.take(size, self._description.standing)
+        has_room = self._plan.take(size, self._description.standing)
+        self._description.was_too_long = not has_room
+        return has_room
 
     def may_ask(self) -> bool:
         return self._plan.may_ask(self._description.standing)
@@ -198,7 +204,9 @@ class DescriptionReads:
         usable = [one for one in self._descriptions.values() if one.gateway is not None]
         hopeful = [one for one in usable if not self._next_hops or one in at_router]
         if hopeful and all(map(_refuses, hopeful)):
-            until = max(until, self._started + _REFUSED_GRACE)
+            hosts = {one.url.host for one in hopeful}
+            is_reading = any(one.is_pending and one.url.host in hosts for one in self._descriptions.values())
+            until = max(until, self._until if is_reading else self._started + _REFUSED_GRACE)
         return max([until, *(one.hold_until + _CLOCK_SLACK for one in usable if self._may_be_bettered(one))])
 
     # Replies
@@ -210,7 +218,7 @@ class DescriptionReads:
         except ValueError as error:
             log.debug("ignoring %s: %s", reply.sender, error)
             return
-        if reply.sender in self._seen_at or len(self._seen_at) < _MAX_HOSTS:
+        if reply.sender in self._seen_at or len(self._seen_at) < _MAX_HOSTS or self._is_next_hop(reply.sender):
             self._seen_at.setdefault(reply.sender, set()).add(reply.our_address)
         self._follow(url, reply)
 
@@ -260,12 +268,13 @@ class DescriptionReads:
             one = self._descriptions[url] = _Description(url, self._source_for(url.host, reply.our_address), standing)
             one.target, one.server = announcement.target, announcement.server
             one.is_waiting = True
-        elif not one.is_pending and not one.is_done and self._plan.read_again(url, one.standing):
-            one.is_waiting = True
+        elif not one.is_pending:
+            is_first_room = one.was_too_long and standing is Standing.CONFIRMED and standing < one.standing
+            if (is_first_room or not one.is_done) and self._plan.read_again(url, one.standing):
+                one.is_waiting = True
         one.standing = min(one.standing, standing)
         one.is_named = one.is_named or is_named
-        if announcement.usn:
-            one.udns.add(announcement.usn.partition("::")[0])
+        one.udns |= {udn_key(announcement.usn)} - {""}
         self._start_waiting(url.host)
 
     def _standing(self, url: HttpUrl, reply: SearchReply, is_named: bool) -> Standing:
@@ -402,7 +411,7 @@ class DescriptionReads:
                 twin = (
                     await probe(self._http, there, our_address=source, deadline=deadline, allowance=allowance)
                 ).device
-                if twin.is_valid_gateway() and twin.udn and twin.udn == probed.device.udn:
+                if twin.is_valid_gateway() and _names_same_device(twin, probed.device):
                     controls = replace(
                         probed.device,
                         igd_control_url=twin.igd_control_url,
@@ -419,9 +428,8 @@ class DescriptionReads:
         one.probed = probed
         now = self._loop.time()
         if probed.is_usable:
-            self._known.note(one.url)
-            if probed.device.udn:
-                one.udns.add(probed.device.udn)
+            self._known.note(one.url, is_at_router=one.standing.is_at_router)
+            one.udns |= {udn_key(probed.device.udn)} - {""}
             one.hold_until = now + _BETTER_GRACE + 2 * (now - one.began)
             if self._may_be_bettered(one):
                 self._timers.append(self._loop.call_at(one.hold_until, self._settle, one.url.host))
@@ -475,10 +483,12 @@ class DescriptionReads:
 
     def _from_usual_address(self, device: Device, host: str) -> Device:
         """Return a gateway with the system's choice of our address, if a reply of it has come there meanwhile."""
-        if self._scope.source_address is None and host in self._seen_at and ":" not in host:
+        seen_at = self._seen_at.get(host, set())
+        is_another = bool(seen_at - {device.igd_our_addr})
+        if is_another and self._scope.source_address is None and ":" not in host:
             with suppress(IGDError):
                 usual = self._source_address_for(host)
-                if usual in self._seen_at[host]:
+                if usual in seen_at:
                     return replace(device, igd_our_addr=usual)
         return device
 
@@ -489,9 +499,14 @@ class DescriptionReads:
         return self._any_is_trusted and host == self._scope.source_address
 
 
+def _names_same_device(one: Device, other: Device) -> bool:
+    udn = udn_key(one.udn)
+    return bool(udn) and udn == udn_key(other.udn)
+
+
 def _identity(one: _Description, probed: ProbeResult) -> str:
     """Return what the descriptions of one device have in common: its UDN, which by itself may be the same elsewhere."""
-    udn = probed.device.udn
+    udn = udn_key(probed.device.udn)
     return f"{udn} at {one.url.host}" if udn else str(one.url)
 
 

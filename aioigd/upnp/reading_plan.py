@@ -16,8 +16,8 @@ OTHER         of others                                   4 of each sender, 32 i
 ============  ==========================================  ==========================================================
 
 The router is the next hop of the best default route, or the host that the user has named. What turned out to be no
-description (404) gives its sender's share back, at most four times, but never its request. Bytes are counted, too, for
-the router, for gateways elsewhere and for others: what liars send leaves enough for the router's own descriptions.
+description (404) gives its sender's share back, at most four times, but never its request. Bytes of long
+documents are counted, too, for each standing: what liars send, or lead to, leaves enough for honest descriptions.
 """
 
 from __future__ import annotations
@@ -41,8 +41,11 @@ ROUTER_REQUESTS: Final = 24
 PER_SENDER: Final = 4
 """Descriptions read for the replies of one sender: as many for those who name a gateway."""
 MAX_BYTES: Final = 512 * 1024
-"""Bytes of descriptions that are parsed: for the router, for gateways elsewhere, and for other devices, each. One has 2
-to 20 KiB, those of 32 devices together hardly 200."""
+"""Bytes of long documents that are parsed for each standing: forged replies may lead to any file of the router, and
+those are long. A description has 2 to 20 KiB."""
+SHORT: Final = 32 * 1024
+"""Bytes of a document that is parsed in any case, so that no long ones keep an honest one from being parsed: how many
+are read is bounded."""
 MAX_READS: Final = 3
 """How often one description is read, if reading it failed: weak routers reset or refuse what comes at a bad moment."""
 MAX_REREADS: Final = 8
@@ -78,14 +81,15 @@ class KnownPaths:
     """Paths of hosts that have led to a gateway: they are confirmed wherever they come from. The port may change."""
 
     def __init__(self) -> None:
-        self._paths: dict[tuple[str, str], None] = {}
+        self._paths: dict[tuple[str, str], bool] = {}
 
-    def note(self, url: HttpUrl) -> None:
-        """Note that a gateway described itself there."""
+    def note(self, url: HttpUrl, *, is_at_router: bool = False) -> None:
+        """Note that a gateway described itself there. No number of others displaces those at the router."""
         self._paths.pop((url.host, url.target), None)
-        self._paths[url.host, url.target] = None
+        self._paths[url.host, url.target] = is_at_router
         if len(self._paths) > MAX_KNOWN:
-            del self._paths[next(iter(self._paths))]
+            oldest = next(iter(self._paths))
+            del self._paths[next((path for path, at_router in self._paths.items() if not at_router), oldest)]
 
     def __contains__(self, url: HttpUrl) -> bool:
         return (url.host, url.target) in self._paths
@@ -147,11 +151,12 @@ class ReadingPlan:
             self._shares[share] -= 1
 
     def take(self, size: int, standing: Standing) -> bool:
-        """Return whether so many bytes may be parsed, and count them if so."""
-        purse = Standing.ROUTER if standing.is_at_router else standing
-        if self._bytes[purse] + size > MAX_BYTES:
+        """Return whether a document of so many bytes may be parsed, and count them if so."""
+        if size <= SHORT:
+            return True
+        if self._bytes[standing] + size > MAX_BYTES:
             return False
-        self._bytes[purse] += size
+        self._bytes[standing] += size
         return True
 
     def may_ask(self, standing: Standing) -> bool:

@@ -22,6 +22,7 @@ from .event_subscription import EventSubscription
 from .net.http import HttpClient
 from .net.ssdp_listener import SsdpListener
 from .wire import ssdp
+from .wire.description import udn_key
 from .wire.url import parse_url, same_address
 
 __all__ = ["RebootDetector", "UpnpListener"]
@@ -53,7 +54,8 @@ class RebootDetector:
 
     def on_notify(self, announcement: ssdp.Announcement, gateway: Device) -> Hint | None:
         """Return what a NOTIFY from the gateway's host means: the host may run other devices, too."""
-        is_gateway = bool(gateway.udn) and announcement.usn.startswith(gateway.udn)
+        udn = udn_key(gateway.udn)
+        is_gateway = bool(udn) and udn_key(announcement.usn).startswith(udn)
         if not is_gateway and _GATEWAY not in announcement.target:
             return None
         if announcement.kind == _BYEBYE:

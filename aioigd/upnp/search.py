@@ -16,7 +16,7 @@ from async_timeout import timeout_at
 
 from ..core.backend import Candidate, Rank, Search, SearchScope
 from ..core.background import may_await_at_exit
-from ..errors import DeadlineError, DiscoveryError, IGDError
+from ..errors import DeadlineError, DiscoveryError, IGDError, NoRouteError
 from ..net.guard import check_destination
 from ..net.interfaces import (
     Interface,
@@ -100,6 +100,8 @@ class DeviceSearch(Search):
         failures = self._reads.failures
         if self._scope.location is not None and failures and failures[0].failure is not None:
             return failures[0].failure
+        if self._ssdp is not None and self._ssdp.port_problem:
+            return NoRouteError(f"no gateway was found, and not all networks were searched: {self._ssdp.port_problem}")
         if not self._replies:
             return DiscoveryError("no device answered the search for a gateway", UPnPResult.NO_DEVICES)
         devices = ", ".join(

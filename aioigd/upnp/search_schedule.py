@@ -44,11 +44,13 @@ class Budget:
 
     def __init__(self) -> None:
         self._sent: dict[Hashable, deque[tuple[float, int]]] = {}
+        self._forget_at = 0.0
 
     def take(self, network: Hashable, number: int, now: float, *, is_full: bool = True, is_first: bool = False) -> bool:
         """Return whether so many datagrams may be sent to a network now, and count them if so."""
-        for known in [known for known, sent in self._sent.items() if sent[-1][0] <= now - _WINDOW]:
-            del self._sent[known]
+        if now >= self._forget_at:  # not each time: there may be hundreds of networks
+            self._forget_at = now + _WINDOW
+            self._sent = {known: sent for known, sent in self._sent.items() if sent[-1][0] > now - _WINDOW}
         sent = self._sent.get(network, deque())
         while sent and sent[0][0] <= now - _WINDOW:
             sent.popleft()

@@ -24,7 +24,7 @@ from ..results import UPnPResult
 from .net.http import HttpClient
 from .search import DeviceSearch
 from .soap_client import SoapClient
-from .wire.description import Service, parse_description
+from .wire.description import Service, parse_description, udn_key
 from .wire.error_codes import UPnPErrorCode
 from .wire.soap import Action
 from .wire.url import HttpUrl, parse_url
@@ -137,7 +137,12 @@ async def search_by_udn(http: HttpClient, scope: SearchScope, udn: str, until: f
     without: list[Device] = []
 
     def report(candidate: Candidate | None) -> None:
-        if candidate is None or candidate.device.udn != udn or candidate.rank is Rank.USELESS or found.done():
+        if (
+            candidate is None
+            or udn_key(candidate.device.udn) != udn_key(udn)
+            or candidate.rank is Rank.USELESS
+            or found.done()
+        ):
             return
         if not service or any(f":service:{service}:" in text.lower() for text in candidate.types):
             found.set_result(candidate.device)

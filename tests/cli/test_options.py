@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ifaddr
 import pytest
 
 from aioigd import NoRouteError
@@ -14,15 +13,12 @@ from aioigd.cli.options import DURATION, PORTS, TARGET, Ports, Target
 def test_without_a_list_of_interfaces_there_is_the_one_towards_the_internet(
     monkeypatch: pytest.MonkeyPatch, ours: str
 ) -> None:
-    def forbidden() -> list[object]:
-        raise OSError(97, "Address family not supported by protocol")
-
     def source_address_for(_: str) -> str:
         if not ours:
             raise NoRouteError("there is no route")
         return ours
 
-    monkeypatch.setattr(ifaddr, "get_adapters", forbidden)
+    monkeypatch.setattr(options, "all_addresses", list)
     monkeypatch.setattr(options, "source_address_for", source_address_for)
     assert [each.address for each in options.all_interfaces()] == ([ours] if ours else [])
 

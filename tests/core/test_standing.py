@@ -65,7 +65,7 @@ class Scripted:
 
 async def chosen(*gateways: Scripted, seconds: float = 3.0) -> int:
     backends = [cast(Backend, each) for each in gateways]
-    return backends.index(await most_connected(backends, seconds))
+    return backends.index((await most_connected(backends, seconds))[0])
 
 
 DEAD = Scripted("Disconnected")

@@ -18,6 +18,7 @@ from aioigd.net.interfaces import (
     Interface,
     default_next_hops,
     interfaces,
+    is_our_address,
     leading_to,
     source_address_for,
     with_default_route,
@@ -91,7 +92,7 @@ def test_an_address_that_is_not_ours_is_a_socket_error() -> None:
 
 @pytest.mark.parametrize("ipv6", [False, True])
 def test_no_network_is_a_socket_error(monkeypatch: pytest.MonkeyPatch, ipv6: bool) -> None:
-    monkeypatch.setattr(module, "_all_addresses", lambda: [Interface("127.0.0.1", 1), Interface("::1", 1)])
+    monkeypatch.setattr(module, "all_addresses", lambda: [Interface("127.0.0.1", 1), Interface("::1", 1)])
     with pytest.raises(TransportError, match=f"no network with IPv{6 if ipv6 else 4}"):
         interfaces(ipv6=ipv6)
 
@@ -358,3 +359,76 @@ def test_a_routing_table_costs_little_however_long_it_is(monkeypatch: pytest.Mon
     have_routes(monkeypatch, tmp_path, "".join([header, *others, *defaults]))
     assert default_next_hops() == frozenset(), "the system does not tell"
     assert sum(read) <= 2 * 128 * 1024
+
+
+# Large machines
+
+
+def test_of_hundreds_of_networks_those_with_a_default_route_are_searched(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    have_routes(monkeypatch, tmp_path, ROUTES_V4)
+    bridges = [adapter(100 + number, f"br{number}", f"10.{100 + number}.0.1/16") for number in range(100)]
+    have_adapters(
+        monkeypatch,
+        [*bridges[:50], adapter(2, "eth0", "192.168.1.5/24"), *bridges[50:], adapter(3, "tun0", "10.8.0.2/32")],
+    )
+    monkeypatch.setattr(module, "source_address_for", lambda _: "192.168.1.5")
+    found = [interface.address for interface in interfaces()]
+    assert found[:2] == ["192.168.1.5", "10.8.0.2"]
+    assert len(found) == 64
+    assert interfaces(source_address="10.199.0.1")[0].name == "br99"
+
+
+def test_a_list_that_has_no_room_for_the_address_towards_the_internet_does_not_hide_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    have_routes(monkeypatch, tmp_path, ROUTES_V4)
+    entries = [
+        AddressEntry(f"br{number}", 100 + number, f"10.{number // 250}.{number % 250}.1", 24) for number in range(1024)
+    ]
+    monkeypatch.setattr(module, "_ask_ioctl", lambda: entries)
+    monkeypatch.setattr(module, "source_address_for", lambda _: "192.168.1.5")
+    assert interfaces()[0] == Interface("192.168.1.5", 0)
+
+
+def test_without_room_for_one_more_socket_no_foreign_error_comes_out(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    have_routes(monkeypatch, tmp_path)
+
+    def no_room(*_: object, **__: object) -> socket.socket:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(ifaddr, "get_adapters", no_room)
+    monkeypatch.setattr(socket, "socket", no_room)
+    assert not is_our_address("127.0.0.1")
+    with pytest.raises(TransportError):
+        interfaces()
+    with pytest.raises(TransportError):
+        interfaces(source_address="127.0.0.1")
+
+
+@pytest.mark.parametrize("error", [ValueError("odd"), RuntimeError("odd"), UnicodeDecodeError("utf-8", b"x", 0, 1, "")])
+def test_whatever_ifaddr_raises_is_no_list(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, error: Exception) -> None:
+    have_routes(monkeypatch, tmp_path, ROUTES_V4)
+
+    def raises() -> list[object]:
+        raise error
+
+    monkeypatch.setattr(module, "_ask_ioctl", list)
+    monkeypatch.setattr(ifaddr, "get_adapters", raises)
+    monkeypatch.setattr(module, "source_address_for", lambda _: "192.168.1.5")
+    assert interfaces() == [Interface("192.168.1.5", 0)]
+
+
+def test_without_proc_ipv6_does_without_a_list(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    have_routes(monkeypatch, tmp_path)
+    monkeypatch.setattr(module, "_ask_ioctl", lambda: [AddressEntry("eth0", 2, "192.168.1.5", 24)])
+    monkeypatch.setattr(module, "source_address_for", lambda _: "2001:db8:9::5")
+    assert interfaces(ipv6=True) == [Interface("2001:db8:9::5", 0)]
+    monkeypatch.setattr(module, "is_our_address", lambda address: address == "2001:db8:9::5")
+    assert interfaces(source_address="2001:db8:9::5") == [Interface("2001:db8:9::5", 0)]
+    for foreign in ("2001:db8:9::6", "192.168.1.6"):
+        with pytest.raises(TransportError, match="no interface of this machine has the address"):
+            interfaces(source_address=foreign)

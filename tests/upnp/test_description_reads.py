@@ -549,3 +549,66 @@ async def test_documents_that_are_too_long_in_all_are_not_parsed(web: Web, start
     devices = await search.read(0.5)
     assert sum(device.igd_status is IGDStatus.OK for device in devices) == 2 + 1
     assert search.ranks()["/igd.xml"] is Rank.CERTAIN
+
+
+@pytest.mark.parametrize("st", [ROOT, IGD])
+@pytest.mark.parametrize("is_seen_before", [True, False])
+async def test_long_files_of_the_router_leave_room_for_its_confirmed_description(
+    web: Web, start: Start, st: str, is_seen_before: bool
+) -> None:
+    """Whoever forges replies in the router's name leads to files that it has: scripts and pictures."""
+    files = [f"/jquery{number}.js" for number in range(3)]
+    web.serve(ROUTER, {path: HttpReply(200, b"/" * 262_000) for path in files})
+    web.serve(ROUTER, {"/igd.xml": described()})
+    search = start()
+    search.hear(*(reply(path, st=IGD) for path in files))
+    await search.read()
+    if is_seen_before:  # by multicast, when there is no room left
+        search.hear(reply("/igd.xml", st=st))
+        await search.read()
+    search.hear(reply("/igd.xml", confirmed=True))
+    await search.read()
+    assert search.ranks()["/igd.xml"] is Rank.CERTAIN
+
+
+@pytest.mark.parametrize("others", [["UUID:IGD", "igd"], ["uuid:igd", "uuid:{IGD}"]])
+async def test_all_spellings_of_a_udn_are_one_device(web: Web, start: Start, others: Sequence[str]) -> None:
+    web.serve(ROUTER, {f"/v{n}.xml": described(n, udn=udn) for n, udn in enumerate(others, 1)})
+    search = start()
+    search.hear(reply("/v1.xml", st=IGD), reply("/v2.xml", st=IGD))
+    (device,) = await search.read()
+    assert device.description_url.endswith("/v2.xml")
+
+
+async def test_while_only_the_twin_is_there_a_slow_description_of_its_host_is_waited_for(
+    web: Web, start: Start
+) -> None:
+    web.serve(ROUTER, {"/tr64.xml": TR_064, "/igd.xml": (described(), 2.5)})
+    web.post = wants_password
+    search = start()
+    search.hear(reply("/tr64.xml", confirmed=True), reply("/igd.xml", confirmed=True))
+    await search.read(2.4)
+    assert search.patience > 2.5
+    await search.read(0.2)
+    assert search.ranks()["/igd.xml"] is Rank.CERTAIN
+
+
+async def test_the_router_is_seen_at_our_usual_address_whoever_else_replies(web: Web, start: Start) -> None:
+    web.serve(ROUTER, {"/igd.xml": described()})
+    search = start(usual=lambda _: ELSEWHERE)
+    search.hear(*(reply("/x.xml", f"192.168.{77 + n // 200}.{20 + n % 200}") for n in range(300)))
+    search.hear(reply("/igd.xml", ours=US), reply("/igd.xml", ours=ELSEWHERE, st=IGD))
+    (best, *_) = await search.read()
+    assert best.igd_our_addr == ELSEWHERE
+
+
+async def test_long_documents_of_others_leave_room_for_a_router_that_is_not_known(web: Web, start: Start) -> None:
+    for number in range(3):
+        web.serve(f"192.168.77.{20 + number}", {"/d.xml": HttpReply(200, described().body + b" " * 250_000)})
+    web.serve(ROUTER, {"/igd.xml": described()})
+    search = start(next_hops=())
+    search.hear(*(reply("/d.xml", f"192.168.77.{20 + number}", st=IGD) for number in range(3)))
+    await search.read()
+    search.hear(reply("/igd.xml", st=IGD))
+    await search.read()
+    assert search.ranks()["/igd.xml"] is Rank.LIKELY

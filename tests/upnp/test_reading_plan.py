@@ -14,6 +14,7 @@ from aioigd.upnp.reading_plan import (
     MAX_REREADS,
     PER_SENDER,
     ROUTER_REQUESTS,
+    SHORT,
     KnownPaths,
     ReadingPlan,
     Standing,
@@ -128,10 +129,10 @@ def test_each_is_read_three_times_and_all_others_together_eight_times_again() ->
 def test_the_bytes_of_others_leave_those_of_gateways_and_of_the_router() -> None:
     plan = ReadingPlan()
     document = 256 * 1024
-    for standing in (Standing.OTHER, Standing.GATEWAY, Standing.ROUTER):
+    for standing in (Standing.OTHER, Standing.GATEWAY, Standing.ROUTER, Standing.CONFIRMED):
         assert sum(plan.take(document, standing) for _ in range(32)) == MAX_BYTES // document
-        assert not plan.take(1, standing)
-    assert not plan.take(1, Standing.CONFIRMED)  # the same router
+        assert not plan.take(SHORT + 1, standing)
+        assert plan.take(SHORT, standing), "no long ones keep a short one from being parsed"
 
 
 def test_thirty_two_honest_devices_never_reach_the_bytes() -> None:
@@ -165,3 +166,12 @@ def test_only_the_latest_paths_are_known() -> None:
         known.note(at(ROUTER, number))
     assert at(ROUTER, 0) not in known
     assert at(ROUTER, 1) in known
+
+
+def test_the_paths_of_others_displace_none_of_the_router() -> None:
+    known = KnownPaths()
+    known.note(at(ROUTER), is_at_router=True)
+    for number in range(2 * MAX_KNOWN):
+        known.note(at("192.168.1.9", number))
+    assert at(ROUTER) in known
+    assert sum(at("192.168.1.9", number) in known for number in range(2 * MAX_KNOWN)) == MAX_KNOWN - 1

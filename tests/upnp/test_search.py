@@ -734,6 +734,31 @@ async def test_a_dead_gateway_that_answers_first_is_not_the_choice(
             assert [other.igd_status for other in devices] == [IGDStatus.OK] * 2
 
 
+@pytest.mark.parametrize("delay", [0.1, 0.8])
+async def test_of_three_the_one_that_is_alive_is_the_choice_also_if_it_is_slow(
+    http: HttpClient, nowhere: Lan, delay: float
+) -> None:
+    """A device may think for a second about a search (MX)."""
+    with loopback_address() as elsewhere, loopback_address() as third:
+        async with (
+            Connection(nowhere.client, elsewhere, "Disconnected", "0.0.0.0"),
+            Connection(nowhere.client, third, "Connected", "", delay=0.05),
+            Connection(nowhere.client, nowhere.router, "Connected", "44.0.0.1", delay=delay) as router,
+        ):
+            assert (await find(http, None, 20)).description_url == router.location
+
+
+async def test_where_all_are_dead_the_search_ends_all_the_same(http: HttpClient, nowhere: Lan) -> None:
+    with loopback_address() as elsewhere:
+        async with (
+            Connection(nowhere.client, elsewhere, "Disconnected", "0.0.0.0"),
+            Connection(nowhere.client, nowhere.router, "Disconnected", "0.0.0.0", delay=0.05),
+        ):
+            seconds = elapsed()
+            assert (await find(http, None, 20)).igd_status is IGDStatus.OK
+            assert seconds() < 10
+
+
 async def test_where_there_is_one_only_it_is_not_asked(http: HttpClient, nowhere: Lan) -> None:
     async with Connection(nowhere.client, nowhere.router, "Connected", "44.0.0.1") as router:
         await find(http, None)
@@ -840,3 +865,18 @@ async def test_a_cancelled_search_leaves_nothing(http: HttpClient, gateway: Emul
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+async def test_a_port_that_is_taken_on_one_interface_is_told_where_nothing_is_found(
+    http: HttpClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ExitStack() as stack:
+        one, other = (stack.enter_context(loopback_address()) for _ in range(2))
+        monkeypatch.setattr(search_module, "interfaces", lambda **_: [Interface(one, 1), Interface(other, 1)])
+        monkeypatch.setattr(search_module, "default_next_hops", lambda ipv6=False: frozenset())
+        taken = stack.enter_context(network.spare_socket(one))
+        port = taken.getsockname()[1]
+        with pytest.raises(TransportError, match=rf"port {port} is in use by another program.*local_port=0"):
+            await find(http, None, 0.3, local_port=port)
+        async with EmulatedGateway(address=other) as gateway:
+            assert (await find(http, None, local_port=port)).description_url == gateway.location

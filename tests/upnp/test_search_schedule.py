@@ -222,3 +222,10 @@ def test_eight_cold_starts_in_a_row_do_not_get_slower() -> None:
     times = run(searches())
     assert max(times) < 0.3, times
     assert max(times[4:]) <= max(times[:4]) + 0.001, times
+
+
+def test_what_is_noted_of_networks_is_forgotten() -> None:
+    budget = Budget()
+    for number in range(1000):
+        assert budget.take(f"bridge {number}", 3, number * 0.1, is_full=False)
+    assert len(budget._sent) <= 100 + 1

@@ -9,6 +9,7 @@ import asyncio
 import errno
 import socket
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from ipaddress import ip_address
 from typing import Any, Final, NamedTuple, cast
@@ -83,6 +84,8 @@ class SsdpSearch:
         self._unicast: dict[Ask, _Endpoint] = {}
         self._seen: dict[_Endpoint, dict[tuple[str, bytes], None]] = {}
         self._tracer = tracer.get()
+        self.port_problem = ""
+        """Why the port that the program chose cannot be used on one of the interfaces, "" where it can."""
 
     async def __aenter__(self) -> SsdpSearch:
         for interface in self.interfaces:
@@ -105,8 +108,10 @@ class SsdpSearch:
         except BaseException:
             self.close()
             raise
+        self.port_problem = self._port_problem(errors)
         if not self._multicast and not self._unicast:
-            raise NoRouteError(f"no search can be sent from here: {self._reason(errors)}") from errors[0]
+            reason = self.port_problem or str(errors[0].strerror or errors[0])
+            raise NoRouteError(f"no search can be sent from here: {reason}") from errors[0]
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -183,7 +188,7 @@ class SsdpSearch:
             endpoint.asked = _plain(host)
         endpoint.send(datagram, host, self._ttl)
 
-    def _reason(self, errors: Sequence[OSError]) -> str:
+    def _port_problem(self, errors: Sequence[OSError]) -> str:
         for error in errors:
             if self._local_port and error.errno == errno.EADDRINUSE:
                 return (
@@ -192,7 +197,7 @@ class SsdpSearch:
                 )
             if self._local_port and error.errno == errno.EACCES:
                 return f"port {self._local_port} is not allowed ({error.strerror}); local_port=0 means any port"
-        return str(errors[0].strerror or errors[0])
+        return ""
 
 
 class SearchSockets:
@@ -263,9 +268,10 @@ class _Endpoint(asyncio.DatagramProtocol):
             self.close()
             return
         if not hasattr(socket, "SO_EXCLUSIVEADDRUSE"):
-            # uvloop has just set one of them.
-            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
-            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 0)
+            # uvloop has just set one of them. Not all kernels know both.
+            for option in ("SO_REUSEADDR", "SO_REUSEPORT"):
+                with suppress(OSError, AttributeError):
+                    self._sock.setsockopt(socket.SOL_SOCKET, getattr(socket, option), 0)
         self.opened.set_result(None)
 
     def connection_lost(self, exc: Exception | None) -> None:

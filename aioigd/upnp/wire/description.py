@@ -16,7 +16,7 @@ from ...errors import InvalidResponseError
 from . import xml
 from .url import HttpUrl, candidates
 
-__all__ = ["Description", "Service", "parse_description"]
+__all__ = ["Description", "Service", "parse_description", "udn_key"]
 
 MAX_SERVICES: Final = 64
 """Services read. Real gateways have fewer than 20."""
@@ -96,6 +96,17 @@ class Description(NamedTuple):
     def service(self, name: str) -> Service | None:
         """Return the first service of a name (in lower case), None where the device has none."""
         return next((service for service in self.services if service.name == name), None)
+
+
+def udn_key(name: str) -> str:
+    """Return what all spellings of a UDN have in common, also of a USN that begins with it.
+
+    Descriptions and replies of one device may have it in upper and lower case, with "uuid:", without it, or in braces.
+    """
+    text = name.partition("::")[0].strip().lower()
+    while text.startswith("uuid:"):
+        text = text[5:].strip()
+    return text.strip("{}")
 
 
 def parse_description(document: bytes, url: HttpUrl) -> Description:

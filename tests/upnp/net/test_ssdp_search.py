@@ -463,3 +463,23 @@ async def test_an_opening_that_is_cancelled_is_not_another_searchs_fault(address
         other.close()
         await settled_loop()
         assert sockets() == before
+
+
+async def test_a_kernel_that_does_not_know_an_option_is_no_obstacle(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setsockopt = socket.socket.setsockopt
+
+    def refused(sock: socket.socket, level: int, option: int, *value: Any) -> None:
+        if (level, option) in ((socket.SOL_SOCKET, socket.SO_REUSEPORT), (socket.SOL_SOCKET, socket.SO_REUSEADDR)):
+            raise OSError(92, "Protocol not available")
+        setsockopt(sock, level, option, *value)
+
+    monkeypatch.setattr(socket.socket, "setsockopt", refused)
+    sockets_of_driver, port = SearchSockets(), free_port(address)
+    searches = [
+        SsdpSearch([Interface(address, 1)], lambda _: None, ttl=2, local_port=port, sockets=sockets_of_driver)
+        for _ in range(2)
+    ]
+    async with asyncio.timeout(5), searches[0], searches[1]:
+        assert local_address(searches[0]) == local_address(searches[1])
