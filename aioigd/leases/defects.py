@@ -19,7 +19,7 @@ __all__ = ["Defects"]
 log = get_logger("aioigd.lease")
 
 _FORGOTTEN_AFTER: Final = 600.0
-"""Seconds without one after which a defect is a new one. Work that succeeds in between proves nothing: it may be other."""
+"""Seconds without one after which a defect is a new one. Work that succeeds in between is no proof: it may be other."""
 _MOST_KINDS: Final = 64
 """Kinds that are remembered."""
 

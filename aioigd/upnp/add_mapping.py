@@ -176,9 +176,15 @@ class _Addition:
         return held.leads_to(self._internal_client, self._request.internal_port)
 
     def _is_ours(self, held: PortMapping) -> bool:
-        """Whether an entry is what was asked for; where it cannot tell that itself, its description does."""
+        """Whether an entry is what was asked for; where it cannot tell that itself, its description does.
+
+        Some routers show only the beginning of that.
+        """
         is_ours = self._leads_to_us(held)
-        return held.desc == self._terms.desc if is_ours is None else is_ours
+        if is_ours is not None:
+            return is_ours
+        asked = self._terms.desc
+        return held.desc == asked or bool(held.desc.strip() and asked.startswith(held.desc.strip()))
 
 
 class AddMapping(_Addition):
