@@ -213,7 +213,7 @@ class AddMapping(_Addition):
         self._is_free = trial is not None and trial.is_free
         self._overwrite = overwrite
         self._verify = verify
-        self._had_before = request.key in client.state.our_keys
+        self._had_before = request.key in client.state.ours
         self._unchanged: PortMapping | None = None
         """What the gateway holds already, just as it was asked for, and refuses to make again."""
         self._in_front: PortMapping | None = None
@@ -250,7 +250,7 @@ class AddMapping(_Addition):
     def _settle(self, granted: PortMapping) -> PortMapping:
         self._was_granted = True
         self._state.fruitless = None
-        self._state.our_keys.add(self._request.key)
+        self._state.ours[self._request.key] = granted
         undo: Undo | None = self.undo_request
         if self._removed is None:
             undo = None if self._had_before else partial(delete_mapping, self._client, self._request.key)
@@ -675,15 +675,15 @@ class AddAnyMapping(_Addition):
             else:
                 if self._policy != self._state.terms_policy:
                     self._learn_terms()
-                had_before = mapping.key in self._state.our_keys
-                self._state.our_keys.add(mapping.key)
+                had_before = mapping.key in self._state.ours
+                self._state.ours[mapping.key] = mapping
                 self._op.settled(None if had_before else partial(delete_mapping, self._client, mapping.key))
                 return mapping
 
     async def undo_request(self, op: Operation) -> None:
         """Take back what a request may have made to which no reply came."""
         mapping = await self._look_until_settled(op, self._find_made)
-        if mapping is not None and mapping.key not in self._state.our_keys:
+        if mapping is not None and mapping.key not in self._state.ours:
             await delete_mapping(self._client, mapping.key, op)
 
     async def _ask(self) -> int:
@@ -740,7 +740,7 @@ class AddAnyMapping(_Addition):
         if held is not None and self._is_ours(held):
             return held
         async for mapping in iter_mappings(self._client, op):
-            if self._is_ours(mapping) and mapping.key not in self._state.our_keys:
+            if self._is_ours(mapping) and mapping.key not in self._state.ours:
                 return mapping
         return None
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from ipaddress import ip_address
 from typing import Any, Final, NamedTuple
@@ -18,11 +19,12 @@ from ..errors import (
     GONE_STATUSES,
     Attempt,
     DeadlineError,
+    IGDError,
     InvalidResponseError,
     RefusedError,
     TransportError,
 )
-from ..models import Device, MappingKey, MappingRequest, Terms
+from ..models import Device, MappingKey, MappingRequest, PortMapping, Terms
 from ..net.interfaces import default_next_hops, source_address_for
 from ..results import UPnPResult
 from .fallback import FEW_TERMS, WEEK, Failure, TermsPolicy
@@ -63,7 +65,7 @@ class GatewayState:
     def __init__(self) -> None:
         self.limiter = Limiter()
         self.terms_policy = TermsPolicy()
-        self.our_keys: set[MappingKey] = set()
+        self.ours: dict[MappingKey, PortMapping] = {}
         """The mappings that this program has made, so that an undo never removes an older one."""
         self.our_pinholes: set[int] = set()
         """The same for pinholes, by their unique ids."""
@@ -151,6 +153,7 @@ class SoapClient:
         undo: Undo | None = None,
         repeatable: bool = True,
         beside: Beside | None = None,
+        looks_again: bool = False,
         tries_cut: int = TRIES_CUT,
     ) -> tuple[int, soap.Reply]:
         """Send an action until something comes back, and return the HTTP status and the reply.
@@ -159,8 +162,8 @@ class SoapClient:
         known of the gateway meanwhile. ``undo``: how to take back what the action may have changed. ``repeatable``:
         carried out twice it does no harm. ``beside``: what to do while no reply comes to the first attempt in its
         time; its outcome counts as the reply if it comes first, and None as a reason to wait no longer. By default the
-        action is sent a second time. Either way the first request is not given up at once. ``tries_cut``: see
-        ``retry``. What follows from a failure is decided in ``retry``; each request is noted in ``op.attempts``.
+        action is sent a second time. Either way the first request is not given up at once. ``looks_again``: do that
+        also before a request is sent again that was cut alone. ``tries_cut``: see ``retry``. What follows from a failure is decided in ``retry``; each request is noted in ``op.attempts``.
         Raises TransportError, DeadlineError, or InvalidResponseError for a reply that breaks a cap.
         """
         state = self.state
@@ -251,6 +254,10 @@ class SoapClient:
             )
             if step is Step.RAISE:
                 raise failure
+            if looks_again and beside is not None and alone and op.reply_lost:
+                with suppress(IGDError):
+                    if (found := await beside()) is not None:
+                        return found
             if step is Step.NEXT_URL:
                 self._use_next_control_url(url)
                 failures_alone -= 1  # a control URL that was guessed wrong does not count
