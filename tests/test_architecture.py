@@ -98,7 +98,7 @@ FLOORS_OF_UPNP = (
     {"soap_client"},
     {"list_mappings", "probe", "event_subscription"},
     {"delete_mapping", "description_reads"},
-    {"search"},
+    {"search", "aftermath"},
     {"add_mapping", "sibling_services"},
     {"pinholes", "wan_status"},
     {"backend"},

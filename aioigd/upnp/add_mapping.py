@@ -27,7 +27,7 @@ from typing import Final
 from async_timeout import timeout, timeout_at
 
 from ..core.backend import LATE_TABLE, LOOK_PAUSE, Trial
-from ..core.calls import ROLLBACK_TIMEOUT, Operation, Phase, Undo
+from ..core.calls import Operation, Phase, Undo
 from ..errors import (
     DENIED_STATUSES,
     GONE_STATUSES,
@@ -44,6 +44,7 @@ from ..errors import (
 )
 from ..models import MappingRequest, PortMapping, Terms
 from ..results import UPnPResult
+from .aftermath import RemovedMapping, delete_what_arrives
 from .delete_mapping import delete_mapping
 from .fallback import AS_ASKED, FINAL_CODES, Failure, LeasePolicy, TermsPolicy, gives_up, learn, next_terms
 from .list_mappings import find_mapping, iter_mappings
@@ -58,9 +59,13 @@ _CONFLICT: Final = UPnPErrorCode.CONFLICT_IN_MAPPING_ENTRY
 _NOT_AUTHORIZED: Final = UPnPErrorCode.ACTION_NOT_AUTHORIZED
 _IN_THE_WAY: Final = frozenset({_CONFLICT, _NOT_AUTHORIZED})
 """Codes after which something may have to be removed before other terms make sense."""
+_ONLY_CONFLICT: Final = frozenset({_CONFLICT})
 _CLEAR_STATUSES: Final = GONE_STATUSES | DENIED_STATUSES
 """HTTP statuses with which nothing can have been done, whatever else is in the reply."""
 _BAD_REQUEST: Final = 400
+_ADDS: Final = frozenset({"AddPortMapping", "AddAnyPortMapping"})
+_LOST: Final = frozenset({UPnPResult.HTTP_ERROR, UPnPResult.SOCKET_ERROR})
+"""Results of requests to which no reply came."""
 _TRIES_IF_LOST: Final = 6
 """How often a request is sent that gets lost, and has to be looked for each time before it is sent again."""
 _TRIES_IF_IMPATIENT: Final = 2
@@ -73,8 +78,6 @@ _NOTHING: Final = Terms("", 0)
 """Terms in which there is nothing to dislike."""
 _FIRST_PAUSE: Final = 0.02
 """Seconds between such a look and the repetition; four times as long each time."""
-_REST: Final = 0.25
-"""Part of an undo that looks for what was cut off leave to what follows from them."""
 _FRESH: Final = 0.9
 """Part of its time that a mapping has left at least if it was just made."""
 _LONGEST_PAUSE: Final = 1.3
@@ -91,8 +94,10 @@ class _Addition:
         self._request = request
         self._internal_client = request.internal_client or client.internal_client
         self._failures: list[Failure] = []
-        self._has_outcome = True
-        """Whether a reply came to the last request."""
+        self._lost = 0
+        """Requests to which no reply has come, and which the gateway may yet carry out."""
+        self._looks_are_prompt = True
+        """Whether the gateway answers looks at once, as far as is known."""
         self._is_impatient = False
         """The gateway has refused without words, so the time left has to do for several terms."""
         self._is_cut_off = False
@@ -105,22 +110,13 @@ class _Addition:
         if self._policy != AS_ASKED:
             self._next_terms()
 
-    async def _look_until_settled(
-        self, op: Operation, look: Callable[[Operation], Awaitable[PortMapping | None]]
-    ) -> PortMapping | None:
-        """Return the mapping that a request has made whose call is cancelled, None if it has made none.
-
-        A slow gateway may carry out later what was cut off: so it is looked for where no reply came to it, until
-        ROLLBACK_TIMEOUT after the request, or for as long as the gateway needs for one.
-        """
-        loop = asyncio.get_running_loop()
-        until = self._op.last_sent + max(ROLLBACK_TIMEOUT, self._op.seconds_needed)
-        until = min(until, op.deadline - _REST * op.timeout)
-        while True:
-            mapping = await look(op)
-            if mapping is not None or self._has_outcome or loop.time() >= until:
-                return mapping
-            await asyncio.sleep(LOOK_PAUSE)
+    async def _delete_what_arrives(
+        self, op: Operation, find: Callable[[Operation], Awaitable[PortMapping | None]]
+    ) -> None:
+        noted = sum(one.action in _ADDS and one.result in _LOST for one in self._op.attempts)
+        # Some were sent again; too many cost some looks.
+        lost = self._lost + max(0, noted - 1) if self._lost else 0
+        await delete_what_arrives(self._client, op, self._op, find, lost=lost, looks_are_prompt=self._looks_are_prompt)
 
     def _next_terms(self) -> bool:
         """Go on to the next terms; returns whether there are any."""
@@ -168,7 +164,7 @@ class _Addition:
             self._internal_client,
             key.proto,
             terms.desc,
-            terms.duration or self._client.limit_for_none,
+            terms.duration or self._state.limit_for_none or self._client.standard_limit,
             key.remote_host,
         )
 
@@ -222,9 +218,8 @@ class AddMapping(_Addition):
         """What is wrong with a yes that was read back."""
         self._was_doubtful = False
         """Whether a reply may have meant a success that the table does not show, or not yet."""
-        self._removed: PortMapping | None = None
-        """What was deleted because it was in the way, as it was then."""
-        self._removed_at = 0.0
+        self._removed: RemovedMapping | None = None
+        """What was deleted because it was in the way."""
         self._silent_terms: tuple[TermsPolicy, Terms, int, bool] | None = None
         """The terms on which a request is silent, and what else is to be put back, while it is asked on others."""
 
@@ -235,9 +230,12 @@ class AddMapping(_Addition):
                 return self._settle(self._mapping(self._request.key.external_port))
         elif not self._is_free:
             await self._check_unmapped()
-        outcome = await self._negotiate(_IN_THE_WAY if self._overwrite else frozenset({_CONFLICT}))
+        outcome = await self._negotiate(_IN_THE_WAY if self._overwrite else _ONLY_CONFLICT)
         if isinstance(outcome, IGDError) and self._overwrite:
-            outcome = await self._remove_and_negotiate(outcome)
+            try:
+                outcome = await self._remove_and_negotiate(outcome)
+            except IGDError as error:
+                raise await self._restore(error)  # noqa: B904 - it is the same one
         if isinstance(outcome, IGDError):
             outcome = await self._look_late() or outcome
         if isinstance(outcome, IGDError):
@@ -283,16 +281,15 @@ class AddMapping(_Addition):
 
     async def undo_request(self, op: Operation) -> None:
         """Take back what requests have done, or may have, and put back what was in their way."""
-        if not self._had_before:
+        if not self._had_before or self._removed is not None:
             await self._take_back(op)
         if self._removed is not None:
-            await self._put_back(op)
+            await self._removed.put_back(op)
 
     async def _take_back(self, op: Operation) -> None:
         key = self._request.key
         if not self._was_granted:
-            if await self._look_until_settled(op, self._find_ours) is not None:
-                await delete_mapping(self._client, key, op)
+            await self._delete_what_arrives(op, self._find_ours)
             return
         held = self._in_front
         if held is None and self._false_success is None:
@@ -302,37 +299,23 @@ class AddMapping(_Addition):
             with suppress(IGDError):
                 await delete_mapping(self._client, key, op)
 
-    async def _put_back(self, op: Operation) -> None:
-        """Make again what was deleted, for the rest of its time, unless the port is in use. Raises IGDError."""
-        removed, key = self._removed, self._request.key
-        if removed is None:
-            return
-        is_free = True
-        with suppress(RefusedError, InvalidResponseError):
-            is_free = await find_mapping(self._client, key, op) is None
-        if is_free:
-            gone_for = asyncio.get_running_loop().time() - self._removed_at
-            rest = max(1, removed.duration - round(gone_for)) if removed.duration else 0
-            request = MappingRequest(key, removed.internal_port, removed.internal_client, Terms(removed.desc, rest))
-            action = wan_ip_connection.add_port_mapping(request, removed.internal_client, request.terms)
-            await self._client.call(action, op)
-        self._removed = None
-
     async def _restore(self, failure: IGDError) -> IGDError:
-        """Put back what was deleted in vain. Returns the failure, which names what could not be put back."""
+        """Put back what was deleted in vain. Returns the failure, which names it if it is not there again."""
         removed = self._removed
-        if removed is not None and not self._was_granted and not self._op.reply_lost:
+        if removed is None:
+            return failure
+        fate = "it is put back behind this error, if the gateway agrees"
+        if not (self._was_granted or self._op.reply_lost or self._op.expired):
             with suppress(IGDError):  # otherwise it is tried once more behind the failure
                 try:
-                    await self._put_back(self._op)
+                    await removed.put_back(self._op)
+                    fate = ""
                 except (RefusedError, InvalidResponseError) as error:
-                    self._removed = None
-                    failure.append(
-                        f"; for this the mapping of {removed.key} to {removed.internal_client} port"
-                        f" {removed.internal_port} ({removed.desc!r}) was deleted, and it cannot be put back: "
-                        f"{error.message}"
-                    )
+                    fate = f"it cannot be put back: {error.message}"
+                self._removed = None
                 self._op.rejected()
+        if fate:
+            failure.append(f"; for this the mapping of {removed} was deleted, and {fate}")
         return failure
 
     async def _find_ours(self, op: Operation) -> PortMapping | None:
@@ -455,7 +438,7 @@ class AddMapping(_Addition):
 
     async def _send(self) -> tuple[int, soap.Reply]:
         """Send a request on the present terms, or on others if the gateway says nothing to it."""
-        self._has_outcome = False
+        self._lost += 1
         try:
             reply = await self._client.send(
                 self._latest_action,
@@ -465,13 +448,14 @@ class AddMapping(_Addition):
                 beside=self._look_beside,
                 tries_cut=self._tries_if_cut if self._is_impatient else _TRIES_IF_LOST,
             )
-            self._has_outcome = True
+            self._lost -= 1
             return reply
         except InvalidResponseError as error:
-            self._has_outcome = True
+            self._lost -= 1
             return error.status or 0, soap.InvalidReply(error.message)
         except TransportError as error:
             if not error.may_have_arrived:
+                self._lost -= 1
                 self._rejected()
             elif self._overwrite:
                 is_made = await self._look_after_loss()
@@ -503,13 +487,14 @@ class AddMapping(_Addition):
         Where a gateway answers that promptly, and does not hold the mapping, silence may be how it refuses.
         """
         began = asyncio.get_running_loop().time()
+        self._looks_are_prompt = False
         try:
             if await self._is_made():
                 return 200, soap.Answer({})
         except (RefusedError, InvalidResponseError):
             return None
-        is_prompt = asyncio.get_running_loop().time() <= began + _PROMPT
-        return await self._ask_on_other_terms() if is_prompt and self._may_blame_terms else None
+        self._looks_are_prompt = asyncio.get_running_loop().time() <= began + _PROMPT
+        return await self._ask_on_other_terms() if self._looks_are_prompt and self._may_blame_terms else None
 
     async def _ask_on_other_terms(self) -> tuple[int, soap.Reply] | None:
         """Ask on terms with less in them, one after the other, while a request is silent.
@@ -524,7 +509,9 @@ class AddMapping(_Addition):
             refusal = silence
             with suppress(TransportError, TimeoutError, InvalidResponseError):  # DeadlineError is a TimeoutError
                 async with timeout_at(loop.time() + (op.deadline - loop.time()) * _SHARE_IF_IMPATIENT):
+                    self._lost += 1
                     status, reply = await self._client.send(self._latest_action, op, undo=self.undo_request)
+                    self._lost -= 1
                 if not is_doubtful(status, reply):
                     self._silent_terms = None
                     return status, reply
@@ -581,6 +568,7 @@ class AddMapping(_Addition):
         except (RefusedError, InvalidResponseError):
             return
         except DeadlineError:
+            self._looks_are_prompt = False
             if op.rediscover_on_timeout or op.expired:
                 raise
             return
@@ -621,7 +609,7 @@ class AddMapping(_Addition):
                 return False
         if refusal.error_code == _NOT_AUTHORIZED:
             return False  # it is about this host, not about what is there
-        self._removed, self._removed_at = held, asyncio.get_running_loop().time()
+        self._removed = None if held is None else RemovedMapping(self._client, held)
         try:
             await self._client.call(
                 wan_ip_connection.delete_port_mapping(self._request.key), self._op, undo=self.undo_request
@@ -681,10 +669,12 @@ class AddAnyMapping(_Addition):
                 return mapping
 
     async def undo_request(self, op: Operation) -> None:
-        """Take back what a request may have made to which no reply came."""
-        mapping = await self._look_until_settled(op, self._find_made)
-        if mapping is not None and mapping.key not in self._state.ours:
-            await delete_mapping(self._client, mapping.key, op)
+        """Take back what requests may have made to which no reply came."""
+        await self._delete_what_arrives(op, self._find_stray)
+
+    async def _find_stray(self, op: Operation) -> PortMapping | None:
+        mapping = await self._find_made(op)
+        return None if mapping is None or mapping.key in self._state.ours else mapping
 
     async def _ask(self) -> int:
         """Ask once on the present terms, and return the port. Raises RefusedError for a no."""
@@ -694,12 +684,12 @@ class AddAnyMapping(_Addition):
         while True:
             share = (self._op.deadline - loop.time()) * _SHARE_IF_IMPATIENT if self._is_impatient else None
             try:
-                self._has_outcome = False
+                self._lost += 1
                 async with timeout(share):
                     reply = await self._client.send(
                         action, self._op, undo=self.undo_request, repeatable=False, beside=self._look_beside
                     )
-                self._has_outcome = True
+                self._lost -= 1
                 return wan_ip_connection.read_reserved_port(read_answer(reply, action)[1])
             except InvalidResponseError as error:
                 if is_gone(error) or _is_bad_request(error):
@@ -711,6 +701,7 @@ class AddAnyMapping(_Addition):
                 is_last = losses >= self._tries_if_cut
                 if unconnected or (is_last and not self._may_blame_terms) or self._op.expired:
                     if unconnected:
+                        self._lost -= 1
                         self._rejected()
                     raise
                 doubt = error if isinstance(error, IGDError) else DeadlineError("no answer in its share of the time")

@@ -34,8 +34,9 @@ _MAY_MEAN_ABSENT: Final = frozenset({UPnPErrorCode.INVALID_ARGS, UPnPErrorCode.A
 async def delete_mapping(client: SoapClient, key: MappingKey, op: Operation, *, verify: bool = False) -> None:
     """Delete a mapping. Raises NotFoundError where there is none.
 
-    What this program has made is deleted once: another host's that has taken its place meanwhile is not. With ``verify`` a clear yes is not enough: the gateway is asked until it holds the mapping no longer, for
-    LATE_TABLE at most.
+    What this program has made is deleted once: another host's that has taken its place meanwhile is not. With
+    ``verify`` a clear yes is not enough: the gateway is asked until it holds the mapping no longer, for LATE_TABLE at
+    most.
     """
     made = client.state.ours.pop(key, None)  # whatever becomes of it: nobody wants it any more
     try:

@@ -100,17 +100,19 @@ class SoapClient:
         self.device = device
         self.state = state
         self.service_type = device.igd_service_type
+        version = self.service_type.rpartition(":")[2]
+        self.service_version = int(version) if version.isascii() and version.isdigit() else 1
+        """The version of the service that maps ports: 2 and later can choose a port."""
+        self.standard_limit = WEEK if self.service_version >= 2 else 0
+        """Seconds that a mapping lasts by the standard that is made without a limit, 0 where that is what it is.
+
+        An IGD:2 makes a week of it (WANIPConnection:2 section 2.3.16).
+        """
         self.local_address = device.igd_our_addr
         self._control_urls = [parse_url(url) for url in (device.igd_control_url, *device.alternative_control_urls)]
         """The URL in use, and behind it those that the description may have meant."""
         self._is_proven = len(self._control_urls) == 1
         self._headers: dict[tuple[str, HttpUrl], dict[str, str]] = {}
-
-    @property
-    def service_version(self) -> int:
-        """The version of the service that maps ports: 2 and later can choose a port."""
-        version = self.service_type.rpartition(":")[2]
-        return int(version) if version.isascii() and version.isdigit() else 1
 
     @property
     def internal_client(self) -> str:
@@ -125,14 +127,6 @@ class SoapClient:
             return "127.0.0.1"
         hops = default_next_hops()
         return source_address_for(min(hops) if hops else "192.0.2.1")
-
-    @property
-    def limit_for_none(self) -> int:
-        """Seconds that a mapping lasts which is made without a limit, 0 where that is what it is.
-
-        An IGD:2 makes a week of it (WANIPConnection:2 section 2.3.16).
-        """
-        return self.state.limit_for_none or (WEEK if self.service_version >= 2 else 0)
 
     def learn_limit_for_none(self, rest: int) -> None:
         """Note how long a mapping that was just made without a limit lasts; some seconds may have gone by."""
@@ -163,8 +157,9 @@ class SoapClient:
         carried out twice it does no harm. ``beside``: what to do while no reply comes to the first attempt in its
         time; its outcome counts as the reply if it comes first, and None as a reason to wait no longer. By default the
         action is sent a second time. Either way the first request is not given up at once. ``looks_again``: do that
-        also before a request is sent again that was cut alone. ``tries_cut``: see ``retry``. What follows from a failure is decided in ``retry``; each request is noted in ``op.attempts``.
-        Raises TransportError, DeadlineError, or InvalidResponseError for a reply that breaks a cap.
+        also before a request is sent again that was cut alone. ``tries_cut``: see ``retry``. What follows from a
+        failure is decided in ``retry``; each request is noted in ``op.attempts``. Raises TransportError, DeadlineError,
+        or InvalidResponseError for a reply that breaks a cap.
         """
         state = self.state
         loop = asyncio.get_running_loop()
@@ -212,6 +207,7 @@ class SoapClient:
                     raise
                 outcome = Outcome.LOST
                 failure = DeadlineError(f"no answer from {url} in time")
+                op.seconds_needed = max(op.seconds_needed, loop.time() - sent_at)
             except (TransportError, DeadlineError) as error:
                 outcome = Outcome.LOST
                 failure = error
