@@ -100,7 +100,7 @@ FLOORS_OF_UPNP = (
     {"delete_mapping", "description_reads"},
     {"search", "aftermath"},
     {"add_mapping", "sibling_services"},
-    {"pinholes", "wan_status"},
+    {"pinholes", "wan_status", "add_any_mapping"},
     {"backend"},
     {"reboot"},
     {"driver"},

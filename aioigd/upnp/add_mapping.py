@@ -1,4 +1,4 @@
-"""How a mapping is made, on a given port or on any, and how it is undone.
+"""How a mapping is made on a given port, and how it is undone.
 
 AddPortMapping is a sequence: look (unless it may overwrite), negotiate the terms, remove what is in the way (once, if
 it may overwrite), negotiate again. What to ask for next is decided in ``fallback``, how requests travel in
@@ -7,11 +7,11 @@ it may overwrite), negotiate again. What to ask for next is decided in ``fallbac
 Granted is granted: a table that shows a mapping late, slowly or not at all makes no failure of a clear yes; only one
 that says clearly, for LATE_TABLE, that the mapping is not there, or that the port is another client's, does.
 
-Both actions know how they are undone, whether the call is cancelled or fails:
+It knows how it is undone, whether the call is cancelled or fails:
 
 - A request is out, or its reply was lost: what the gateway holds then is deleted, if it is this mapping.
 - It was granted, and nobody has taken the result: it is deleted.
-- This program had the mapping before: nothing is undone.
+- This program had the mapping before, and it was not removed: nothing is undone.
 - A mapping that was in the way was deleted: it is put back, unless this one has taken its place for good.
 """
 
@@ -24,7 +24,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Final
 
-from async_timeout import timeout, timeout_at
+from async_timeout import timeout_at
 
 from ..core.backend import LATE_TABLE, LOOK_PAUSE, Trial
 from ..core.calls import Operation, Phase, Undo
@@ -47,13 +47,13 @@ from ..results import UPnPResult
 from .aftermath import RemovedMapping, delete_what_arrives
 from .delete_mapping import delete_mapping
 from .fallback import AS_ASKED, FINAL_CODES, Failure, LeasePolicy, TermsPolicy, gives_up, learn, next_terms
-from .list_mappings import find_mapping, iter_mappings
+from .list_mappings import find_mapping
 from .soap_client import SoapClient, is_doubtful, read_answer
 from .wire import soap, wan_ip_connection
 from .wire.error_codes import UPnPErrorCode
 from .wire.soap import Action
 
-__all__ = ["AddAnyMapping", "AddMapping"]
+__all__ = ["SHARE_IF_IMPATIENT", "AddMapping", "Addition", "is_bad_request"]
 
 _CONFLICT: Final = UPnPErrorCode.CONFLICT_IN_MAPPING_ENTRY
 _NOT_AUTHORIZED: Final = UPnPErrorCode.ACTION_NOT_AUTHORIZED
@@ -70,7 +70,7 @@ _TRIES_IF_LOST: Final = 6
 """How often a request is sent that gets lost, and has to be looked for each time before it is sent again."""
 _TRIES_IF_IMPATIENT: Final = 2
 """The same, on other terms, once the gateway has shown that it answers other requests."""
-_SHARE_IF_IMPATIENT: Final = 0.3
+SHARE_IF_IMPATIENT: Final = 0.3
 """Part of the rest of a call that each of those terms gets where the gateway is silent."""
 _PROMPT: Final = 1.0
 """Seconds in which a gateway answers that is not only busy."""
@@ -84,7 +84,7 @@ _LONGEST_PAUSE: Final = 1.3
 """Seconds; some routers keep a connection for a second after its end."""
 
 
-class _Addition:
+class Addition:
     """What both ways to make a mapping have in common: the terms, and the undo."""
 
     def __init__(self, client: SoapClient, op: Operation, request: MappingRequest) -> None:
@@ -140,7 +140,7 @@ class _Addition:
         """Go on to the next terms; returns whether there are any."""
         is_wordless = isinstance(refusal, (TransportError, DeadlineError))
         self._is_impatient = self._is_impatient or is_wordless
-        self._failures.append(Failure(self._terms, refusal.error_code, _is_bad_request(refusal), is_wordless))
+        self._failures.append(Failure(self._terms, refusal.error_code, is_bad_request(refusal), is_wordless))
         if refusal.error_code == UPnPErrorCode.ONLY_PERMANENT_LEASES_SUPPORTED:
             # That is clear, whatever the gateway says to the rest.
             self._state.terms_policy = self._state.terms_policy._replace(lease=LeasePolicy.NONE)
@@ -183,7 +183,7 @@ class _Addition:
         return held.desc == asked or bool(held.desc.strip() and asked.startswith(held.desc.strip()))
 
 
-class AddMapping(_Addition):
+class AddMapping(Addition):
     """One AddPortMapping (WANIPConnection:2 section 2.5.16) with all that may have to happen around it.
 
     With ``overwrite`` a mapping in the way is deleted, once; without it the gateway is asked first, and anything but
@@ -240,7 +240,7 @@ class AddMapping(_Addition):
             outcome = await self._look_late() or outcome
         if isinstance(outcome, IGDError):
             self._state.refused(self._request, self._failures)
-            if UPnPErrorCode.is_unsupported(outcome.error_code) or _is_bad_request(outcome):
+            if UPnPErrorCode.is_unsupported(outcome.error_code) or is_bad_request(outcome):
                 outcome = UnsupportedError(outcome.message, outcome.error_code)
             raise await self._restore(outcome)
         return self._settle(outcome)
@@ -508,7 +508,7 @@ class AddMapping(_Addition):
         while self._go_on_after(refusal) and gives_up(self._request, self._terms) and not op.expired:
             refusal = silence
             with suppress(TransportError, TimeoutError, InvalidResponseError):  # DeadlineError is a TimeoutError
-                async with timeout_at(loop.time() + (op.deadline - loop.time()) * _SHARE_IF_IMPATIENT):
+                async with timeout_at(loop.time() + (op.deadline - loop.time()) * SHARE_IF_IMPATIENT):
                     self._lost += 1
                     status, reply = await self._client.send(self._latest_action, op, undo=self.undo_request)
                     self._lost -= 1
@@ -589,7 +589,7 @@ class AddMapping(_Addition):
         is_conflict = refusal.error_code == _CONFLICT or self._in_front is not None
         # Other codes may mean anything, or "not yours": only if there is something in the way at all.
         is_final = (
-            refusal.error_code in FINAL_CODES - {_NOT_AUTHORIZED} or is_denied(refusal) or _is_bad_request(refusal)
+            refusal.error_code in FINAL_CODES - {_NOT_AUTHORIZED} or is_denied(refusal) or is_bad_request(refusal)
         )
         if not is_conflict and is_final:
             return False
@@ -624,123 +624,6 @@ class AddMapping(_Addition):
         return True
 
 
-class AddAnyMapping(_Addition):
-    """One AddAnyPortMapping (WANIPConnection:2 section 2.5.17) with all that may have to happen around it.
-
-    Done twice it makes two mappings, on two ports. So a request whose reply was lost is not repeated before the gateway
-    was asked what it holds: what is there for the same place on this machine is what was made.
-    """
-
-    def __init__(self, client: SoapClient, op: Operation, request: MappingRequest) -> None:
-        super().__init__(client, op, request)
-        self._descs: set[str] = set()
-        """The descriptions in the requests so far."""
-
-    async def run(self) -> PortMapping:
-        """Make a mapping on the port asked for or, if it is taken, any other, and return what was granted.
-
-        Raises UnsupportedError where the gateway has no such action, and otherwise its refusal.
-        """
-        if self._client.service_version < 2:
-            raise UnsupportedError(f"a {self._client.service_type} does not choose ports, which takes version 2")
-        while True:
-            try:
-                mapping = self._mapping(await self._ask())
-            except RefusedError as error:
-                self._op.rejected()
-                if UPnPErrorCode.is_unsupported(error.error_code):
-                    raise UnsupportedError(error.message, error.error_code) from error
-                if not self._go_on_after(error):
-                    raise
-            except (TransportError, DeadlineError) as error:
-                if not self._is_cut_off or not self._go_on_after(error):
-                    raise
-                self._is_cut_off = False
-            except InvalidResponseError as error:
-                if _is_bad_request(error):
-                    raise UnsupportedError(error.message) from error
-                raise
-            else:
-                if self._policy != self._state.terms_policy:
-                    self._learn_terms()
-                had_before = mapping.key in self._state.ours
-                self._state.ours[mapping.key] = mapping
-                self._op.settled(None if had_before else partial(delete_mapping, self._client, mapping.key))
-                return mapping
-
-    async def undo_request(self, op: Operation) -> None:
-        """Take back what requests may have made to which no reply came."""
-        await self._delete_what_arrives(op, self._find_stray)
-
-    async def _find_stray(self, op: Operation) -> PortMapping | None:
-        mapping = await self._find_made(op)
-        return None if mapping is None or mapping.key in self._state.ours else mapping
-
-    async def _ask(self) -> int:
-        """Ask once on the present terms, and return the port. Raises RefusedError for a no."""
-        action = wan_ip_connection.add_any_port_mapping(self._request, self._internal_client, self._terms)
-        self._descs.add(self._terms.desc)
-        loop, losses = asyncio.get_running_loop(), 0
-        while True:
-            share = (self._op.deadline - loop.time()) * _SHARE_IF_IMPATIENT if self._is_impatient else None
-            try:
-                self._lost += 1
-                async with timeout(share):
-                    reply = await self._client.send(
-                        action, self._op, undo=self.undo_request, repeatable=False, beside=self._look_beside
-                    )
-                self._lost -= 1
-                return wan_ip_connection.read_reserved_port(read_answer(reply, action)[1])
-            except InvalidResponseError as error:
-                if is_gone(error) or _is_bad_request(error):
-                    raise
-                doubt: IGDError = error
-            except (TransportError, TimeoutError) as error:  # DeadlineError, too
-                losses += 1
-                unconnected = isinstance(error, TransportError) and not error.may_have_arrived
-                is_last = losses >= self._tries_if_cut
-                if unconnected or (is_last and not self._may_blame_terms) or self._op.expired:
-                    if unconnected:
-                        self._lost -= 1
-                        self._rejected()
-                    raise
-                doubt = error if isinstance(error, IGDError) else DeadlineError("no answer in its share of the time")
-            try:
-                mapping = await self._find_made(self._op)
-            except (RefusedError, InvalidResponseError):
-                raise doubt from doubt.__cause__
-            if mapping is not None:
-                return mapping.external_port
-            if isinstance(doubt, InvalidResponseError):
-                raise doubt
-            if self._may_blame_terms and (is_last or isinstance(doubt, DeadlineError)):
-                self._is_cut_off = True
-                raise doubt from doubt.__cause__
-
-    async def _look_beside(self) -> tuple[int, soap.Reply] | None:
-        """Look what has become of a request to which no reply has come yet; None where it has made nothing."""
-        try:
-            mapping = await self._find_made(self._op)
-        except (RefusedError, InvalidResponseError):
-            return None
-        return None if mapping is None else (200, soap.Answer({"newreservedport": str(mapping.external_port)}))
-
-    async def _find_made(self, op: Operation) -> PortMapping | None:
-        """Return what the gateway holds for the place that was asked for, on the port that was, or on any other."""
-        held = await find_mapping(self._client, self._request.key, op)
-        if held is not None and self._is_ours(held):
-            return held
-        async for mapping in iter_mappings(self._client, op):
-            if self._is_ours(mapping) and mapping.key not in self._state.ours:
-                return mapping
-        return None
-
-    def _is_ours(self, held: PortMapping) -> bool:
-        key = self._request.key
-        here = key.normalised()._replace(external_port=held.external_port)
-        return held.key.normalised() == here and held.desc in self._descs and super()._is_ours(held)
-
-
-def _is_bad_request(error: IGDError) -> bool:
+def is_bad_request(error: IGDError) -> bool:
     """Return whether a gateway said HTTP 400 and nothing else, as some do to actions that they do not have."""
     return isinstance(error, InvalidResponseError) and error.status == _BAD_REQUEST
