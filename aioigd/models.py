@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final, Literal, NamedTuple
@@ -38,27 +39,56 @@ MAX_PINHOLE_DURATION: Final = 86_400
 """Seconds: the longest LeaseTime of a pinhole (WANIPv6FirewallControl:1 section 2.4.8)."""
 
 
-_SPELT_IPV4: Final = re.compile(r"(\d{1,3})\.(\d{1,3})\.(\d{1,3})\.(\d{1,3})(?:/32|:\d{1,5})?", re.ASCII)
-"""An IPv4 address as tables have it: maybe with zeros in front, with a prefix length or a port behind."""
-_ANY_HOST: Final = frozenset({"", "*", "any", "all"})
+_PART: Final = r"(0x[0-9a-f]{1,2}|\d{1,4})"
+_SPELT_IPV4: Final = re.compile(
+    rf"(?<![\w.:%-]){_PART}\.{_PART}\.{_PART}\.{_PART}\.?(?:/[\d.]{{1,15}}|:\d{{1,5}}(?:/\w{{1,4}})?)?(?![\w.:%-])",
+    re.ASCII | re.IGNORECASE,
+)
+"""An IPv4 address as tables have it: with zeros in front, in hexadecimal or octal numbers, with a length, a mask,
+a port or a full stop behind it, or beside a name."""
+_OCTAL_DIGITS: Final = 4
+"""Digits of a number that can only be octal, and so are the others."""
+_BROADCAST: Final = IPv4Address("255.255.255.255")
+_ANY_HOST: Final = frozenset(
+    {"", "-", "*", "any", "all", "anywhere", "none", "null", "nil", "n/a", "unknown", "undefined", "wildcard"}
+)
 """What tables say for "no remote host" beside the unspecified address."""
+_LONGEST_HOST: Final = 255
+"""Characters of a host that are read: names have no more (RFC 1035 section 2.3.4)."""
 
 
 def read_host(text: str) -> IPv4Address | IPv6Address | None:
     """Return the address of a host that a gateway, or a program, has written; None for what is none.
 
-    A name is none, and so are the unspecified address and those of multicast: nobody is there.
+    A name is none, and so are the unspecified address, that of broadcast and those of multicast: nobody is there.
     """
-    text = text.strip().strip("\"'[]")
-    spelt = _SPELT_IPV4.fullmatch(text)
-    address: IPv4Address | IPv6Address
+    text = text[:_LONGEST_HOST].strip().strip("\"'[]<>")
+    address: IPv4Address | IPv6Address | None
     try:
-        address = ip_address(".".join(str(int(part)) for part in spelt.groups()) if spelt else text.partition("%")[0])
+        address = ip_address(text.partition("%")[0])
     except ValueError:
+        spelt = _SPELT_IPV4.findall(text)
+        address = _read_ipv4(spelt[0]) if len(spelt) == 1 else None
+    if address is None:
         return None
     if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
         address = address.ipv4_mapped
-    return None if address.is_unspecified or address.is_multicast else address
+    return None if address.is_unspecified or address.is_multicast or address == _BROADCAST else address
+
+
+def _read_ipv4(parts: Sequence[str]) -> IPv4Address | None:
+    """Return the address of four numbers. They are decimal, whatever is in front of them, unless they cannot be."""
+    is_octal = any(len(part) == _OCTAL_DIGITS and part[:1] == "0" and part[1] not in "xX" for part in parts)
+    try:
+        return IPv4Address(bytes(_read_number(part, is_octal) for part in parts))
+    except ValueError:
+        return None
+
+
+def _read_number(part: str, is_octal: bool) -> int:
+    if part[:2].lower() == "0x":
+        return int(part, 16)
+    return int(part, 8 if is_octal and part[0] == "0" else 10)
 
 
 class MappingKey(NamedTuple):
@@ -73,10 +103,14 @@ class MappingKey(NamedTuple):
         if not self.remote_host:
             return self
         text = self.remote_host.strip()
-        address = read_host(text)
+        is_network = "/" in text and not text.endswith("/32")
+        address = None if is_network else read_host(text)
         if address is not None:
             return self._replace(remote_host=str(address))
-        is_for_everybody = text.lower() in _ANY_HOST or not text.strip("0.:/[]")
+        word = text.strip("()<>[]").lower()
+        is_for_everybody = (
+            word in _ANY_HOST or not word.removeprefix("::ffff:").strip("0.:/") or text == str(_BROADCAST)
+        )
         return self._replace(remote_host="" if is_for_everybody else text)
 
     def __str__(self) -> str:
@@ -130,11 +164,11 @@ class PortMapping:
     def leads_to(self, client: str, port: int) -> bool | None:
         """Return whether packets that it lets in go to this port of this host; None where its values cannot tell.
 
-        ``port`` 0: to any port of it. Some gateways show the internal port 0, or a name for the client, or nothing.
-        That is no other host: only another address is, or another port of this one.
+        ``port`` 0: to any port of it. Some gateways show the internal port 0, or a name for the client, or nothing,
+        or their own loopback. That is no other host: only another address is, or another port of this one.
         """
         shown, wanted = read_host(self.internal_client), read_host(client)
-        if shown is None or wanted is None:
+        if shown is None or wanted is None or (shown.is_loopback and not wanted.is_loopback):
             return None
         if shown != wanted or (port and self.internal_port not in (0, port)):
             return False

@@ -138,8 +138,9 @@ class Operation:
     @property
     def deadline(self) -> float:
         """When the call has to be over, on the loop's clock."""
-        self.start()
-        assert self._deadline is not None  # noqa: S101 - start() has just set it
+        if self._deadline is None:
+            self.start()
+            assert self._deadline is not None  # noqa: S101 - start() has just set it
         return self._deadline
 
     @property

@@ -313,7 +313,7 @@ class LeasedMapping:
             return
         if held_for and (not mapping.duration or held_for < _CUT_SHORT * mapping.duration):
             self.observed_lifetime = held_for
-        if not mapping.duration and self.observed_lifetime:
+        if self.observed_lifetime and not (mapping.duration and self.request.terms.duration):
             mapping = replace(mapping, duration=self.observed_lifetime)  # a limit that the gateway has set by itself
         is_renewal = (
             self.state is MappingState.RENEWING

@@ -25,6 +25,7 @@ from ..core.gateway_cache import GatewayCache
 from ..errors import IGDError, UnexpectedError, UsageError
 from ..text import get_logger
 from .acquisition import MAX_CONCURRENT, Acquisition
+from .defects import Defects
 from .homecoming import Homecoming, is_away_from_home
 from .lease import Lease, LeaseRecord, LeaseState
 from .leased_mapping import LeasedMapping, MappingState
@@ -47,7 +48,7 @@ _LONGEST_SLEEP: Final = 86_400.0
 _POLL_MARGIN: Final = 0.01
 """Seconds after the next poll at which what is postponed is due."""
 _DEFECT_PAUSE: Final = 1.0
-"""Seconds to wait after an unexpected exception, so that it does not fill the log."""
+"""Seconds to wait after an unexpected exception of the task, or before what one has left without a next time."""
 
 
 class LeaseManager:
@@ -64,7 +65,8 @@ class LeaseManager:
         self._claims = Ownership(partial(_gateway_address, cache))
         self._acquisition = Acquisition(dispatcher, cache, self._claims)
         self._monitor = GatewayMonitor(dispatcher, cache, self._wake)
-        self._renewal = Renewal(cache, self._acquisition, self._queue, self._monitor)
+        self._defects = Defects()
+        self._renewal = Renewal(cache, self._acquisition, self._queue, self._monitor, self._defects)
         self._pinholes = PinholeManager(dispatcher, cache, self._claims)
         self._homecoming = Homecoming(
             dispatcher, cache, self._acquisition, self._queue, self._renewal, self._pinholes.leave
@@ -160,7 +162,7 @@ class LeaseManager:
             try:
                 await self._begin(record)
             except Exception as error:
-                log.warning("a lease could not begin", exc_info=error)
+                self._defects.report("a lease could not begin", error, self._now())
                 record.failure = _failure(error)
                 if isinstance(error, UsageError):
                     return
@@ -243,7 +245,7 @@ class LeaseManager:
                     await self._do_what_is_due()
                 except Exception as error:
                     self._show_failure(error)
-                    await asyncio.sleep(_DEFECT_PAUSE)
+                    await asyncio.sleep(_DEFECT_PAUSE)  # no longer: what does not fail is still to be looked after
                 else:
                     self._failure_is_over()
         except GeneratorExit:
@@ -265,7 +267,7 @@ class LeaseManager:
 
     def _show_failure(self, error: BaseException) -> None:
         """Let all leases show why they are not looked after."""
-        log.warning("leases could not be looked after", exc_info=error)
+        self._defects.report("leases could not be looked after", error, self._now())
         self._has_failed = True
         failure = _failure(error)
         for record in self._leases:

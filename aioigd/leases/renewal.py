@@ -14,6 +14,7 @@ from ..models import PortMapping
 from ..text import get_logger
 from . import schedule
 from .acquisition import Acquisition, not_held
+from .defects import Defects
 from .leased_mapping import LeasedMapping
 from .monitor import GatewayMonitor
 from .prolongation import Prolongation
@@ -39,11 +40,13 @@ class Renewal:
         acquisition: Acquisition,
         queue: DueQueue[LeasedMapping],
         monitor: GatewayMonitor,
+        defects: Defects,
     ) -> None:
         self._cache = cache
         self._acquisition = acquisition
         self._queue = queue
         self._monitor = monitor
+        self._defects = defects
         self._known: dict[Hashable, Prolongation] = {}
         self._undecided: WeakSet[LeasedMapping] = WeakSet()
         self._at_work: dict[LeasedMapping, asyncio.Future[None]] = {}
@@ -54,10 +57,10 @@ class Renewal:
         try:
             await self._look_after(mapping)
         except Exception as defect:
-            log.warning("%s could not be looked after", mapping.key, exc_info=True)
+            self._defects.report(f"{mapping.key} could not be looked after", defect, _now())
             error = UnexpectedError(f"{mapping.key} could not be looked after: {defect!r}")
             error.__cause__ = defect
-            self.failed(mapping, error)
+            self.failed(mapping, error, self._defects.pause(mapping, _now()))
         finally:
             del self._at_work[mapping]
             done.set_result(None)
@@ -102,8 +105,11 @@ class Renewal:
             self._follow(mapping)
             self._queue.set(mapping, mapping.next_due)
 
-    def failed(self, mapping: LeasedMapping, error: IGDError) -> None:
-        """Record that a mapping could not be added, and plan the next try."""
+    def failed(self, mapping: LeasedMapping, error: IGDError, shortest_pause: float = 0.0) -> None:
+        """Record that a mapping could not be added, and plan the next try, at the latest for its end.
+
+        ``shortest_pause``: seconds to wait at least, where it has not failed for the first time.
+        """
         if mapping.has_ended:
             return
         now = _now()
@@ -114,7 +120,7 @@ class Renewal:
         else:
             mapping.refused(now)
         mapping.record.mapping_changed(mapping)
-        pause = schedule.backoff(mapping.failures)
+        pause = max(schedule.backoff(mapping.failures), shortest_pause)
         if end is not None and now < end and now + pause > end + _END_MARGIN:
             # It may be refused because of what is there, so until that has expired. From then on pauses begin anew.
             pause = end + _END_MARGIN - now

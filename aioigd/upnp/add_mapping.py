@@ -1,4 +1,4 @@
-"""How a mapping is made, on a given port or on any, and how it is undone.
+"""How a mapping is made on a given port, and how it is undone.
 
 AddPortMapping is a sequence: look (unless it may overwrite), negotiate the terms, remove what is in the way (once, if
 it may overwrite), negotiate again. What to ask for next is decided in ``fallback``, how requests travel in
@@ -7,11 +7,11 @@ it may overwrite), negotiate again. What to ask for next is decided in ``fallbac
 Granted is granted: a table that shows a mapping late, slowly or not at all makes no failure of a clear yes; only one
 that says clearly, for LATE_TABLE, that the mapping is not there, or that the port is another client's, does.
 
-Both actions know how they are undone, whether the call is cancelled or fails:
+It knows how it is undone, whether the call is cancelled or fails:
 
 - A request is out, or its reply was lost: what the gateway holds then is deleted, if it is this mapping.
 - It was granted, and nobody has taken the result: it is deleted.
-- This program had the mapping before: nothing is undone.
+- This program had the mapping before, and it was not removed: nothing is undone.
 - A mapping that was in the way was deleted: it is put back, unless this one has taken its place for good.
 """
 
@@ -24,10 +24,10 @@ from dataclasses import replace
 from functools import partial
 from typing import Final
 
-from async_timeout import timeout, timeout_at
+from async_timeout import timeout_at
 
 from ..core.backend import LATE_TABLE, LOOK_PAUSE, Trial
-from ..core.calls import ROLLBACK_TIMEOUT, Operation, Phase, Undo
+from ..core.calls import Operation, Phase, Undo
 from ..errors import (
     DENIED_STATUSES,
     GONE_STATUSES,
@@ -44,28 +44,33 @@ from ..errors import (
 )
 from ..models import MappingRequest, PortMapping, Terms
 from ..results import UPnPResult
+from .aftermath import RemovedMapping, delete_what_arrives
 from .delete_mapping import delete_mapping
 from .fallback import AS_ASKED, FINAL_CODES, Failure, LeasePolicy, TermsPolicy, gives_up, learn, next_terms
-from .list_mappings import find_mapping, iter_mappings
+from .list_mappings import find_mapping
 from .soap_client import SoapClient, is_doubtful, read_answer
 from .wire import soap, wan_ip_connection
 from .wire.error_codes import UPnPErrorCode
 from .wire.soap import Action
 
-__all__ = ["AddAnyMapping", "AddMapping"]
+__all__ = ["SHARE_IF_IMPATIENT", "AddMapping", "Addition", "is_bad_request"]
 
 _CONFLICT: Final = UPnPErrorCode.CONFLICT_IN_MAPPING_ENTRY
 _NOT_AUTHORIZED: Final = UPnPErrorCode.ACTION_NOT_AUTHORIZED
 _IN_THE_WAY: Final = frozenset({_CONFLICT, _NOT_AUTHORIZED})
 """Codes after which something may have to be removed before other terms make sense."""
+_ONLY_CONFLICT: Final = frozenset({_CONFLICT})
 _CLEAR_STATUSES: Final = GONE_STATUSES | DENIED_STATUSES
 """HTTP statuses with which nothing can have been done, whatever else is in the reply."""
 _BAD_REQUEST: Final = 400
+_ADDS: Final = frozenset({"AddPortMapping", "AddAnyPortMapping"})
+_LOST: Final = frozenset({UPnPResult.HTTP_ERROR, UPnPResult.SOCKET_ERROR})
+"""Results of requests to which no reply came."""
 _TRIES_IF_LOST: Final = 6
 """How often a request is sent that gets lost, and has to be looked for each time before it is sent again."""
 _TRIES_IF_IMPATIENT: Final = 2
 """The same, on other terms, once the gateway has shown that it answers other requests."""
-_SHARE_IF_IMPATIENT: Final = 0.3
+SHARE_IF_IMPATIENT: Final = 0.3
 """Part of the rest of a call that each of those terms gets where the gateway is silent."""
 _PROMPT: Final = 1.0
 """Seconds in which a gateway answers that is not only busy."""
@@ -73,15 +78,13 @@ _NOTHING: Final = Terms("", 0)
 """Terms in which there is nothing to dislike."""
 _FIRST_PAUSE: Final = 0.02
 """Seconds between such a look and the repetition; four times as long each time."""
-_REST: Final = 0.25
-"""Part of an undo that looks for what was cut off leave to what follows from them."""
 _FRESH: Final = 0.9
 """Part of its time that a mapping has left at least if it was just made."""
 _LONGEST_PAUSE: Final = 1.3
 """Seconds; some routers keep a connection for a second after its end."""
 
 
-class _Addition:
+class Addition:
     """What both ways to make a mapping have in common: the terms, and the undo."""
 
     def __init__(self, client: SoapClient, op: Operation, request: MappingRequest) -> None:
@@ -91,8 +94,10 @@ class _Addition:
         self._request = request
         self._internal_client = request.internal_client or client.internal_client
         self._failures: list[Failure] = []
-        self._has_outcome = True
-        """Whether a reply came to the last request."""
+        self._lost = 0
+        """Requests to which no reply has come, and which the gateway may yet carry out."""
+        self._looks_are_prompt = True
+        """Whether the gateway answers looks at once, as far as is known."""
         self._is_impatient = False
         """The gateway has refused without words, so the time left has to do for several terms."""
         self._is_cut_off = False
@@ -105,22 +110,13 @@ class _Addition:
         if self._policy != AS_ASKED:
             self._next_terms()
 
-    async def _look_until_settled(
-        self, op: Operation, look: Callable[[Operation], Awaitable[PortMapping | None]]
-    ) -> PortMapping | None:
-        """Return the mapping that a request has made whose call is cancelled, None if it has made none.
-
-        A slow gateway may carry out later what was cut off: so it is looked for where no reply came to it, until
-        ROLLBACK_TIMEOUT after the request, or for as long as the gateway needs for one.
-        """
-        loop = asyncio.get_running_loop()
-        until = self._op.last_sent + max(ROLLBACK_TIMEOUT, self._op.seconds_needed)
-        until = min(until, op.deadline - _REST * op.timeout)
-        while True:
-            mapping = await look(op)
-            if mapping is not None or self._has_outcome or loop.time() >= until:
-                return mapping
-            await asyncio.sleep(LOOK_PAUSE)
+    async def _delete_what_arrives(
+        self, op: Operation, find: Callable[[Operation], Awaitable[PortMapping | None]]
+    ) -> None:
+        noted = sum(one.action in _ADDS and one.result in _LOST for one in self._op.attempts)
+        # Some were sent again; too many cost some looks.
+        lost = self._lost + max(0, noted - 1) if self._lost else 0
+        await delete_what_arrives(self._client, op, self._op, find, lost=lost, looks_are_prompt=self._looks_are_prompt)
 
     def _next_terms(self) -> bool:
         """Go on to the next terms; returns whether there are any."""
@@ -144,7 +140,7 @@ class _Addition:
         """Go on to the next terms; returns whether there are any."""
         is_wordless = isinstance(refusal, (TransportError, DeadlineError))
         self._is_impatient = self._is_impatient or is_wordless
-        self._failures.append(Failure(self._terms, refusal.error_code, _is_bad_request(refusal), is_wordless))
+        self._failures.append(Failure(self._terms, refusal.error_code, is_bad_request(refusal), is_wordless))
         if refusal.error_code == UPnPErrorCode.ONLY_PERMANENT_LEASES_SUPPORTED:
             # That is clear, whatever the gateway says to the rest.
             self._state.terms_policy = self._state.terms_policy._replace(lease=LeasePolicy.NONE)
@@ -168,7 +164,7 @@ class _Addition:
             self._internal_client,
             key.proto,
             terms.desc,
-            terms.duration or self._client.limit_for_none,
+            terms.duration or self._state.limit_for_none or self._client.standard_limit,
             key.remote_host,
         )
 
@@ -176,12 +172,18 @@ class _Addition:
         return held.leads_to(self._internal_client, self._request.internal_port)
 
     def _is_ours(self, held: PortMapping) -> bool:
-        """Whether an entry is what was asked for; where it cannot tell that itself, its description does."""
+        """Whether an entry is what was asked for; where it cannot tell that itself, its description does.
+
+        Some routers show only the beginning of that.
+        """
         is_ours = self._leads_to_us(held)
-        return held.desc == self._terms.desc if is_ours is None else is_ours
+        if is_ours is not None:
+            return is_ours
+        asked = self._terms.desc
+        return held.desc == asked or bool(held.desc.strip() and asked.startswith(held.desc.strip()))
 
 
-class AddMapping(_Addition):
+class AddMapping(Addition):
     """One AddPortMapping (WANIPConnection:2 section 2.5.16) with all that may have to happen around it.
 
     With ``overwrite`` a mapping in the way is deleted, once; without it the gateway is asked first, and anything but
@@ -207,7 +209,7 @@ class AddMapping(_Addition):
         self._is_free = trial is not None and trial.is_free
         self._overwrite = overwrite
         self._verify = verify
-        self._had_before = request.key in client.state.our_keys
+        self._had_before = request.key in client.state.ours
         self._unchanged: PortMapping | None = None
         """What the gateway holds already, just as it was asked for, and refuses to make again."""
         self._in_front: PortMapping | None = None
@@ -216,9 +218,8 @@ class AddMapping(_Addition):
         """What is wrong with a yes that was read back."""
         self._was_doubtful = False
         """Whether a reply may have meant a success that the table does not show, or not yet."""
-        self._removed: PortMapping | None = None
-        """What was deleted because it was in the way, as it was then."""
-        self._removed_at = 0.0
+        self._removed: RemovedMapping | None = None
+        """What was deleted because it was in the way."""
         self._silent_terms: tuple[TermsPolicy, Terms, int, bool] | None = None
         """The terms on which a request is silent, and what else is to be put back, while it is asked on others."""
 
@@ -229,14 +230,17 @@ class AddMapping(_Addition):
                 return self._settle(self._mapping(self._request.key.external_port))
         elif not self._is_free:
             await self._check_unmapped()
-        outcome = await self._negotiate(_IN_THE_WAY if self._overwrite else frozenset({_CONFLICT}))
+        outcome = await self._negotiate(_IN_THE_WAY if self._overwrite else _ONLY_CONFLICT)
         if isinstance(outcome, IGDError) and self._overwrite:
-            outcome = await self._remove_and_negotiate(outcome)
+            try:
+                outcome = await self._remove_and_negotiate(outcome)
+            except IGDError as error:
+                raise await self._restore(error)  # noqa: B904 - it is the same one
         if isinstance(outcome, IGDError):
             outcome = await self._look_late() or outcome
         if isinstance(outcome, IGDError):
             self._state.refused(self._request, self._failures)
-            if UPnPErrorCode.is_unsupported(outcome.error_code) or _is_bad_request(outcome):
+            if UPnPErrorCode.is_unsupported(outcome.error_code) or is_bad_request(outcome):
                 outcome = UnsupportedError(outcome.message, outcome.error_code)
             raise await self._restore(outcome)
         return self._settle(outcome)
@@ -244,7 +248,7 @@ class AddMapping(_Addition):
     def _settle(self, granted: PortMapping) -> PortMapping:
         self._was_granted = True
         self._state.fruitless = None
-        self._state.our_keys.add(self._request.key)
+        self._state.ours[self._request.key] = granted
         undo: Undo | None = self.undo_request
         if self._removed is None:
             undo = None if self._had_before else partial(delete_mapping, self._client, self._request.key)
@@ -277,16 +281,15 @@ class AddMapping(_Addition):
 
     async def undo_request(self, op: Operation) -> None:
         """Take back what requests have done, or may have, and put back what was in their way."""
-        if not self._had_before:
+        if not self._had_before or self._removed is not None:
             await self._take_back(op)
         if self._removed is not None:
-            await self._put_back(op)
+            await self._removed.put_back(op)
 
     async def _take_back(self, op: Operation) -> None:
         key = self._request.key
         if not self._was_granted:
-            if await self._look_until_settled(op, self._find_ours) is not None:
-                await delete_mapping(self._client, key, op)
+            await self._delete_what_arrives(op, self._find_ours)
             return
         held = self._in_front
         if held is None and self._false_success is None:
@@ -296,37 +299,23 @@ class AddMapping(_Addition):
             with suppress(IGDError):
                 await delete_mapping(self._client, key, op)
 
-    async def _put_back(self, op: Operation) -> None:
-        """Make again what was deleted, for the rest of its time, unless the port is in use. Raises IGDError."""
-        removed, key = self._removed, self._request.key
-        if removed is None:
-            return
-        is_free = True
-        with suppress(RefusedError, InvalidResponseError):
-            is_free = await find_mapping(self._client, key, op) is None
-        if is_free:
-            gone_for = asyncio.get_running_loop().time() - self._removed_at
-            rest = max(1, removed.duration - round(gone_for)) if removed.duration else 0
-            request = MappingRequest(key, removed.internal_port, removed.internal_client, Terms(removed.desc, rest))
-            action = wan_ip_connection.add_port_mapping(request, removed.internal_client, request.terms)
-            await self._client.call(action, op)
-        self._removed = None
-
     async def _restore(self, failure: IGDError) -> IGDError:
-        """Put back what was deleted in vain. Returns the failure, which names what could not be put back."""
+        """Put back what was deleted in vain. Returns the failure, which names it if it is not there again."""
         removed = self._removed
-        if removed is not None and not self._was_granted and not self._op.reply_lost:
+        if removed is None:
+            return failure
+        fate = "it is put back behind this error, if the gateway agrees"
+        if not (self._was_granted or self._op.reply_lost or self._op.expired):
             with suppress(IGDError):  # otherwise it is tried once more behind the failure
                 try:
-                    await self._put_back(self._op)
+                    await removed.put_back(self._op)
+                    fate = ""
                 except (RefusedError, InvalidResponseError) as error:
-                    self._removed = None
-                    failure.append(
-                        f"; for this the mapping of {removed.key} to {removed.internal_client} port"
-                        f" {removed.internal_port} ({removed.desc!r}) was deleted, and it cannot be put back: "
-                        f"{error.message}"
-                    )
+                    fate = f"it cannot be put back: {error.message}"
+                self._removed = None
                 self._op.rejected()
+        if fate:
+            failure.append(f"; for this the mapping of {removed} was deleted, and {fate}")
         return failure
 
     async def _find_ours(self, op: Operation) -> PortMapping | None:
@@ -449,7 +438,7 @@ class AddMapping(_Addition):
 
     async def _send(self) -> tuple[int, soap.Reply]:
         """Send a request on the present terms, or on others if the gateway says nothing to it."""
-        self._has_outcome = False
+        self._lost += 1
         try:
             reply = await self._client.send(
                 self._latest_action,
@@ -459,13 +448,14 @@ class AddMapping(_Addition):
                 beside=self._look_beside,
                 tries_cut=self._tries_if_cut if self._is_impatient else _TRIES_IF_LOST,
             )
-            self._has_outcome = True
+            self._lost -= 1
             return reply
         except InvalidResponseError as error:
-            self._has_outcome = True
+            self._lost -= 1
             return error.status or 0, soap.InvalidReply(error.message)
         except TransportError as error:
             if not error.may_have_arrived:
+                self._lost -= 1
                 self._rejected()
             elif self._overwrite:
                 is_made = await self._look_after_loss()
@@ -497,13 +487,14 @@ class AddMapping(_Addition):
         Where a gateway answers that promptly, and does not hold the mapping, silence may be how it refuses.
         """
         began = asyncio.get_running_loop().time()
+        self._looks_are_prompt = False
         try:
             if await self._is_made():
                 return 200, soap.Answer({})
         except (RefusedError, InvalidResponseError):
             return None
-        is_prompt = asyncio.get_running_loop().time() <= began + _PROMPT
-        return await self._ask_on_other_terms() if is_prompt and self._may_blame_terms else None
+        self._looks_are_prompt = asyncio.get_running_loop().time() <= began + _PROMPT
+        return await self._ask_on_other_terms() if self._looks_are_prompt and self._may_blame_terms else None
 
     async def _ask_on_other_terms(self) -> tuple[int, soap.Reply] | None:
         """Ask on terms with less in them, one after the other, while a request is silent.
@@ -517,8 +508,10 @@ class AddMapping(_Addition):
         while self._go_on_after(refusal) and gives_up(self._request, self._terms) and not op.expired:
             refusal = silence
             with suppress(TransportError, TimeoutError, InvalidResponseError):  # DeadlineError is a TimeoutError
-                async with timeout_at(loop.time() + (op.deadline - loop.time()) * _SHARE_IF_IMPATIENT):
+                async with timeout_at(loop.time() + (op.deadline - loop.time()) * SHARE_IF_IMPATIENT):
+                    self._lost += 1
                     status, reply = await self._client.send(self._latest_action, op, undo=self.undo_request)
+                    self._lost -= 1
                 if not is_doubtful(status, reply):
                     self._silent_terms = None
                     return status, reply
@@ -575,6 +568,7 @@ class AddMapping(_Addition):
         except (RefusedError, InvalidResponseError):
             return
         except DeadlineError:
+            self._looks_are_prompt = False
             if op.rediscover_on_timeout or op.expired:
                 raise
             return
@@ -595,7 +589,7 @@ class AddMapping(_Addition):
         is_conflict = refusal.error_code == _CONFLICT or self._in_front is not None
         # Other codes may mean anything, or "not yours": only if there is something in the way at all.
         is_final = (
-            refusal.error_code in FINAL_CODES - {_NOT_AUTHORIZED} or is_denied(refusal) or _is_bad_request(refusal)
+            refusal.error_code in FINAL_CODES - {_NOT_AUTHORIZED} or is_denied(refusal) or is_bad_request(refusal)
         )
         if not is_conflict and is_final:
             return False
@@ -615,7 +609,7 @@ class AddMapping(_Addition):
                 return False
         if refusal.error_code == _NOT_AUTHORIZED:
             return False  # it is about this host, not about what is there
-        self._removed, self._removed_at = held, asyncio.get_running_loop().time()
+        self._removed = None if held is None else RemovedMapping(self._client, held)
         try:
             await self._client.call(
                 wan_ip_connection.delete_port_mapping(self._request.key), self._op, undo=self.undo_request
@@ -630,120 +624,6 @@ class AddMapping(_Addition):
         return True
 
 
-class AddAnyMapping(_Addition):
-    """One AddAnyPortMapping (WANIPConnection:2 section 2.5.17) with all that may have to happen around it.
-
-    Done twice it makes two mappings, on two ports. So a request whose reply was lost is not repeated before the gateway
-    was asked what it holds: what is there for the same place on this machine is what was made.
-    """
-
-    def __init__(self, client: SoapClient, op: Operation, request: MappingRequest) -> None:
-        super().__init__(client, op, request)
-        self._descs: set[str] = set()
-        """The descriptions in the requests so far."""
-
-    async def run(self) -> PortMapping:
-        """Make a mapping on the port asked for or, if it is taken, any other, and return what was granted.
-
-        Raises UnsupportedError where the gateway has no such action, and otherwise its refusal.
-        """
-        if self._client.service_version < 2:
-            raise UnsupportedError(f"a {self._client.service_type} does not choose ports, which takes version 2")
-        while True:
-            try:
-                mapping = self._mapping(await self._ask())
-            except RefusedError as error:
-                self._op.rejected()
-                if UPnPErrorCode.is_unsupported(error.error_code):
-                    raise UnsupportedError(error.message, error.error_code) from error
-                if not self._go_on_after(error):
-                    raise
-            except (TransportError, DeadlineError) as error:
-                if not self._is_cut_off or not self._go_on_after(error):
-                    raise
-                self._is_cut_off = False
-            except InvalidResponseError as error:
-                if _is_bad_request(error):
-                    raise UnsupportedError(error.message) from error
-                raise
-            else:
-                if self._policy != self._state.terms_policy:
-                    self._learn_terms()
-                had_before = mapping.key in self._state.our_keys
-                self._state.our_keys.add(mapping.key)
-                self._op.settled(None if had_before else partial(delete_mapping, self._client, mapping.key))
-                return mapping
-
-    async def undo_request(self, op: Operation) -> None:
-        """Take back what a request may have made to which no reply came."""
-        mapping = await self._look_until_settled(op, self._find_made)
-        if mapping is not None and mapping.key not in self._state.our_keys:
-            await delete_mapping(self._client, mapping.key, op)
-
-    async def _ask(self) -> int:
-        """Ask once on the present terms, and return the port. Raises RefusedError for a no."""
-        action = wan_ip_connection.add_any_port_mapping(self._request, self._internal_client, self._terms)
-        self._descs.add(self._terms.desc)
-        loop, losses = asyncio.get_running_loop(), 0
-        while True:
-            share = (self._op.deadline - loop.time()) * _SHARE_IF_IMPATIENT if self._is_impatient else None
-            try:
-                self._has_outcome = False
-                async with timeout(share):
-                    reply = await self._client.send(
-                        action, self._op, undo=self.undo_request, repeatable=False, beside=self._look_beside
-                    )
-                self._has_outcome = True
-                return wan_ip_connection.read_reserved_port(read_answer(reply, action)[1])
-            except InvalidResponseError as error:
-                if is_gone(error) or _is_bad_request(error):
-                    raise
-                doubt: IGDError = error
-            except (TransportError, TimeoutError) as error:  # DeadlineError, too
-                losses += 1
-                unconnected = isinstance(error, TransportError) and not error.may_have_arrived
-                is_last = losses >= self._tries_if_cut
-                if unconnected or (is_last and not self._may_blame_terms) or self._op.expired:
-                    if unconnected:
-                        self._rejected()
-                    raise
-                doubt = error if isinstance(error, IGDError) else DeadlineError("no answer in its share of the time")
-            try:
-                mapping = await self._find_made(self._op)
-            except (RefusedError, InvalidResponseError):
-                raise doubt from doubt.__cause__
-            if mapping is not None:
-                return mapping.external_port
-            if isinstance(doubt, InvalidResponseError):
-                raise doubt
-            if self._may_blame_terms and (is_last or isinstance(doubt, DeadlineError)):
-                self._is_cut_off = True
-                raise doubt from doubt.__cause__
-
-    async def _look_beside(self) -> tuple[int, soap.Reply] | None:
-        """Look what has become of a request to which no reply has come yet; None where it has made nothing."""
-        try:
-            mapping = await self._find_made(self._op)
-        except (RefusedError, InvalidResponseError):
-            return None
-        return None if mapping is None else (200, soap.Answer({"newreservedport": str(mapping.external_port)}))
-
-    async def _find_made(self, op: Operation) -> PortMapping | None:
-        """Return what the gateway holds for the place that was asked for, on the port that was, or on any other."""
-        held = await find_mapping(self._client, self._request.key, op)
-        if held is not None and self._is_ours(held):
-            return held
-        async for mapping in iter_mappings(self._client, op):
-            if self._is_ours(mapping) and mapping.key not in self._state.our_keys:
-                return mapping
-        return None
-
-    def _is_ours(self, held: PortMapping) -> bool:
-        key = self._request.key
-        here = key.normalised()._replace(external_port=held.external_port)
-        return held.key.normalised() == here and held.desc in self._descs and super()._is_ours(held)
-
-
-def _is_bad_request(error: IGDError) -> bool:
+def is_bad_request(error: IGDError) -> bool:
     """Return whether a gateway said HTTP 400 and nothing else, as some do to actions that they do not have."""
     return isinstance(error, InvalidResponseError) and error.status == _BAD_REQUEST

@@ -27,7 +27,8 @@ from ..models import (
 )
 from ..net.interfaces import can_send_from, default_next_hops, source_address_for
 from . import delete_mapping, list_mappings, wan_status
-from .add_mapping import AddAnyMapping, AddMapping
+from .add_any_mapping import AddAnyMapping
+from .add_mapping import AddMapping
 from .net.http import HttpClient
 from .pinholes import Firewall
 from .sibling_services import SiblingServices, our_ipv6_address

@@ -19,7 +19,7 @@ from ..errors import (
     is_denied,
     is_gone,
 )
-from ..models import MappingKey, Proto
+from ..models import MappingKey, PortMapping, Proto
 from ..results import UPnPResult
 from .list_mappings import find_mapping, iter_mappings
 from .soap_client import SoapClient, is_denial, is_doubtful, read_answer
@@ -34,33 +34,38 @@ _MAY_MEAN_ABSENT: Final = frozenset({UPnPErrorCode.INVALID_ARGS, UPnPErrorCode.A
 async def delete_mapping(client: SoapClient, key: MappingKey, op: Operation, *, verify: bool = False) -> None:
     """Delete a mapping. Raises NotFoundError where there is none.
 
-    With ``verify`` a clear yes is not enough: the gateway is asked until it holds the mapping no longer, for
-    LATE_TABLE at most.
+    What this program has made is deleted once: another host's that has taken its place meanwhile is not. With
+    ``verify`` a clear yes is not enough: the gateway is asked until it holds the mapping no longer, for LATE_TABLE at
+    most.
     """
-    client.state.our_keys.discard(key)  # whatever becomes of it: nobody wants it any more
+    made = client.state.ours.pop(key, None)  # whatever becomes of it: nobody wants it any more
     try:
-        await _delete_as_spelt(client, key, op)
+        await _delete_as_spelt(client, key, op, made)
     except RefusedError:
         plain = key.normalised()
         if plain == key:
             raise
         # Some show a remote host in another way than they want it to be spelt.
-        await _delete_as_spelt(client, plain, op)
+        await _delete_as_spelt(client, plain, op, made)
     if verify:
         await _check_deleted(client, key, op)
 
 
-async def _delete_as_spelt(client: SoapClient, key: MappingKey, op: Operation) -> None:
+async def _delete_as_spelt(client: SoapClient, key: MappingKey, op: Operation, made: PortMapping | None) -> None:
     action = wan_ip_connection.delete_port_mapping(key)
 
     async def look() -> tuple[int, soap.Reply] | None:
+        """Look whether it is gone, before another deletion could hit what somebody else has made meanwhile."""
         with suppress(RefusedError, InvalidResponseError):
-            if await find_mapping(client, key, op) is None:
+            held = await find_mapping(client, key, op)
+            if held is None:
+                return 200, soap.Answer({})
+            if made is not None and held.leads_to(made.internal_client, made.internal_port) is False:
                 return 200, soap.Answer({})
         return None
 
     try:
-        status, reply = await client.send(action, op, beside=look)
+        status, reply = await client.send(action, op, beside=look, looks_again=True)
     except TransportError as error:
         if error.may_have_arrived and not op.expired:
             with suppress(IGDError):
@@ -103,13 +108,24 @@ async def delete_range(client: SoapClient, first: int, last: int, proto: Proto, 
     Raises NotFoundError where there is none, and with the gateway's refusal of the first that it does not let go of,
     after all were tried.
     """
-    our_keys = client.state.our_keys
-    our_keys -= {key for key in our_keys if key.proto == proto and first <= key.external_port <= last}
+    ours = client.state.ours
+    for key in [key for key in ours if key.proto == proto and first <= key.external_port <= last]:
+        del ours[key]
     refusal: RefusedError | None = None
     is_doubtful_range = False
     if client.service_version >= 2:
+        action = wan_ip_connection.delete_port_mapping_range(first, last, proto)
+
+        async def one_by_one() -> tuple[int, soap.Reply]:
+            await _delete_each(client, await _keys_in_range(client, first, last, proto, op), op)
+            return 200, soap.Answer({})
+
         try:
-            await client.call(wan_ip_connection.delete_port_mapping_range(first, last, proto), op)
+            read_answer(await client.send(action, op, beside=one_by_one), action)
+        except TransportError as error:
+            if not error.may_have_arrived or op.expired:
+                raise
+            is_doubtful_range = True  # some refuse without words
         except RefusedError as error:
             if isinstance(error, NotFoundError) and op.reply_lost:
                 return  # a repeated request: the first one had arrived
@@ -123,11 +139,7 @@ async def delete_range(client: SoapClient, first: int, last: int, proto: Proto, 
         else:
             return
     try:
-        keys = [
-            mapping.key
-            async for mapping in iter_mappings(client, op)
-            if mapping.proto == proto and first <= mapping.external_port <= last
-        ]
+        keys = await _keys_in_range(client, first, last, proto, op)
     except (RefusedError, InvalidResponseError):
         if refusal is not None:
             raise refusal from None
@@ -137,6 +149,16 @@ async def delete_range(client: SoapClient, first: int, last: int, proto: Proto, 
     if refusal is not None and not UPnPErrorCode.is_unsupported(refusal.error_code):
         raise refusal
     raise NotFoundError(f"no {proto} port from {first} to {last} is mapped", UPnPResult.PORT_MAPPING_NOT_FOUND)
+
+
+async def _keys_in_range(
+    client: SoapClient, first: int, last: int, proto: Proto, op: Operation
+) -> Sequence[MappingKey]:
+    return [
+        mapping.key
+        async for mapping in iter_mappings(client, op)
+        if mapping.proto == proto and first <= mapping.external_port <= last
+    ]
 
 
 async def _delete_each(client: SoapClient, keys: Sequence[MappingKey], op: Operation) -> bool:

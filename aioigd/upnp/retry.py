@@ -17,6 +17,9 @@ cut or silent; the action may   raised: whoever sent it reads back before   the 
 not be repeated                 it is sent again
 ==============================  ==========================================  ================================
 
+Before a deletion that was cut alone is sent again the gateway is asked whether it still holds the mapping: it may be
+another host's by then.
+
 Where a gateway refuses without words, by cutting or by silence, what it is asked for on other terms gets two tries if
 it is cut (``tries_cut``), as the gateway has shown that it answers other requests.
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from ipaddress import ip_address
 from typing import Any, Final, NamedTuple
@@ -20,11 +21,12 @@ from ..errors import (
     GONE_STATUSES,
     Attempt,
     DeadlineError,
+    IGDError,
     InvalidResponseError,
     RefusedError,
     TransportError,
 )
-from ..models import Device, MappingKey, MappingRequest, Terms
+from ..models import Device, MappingKey, MappingRequest, PortMapping, Terms
 from ..net.interfaces import default_next_hops, source_address_for
 from ..results import UPnPResult
 from .fallback import FEW_TERMS, WEEK, Failure, TermsPolicy
@@ -65,7 +67,7 @@ class GatewayState:
     def __init__(self) -> None:
         self.limiter = Limiter()
         self.terms_policy = TermsPolicy()
-        self.our_keys: set[MappingKey] = set()
+        self.ours: dict[MappingKey, PortMapping] = {}
         """The mappings that this program has made, so that an undo never removes an older one."""
         self.our_pinholes: set[int] = set()
         """The same for pinholes, by their unique ids."""
@@ -100,17 +102,19 @@ class SoapClient:
         self.device = device
         self.state = state
         self.service_type = device.igd_service_type
+        version = self.service_type.rpartition(":")[2]
+        self.service_version = int(version) if version.isascii() and version.isdigit() else 1
+        """The version of the service that maps ports: 2 and later can choose a port."""
+        self.standard_limit = WEEK if self.service_version >= 2 else 0
+        """Seconds that a mapping lasts by the standard that is made without a limit, 0 where that is what it is.
+
+        An IGD:2 makes a week of it (WANIPConnection:2 section 2.3.16).
+        """
         self.local_address = device.igd_our_addr
         self._control_urls = [parse_url(url) for url in (device.igd_control_url, *device.alternative_control_urls)]
         """The URL in use, and behind it those that the description may have meant."""
         self._is_proven = len(self._control_urls) == 1
         self._headers: dict[tuple[str, HttpUrl], dict[str, str]] = {}
-
-    @property
-    def service_version(self) -> int:
-        """The version of the service that maps ports: 2 and later can choose a port."""
-        version = self.service_type.rpartition(":")[2]
-        return int(version) if version.isascii() and version.isdigit() else 1
 
     @property
     def internal_client(self) -> str:
@@ -125,14 +129,6 @@ class SoapClient:
             return "127.0.0.1"
         hops = default_next_hops()
         return source_address_for(min(hops) if hops else "192.0.2.1")
-
-    @property
-    def limit_for_none(self) -> int:
-        """Seconds that a mapping lasts which is made without a limit, 0 where that is what it is.
-
-        An IGD:2 makes a week of it (WANIPConnection:2 section 2.3.16).
-        """
-        return self.state.limit_for_none or (WEEK if self.service_version >= 2 else 0)
 
     def learn_limit_for_none(self, rest: int) -> None:
         """Note how long a mapping that was just made without a limit lasts; some seconds may have gone by."""
@@ -153,6 +149,7 @@ class SoapClient:
         undo: Undo | None = None,
         repeatable: bool = True,
         beside: Beside | None = None,
+        looks_again: bool = False,
         tries_cut: int = TRIES_CUT,
     ) -> tuple[int, soap.Reply]:
         """Send an action until something comes back, and return the HTTP status and the reply.
@@ -161,9 +158,10 @@ class SoapClient:
         known of the gateway meanwhile. ``undo``: how to take back what the action may have changed. ``repeatable``:
         carried out twice it does no harm. ``beside``: what to do while no reply comes to the first attempt in its
         time; its outcome counts as the reply if it comes first, and None as a reason to wait no longer. By default the
-        action is sent a second time. Either way the first request is not given up at once. ``tries_cut``: see
-        ``retry``. What follows from a failure is decided in ``retry``; each request is noted in ``op.attempts``.
-        Raises TransportError, DeadlineError, or InvalidResponseError for a reply that breaks a cap.
+        action is sent a second time. Either way the first request is not given up at once. ``looks_again``: do that
+        also before a request is sent again that was cut alone. ``tries_cut``: see ``retry``. What follows from a
+        failure is decided in ``retry``; each request is noted in ``op.attempts``. Raises TransportError, DeadlineError,
+        or InvalidResponseError for a reply that breaks a cap.
         """
         state = self.state
         loop = asyncio.get_running_loop()
@@ -211,6 +209,7 @@ class SoapClient:
                     raise
                 outcome = Outcome.LOST
                 failure = DeadlineError(f"no answer from {url} in time")
+                op.seconds_needed = max(op.seconds_needed, loop.time() - sent_at)
             except (TransportError, DeadlineError) as error:
                 outcome = Outcome.LOST
                 failure = error
@@ -253,6 +252,10 @@ class SoapClient:
             )
             if step is Step.RAISE:
                 raise failure
+            if looks_again and beside is not None and alone and op.reply_lost:
+                with suppress(IGDError):
+                    if (found := await beside()) is not None:
+                        return found
             if step is Step.NEXT_URL:
                 self._use_next_control_url(url)
                 failures_alone -= 1  # a control URL that was guessed wrong does not count

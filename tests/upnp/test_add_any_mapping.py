@@ -11,7 +11,7 @@ from aioigd.core.calls import Operation, Phase
 from aioigd.errors import TransportError, UnsupportedError
 from aioigd.models import MappingKey, MappingRequest, Terms
 from aioigd.testing.wan_connection import ActionCall
-from aioigd.upnp.add_mapping import AddAnyMapping
+from aioigd.upnp.add_any_mapping import AddAnyMapping
 from aioigd.upnp.fallback import WEEK
 from aioigd.upnp.soap_client import GatewayState
 from aioigd.upnp.wire.http_reply import HttpReply

@@ -663,7 +663,7 @@ async def test_what_another_gateway_makes_of_it_is_known_once_it_was_read_back()
         else None
     )
     assert (await add(gateway, request("x", 0), state=state)).duration == 0
-    state.our_keys.clear()
+    state.ours.clear()
     assert (await add(gateway, request("x", 0), state=state, verify=True)).duration == 86_399
     assert (await add(gateway, request("x", 0), state=state)).duration == 86_400
     assert (await add(gateway, request("x", 60), state=state)).duration == 60
@@ -1180,7 +1180,7 @@ async def test_a_deletion_whose_replies_were_all_lost_is_looked_into() -> None:
     put(gateway, OURS)
     done_but(gateway, *[CUT] * 6, action=DELETE)
     await delete(gateway)
-    assert gateway.actions == [DELETE] * 6 + [LOOK]
+    assert gateway.actions == [DELETE, LOOK]
 
 
 @pytest.mark.parametrize("can_tell", [True, False])

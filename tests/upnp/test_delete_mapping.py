@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -16,11 +17,13 @@ from aioigd.upnp import delete_mapping
 from aioigd.upnp.soap_client import GatewayState
 from aioigd.upnp.wire.http_reply import HttpReply
 
-from ..support import CUT, THEIRS, PaperGateway, Reaction, fault, odd
+from ..leases.virtual import run
+from ..support import CUT, OURS, THEIRS, PaperGateway, Reaction, fault, never_answered, odd
 
 pytestmark = [pytest.mark.usefixtures("nothing_is_left"), pytest.mark.one_loop]
 
 RANGE, DELETE = "DeletePortMappingRange", "DeletePortMapping"
+LOOK = "GetSpecificPortMappingEntry"
 
 
 def paper(version: int, *ports: int) -> PaperGateway:
@@ -105,12 +108,65 @@ async def test_a_doubtful_success_is_made_sure_of() -> None:
     assert await delete(gateway) == []
 
 
+def is_lost(gateway: PaperGateway, action: str, reaction: Reaction | None, *, done: bool) -> None:
+    """Let no reply come to an action; None for silence."""
+
+    async def silence(call: ActionCall) -> Reaction:
+        return await never_answered()
+
+    def respond(call: ActionCall) -> Any:
+        if call.action != action:
+            return None
+        if done:
+            gateway.carry_out(call)
+        return silence(call) if reaction is None else reaction
+
+    gateway.respond = respond
+
+
+@pytest.mark.parametrize("reaction", [CUT, None])
+def test_one_by_one_where_the_range_is_refused_without_words(reaction: Reaction | None) -> None:
+    async def main() -> None:
+        gateway = paper(2, 9, 10, 15, 20, 21)
+        is_lost(gateway, RANGE, reaction, done=False)
+        assert await delete(gateway) == [9, 21]
+        assert gateway.actions.count(DELETE) == 3
+
+    run(main())
+
+
+@pytest.mark.parametrize("reaction", [CUT, None])
+@pytest.mark.parametrize("is_remade", [True, False])
+def test_what_another_host_makes_while_the_reply_is_lost_is_left_alone(
+    reaction: Reaction | None, is_remade: bool
+) -> None:
+    async def main() -> None:
+        gateway, state = PaperGateway(), GatewayState()
+        made = PortMapping(10, 10, OURS, "TCP")
+        state.ours[made.key] = made
+        gateway.table.put(PortMapping(10, 80, THEIRS, "TCP") if is_remade else made)
+        is_lost(gateway, DELETE, reaction, done=not is_remade)
+        await delete_mapping.delete_mapping(gateway.client(state=state), made.key, Operation(10))
+        assert [one.mapping.internal_client for one in gateway.table.entries().values()] == [THEIRS] * is_remade
+        assert gateway.actions == [DELETE, LOOK]
+
+    run(main())
+
+
+async def test_what_is_still_there_is_deleted_again() -> None:
+    gateway, left = paper(1, 10), [CUT]
+    gateway.respond = lambda call: left.pop() if left else None
+    await delete_mapping.delete_mapping(gateway.client(), MappingKey(10, "TCP"), Operation(10))
+    assert gateway.actions == [DELETE, LOOK, DELETE]
+
+
 async def test_what_is_deleted_is_not_remembered() -> None:
     state = GatewayState()
     for port in (9, 10):
-        state.our_keys.add(PortMapping(port, port, THEIRS, "TCP").key)
+        mapping = PortMapping(port, port, THEIRS, "TCP")
+        state.ours[mapping.key] = mapping
     await delete(paper(2, 10), state)
-    assert [key.external_port for key in state.our_keys] == [9]
+    assert [key.external_port for key in state.ours] == [9]
 
 
 async def test_a_gateway_that_hangs_is_given_up_after_the_calls_own_time() -> None:

@@ -48,8 +48,8 @@ _MAX_FAULT_TEXT: Final = 200
 """Characters of a text in a fault."""
 _MAX_TEXT: Final = 256
 """Characters of an output argument that is shown to people."""
-_FALSE: Final = frozenset({"0", "false", "no"})
-_TRUE: Final = frozenset({"1", "true", "yes"})
+_FALSE: Final = frozenset({"0", "false", "no", "off", "disabled"})
+_TRUE: Final = frozenset({"1", "true", "yes", "on", "enabled"})
 """The spellings of a boolean, in lower case."""
 _CODE_NAMES: Final = ("errorcode", "faultcode")
 """Elements of a fault with the code, in the order of precedence."""
@@ -151,7 +151,7 @@ def read_text(values: Mapping[str, str], name: str) -> str:
 
 def read_flag(values: Mapping[str, str], name: str, *, default: bool | None = None) -> bool:
     """Return a boolean, however it is spelled (UDA 1.1 section 2.5); ``default``, where given, for what is none."""
-    text = values.get(name, "").lower()
+    text = values.get(name, "").strip().lower()
     if text in _TRUE or text in _FALSE:
         return text in _TRUE
     if default is not None:

@@ -64,7 +64,13 @@ _ADDRESS: Final = re.compile(
     re.ASCII,
 )
 """An address, and what some write behind it: a port, a prefix length, a mask."""
-_AROUND_ADDRESS: Final = " \t\r\n\0\"'[]<>()"
+_AROUND_ADDRESS: Final = " \t\r\n\0\"'[]<>().,;\ufeff\u200b"
+_PROTO_OF_NUMBER: Final[Mapping[str, Proto]] = {"6": "TCP", "17": "UDP"}
+"""The numbers of protocols in the header of IP, which some tables show."""
+_AMONG_ADDRESSES: Final = re.compile(r"[,;\s]+")
+"""What separates several external addresses, of which the first that can be one counts."""
+_MOST_TEXT: Final = 256
+"""Characters of them that are read."""
 _THIS_NETWORK: Final = IPv4Network("0.0.0.0/8")
 _BROADCAST: Final = IPv4Address("255.255.255.255")
 _ARGUMENT_OF_ROW: Final = {"newdescription": "newportmappingdescription", "newleasetime": "newleaseduration"}
@@ -149,8 +155,9 @@ def read_entry(key: MappingKey, values: Mapping[str, str], *, lenient: bool = Fa
 
 def read_generic_entry(values: Mapping[str, str]) -> PortMapping:
     """Return the mapping in a reply to GetGenericPortMappingEntry."""
+    text = values.get("newprotocol", "").strip().upper().removeprefix("IPPROTO_")
     try:
-        proto = check_proto(values.get("newprotocol", ""))
+        proto = _PROTO_OF_NUMBER.get(text) or check_proto(text)
     except ValueError as error:
         raise InvalidResponseError("an entry without a protocol") from error
     port = read_number(values, "newexternalport", 65535)
@@ -169,10 +176,18 @@ def read_external_address(values: Mapping[str, str]) -> IPv4Address:
 def parse_external_address(text: str) -> IPv4Address | None:
     """Return an external address however it is written, None for what cannot be the IPv4 address of a gateway.
 
-    Routers write it with a port, a prefix length or a mask behind it, in quotes, or with zeros in front (of decimal
-    numbers: no C library of a router prints octal ones).
+    Routers write it with a port, a prefix length, a mask or other addresses behind it, in quotes, or with
+    zeros in front (of decimal numbers: no C library of a router prints octal ones).
     """
-    text = text.strip(_AROUND_ADDRESS)
+    text = text[:_MOST_TEXT].strip(_AROUND_ADDRESS)
+    several = [text] if _ADDRESS.fullmatch(text) else _AMONG_ADDRESSES.split(text)
+    if len(several) == 1:
+        return _one_address(text)
+    is_list = all(_ADDRESS.fullmatch(one) for one in several)
+    return next(filter(None, map(_one_address, several)), None) if is_list else None
+
+
+def _one_address(text: str) -> IPv4Address | None:
     found = _ADDRESS.fullmatch(text)
     try:
         if found is not None:

@@ -129,6 +129,16 @@ class TestEntries:
                 continue
 
 
+@pytest.mark.parametrize(
+    ("spelt", "proto"),
+    [*((each, "TCP") for each in ("tcp", "TCP ", "6", "IPPROTO_TCP")), *((each, "UDP") for each in ("Udp", "17"))],
+)
+def test_a_protocol_is_read_however_a_table_shows_it(spelt: str, proto: str) -> None:
+    assert (
+        wan_ip_connection.read_generic_entry({**ENTRY, "newexternalport": "8080", "newprotocol": spelt}).proto == proto
+    )
+
+
 class TestExternalAddress:
     @pytest.mark.parametrize(
         "text", ["198.51.100.7", "8.8.8.8", "192.168.1.2", "10.0.0.1", "100.64.0.1", "169.254.1.1", "240.0.0.1"]
@@ -142,6 +152,13 @@ class TestExternalAddress:
             *("44.0.0.1:0", "44.0.0.1:51413", "44.0.0.1/24", "44.0.0.1/255.255.255.0", "44.0.0.1 255.255.255.0"),
             *(
                 "044.000.000.001",
+                "44.0.0.1.",
+                "44.0.0.1;",
+                "44.0.0.1, 44.0.0.2",
+                "44.0.0.1 44.0.0.2",
+                "0.0.0.0, 44.0.0.1",
+                "44.0.0.1/24;44.0.0.2/24",
+                "\ufeff44.0.0.1",
                 " 44.0.0.1\r\n",
                 '"44.0.0.1"',
                 "'44.0.0.1'",
@@ -166,6 +183,7 @@ class TestExternalAddress:
             *("0xC6336407", "3325256711", "(null)", "x" * 10_000, "2001:db8::1", "255.255.255.255", "0.1.2.3"),
             *("0.0.0.0:80", "127.0.0.1/8", "255.255.255.255:0", "127.000.000.001", "198.51.100.7:x", "198.51.100.7 x"),
             *("198.51.100.7/", "198.51.100.0007", "٤٤.0.0.1", "[2001:db8::1]:80"),
+            *("198.51.100.7,x", "0.0.0.0, 0.0.0.0", "198.51.100.7," * 10_000 + "x", "ppp0 198.51.100.7"),
         ],
     )
     def test_what_cannot_be_anybodys_address_is_an_error(self, text: str) -> None:
