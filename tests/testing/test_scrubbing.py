@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from ipaddress import ip_address
@@ -145,6 +146,30 @@ def test_what_a_serial_number_is_may_be_told_later() -> None:
     for message in (b"HTTP/1.1 200 OK\r\nUSN: WAP4G7X81K2\r\n\r\n", b"<serialNumber>WAP4G7X81K2</serialNumber>"):
         scrubber.learn(message)
     assert scrubber.datagram(b"HTTP/1.1 200 OK\r\nUSN: WAP4G7X81K2\r\n\r\n").count(b"serial-1") == 1
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        (b"<serialNumber>&<", b"<serialNumber>000000<"),
+        (b"<serialNumber>\x1b<",),
+        (b"<serialNumber>&\0<", b"<serialNumber>\0<"),
+        (b"<serialNumber>0<", b"<a>A7X81K2</a><serialNumber>A7X81K2<"),
+    ],
+)
+def test_serial_numbers_are_numbered_in_their_order(messages: tuple[bytes, ...]) -> None:
+    scrubber = Scrubber()
+    for each in messages:
+        scrubber.learn(each)
+    scrubbed = b"".join(map(scrubber.content, messages))
+    assert re.findall(rb"<serialNumber>serial-(\d)<", scrubbed) in ([b"1"], [b"1", b"2"])
+
+
+def test_nothing_is_learnt_from_a_datagram_that_is_something_else() -> None:
+    scrubber = Scrubber()
+    scrubber.learn_datagram(b"<serialNumber>A7X81K2</serialNumber><modelName>Anneliese</modelName>")
+    assert scrubber.content(b"<a>Anneliese</a><serialNumber>1</serialNumber>").endswith(b">serial-1</serialNumber>")
+    assert b"Anneliese" not in scrubber.content(b"<a>Anneliese</a>")
 
 
 def test_lengths_and_capitals_and_what_is_not_ascii_stay() -> None:
