@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -286,10 +287,13 @@ class _Console(Console):
 
 
 def _console(stream: Any) -> Console:
-    is_terminal = bool(getattr(stream, "isatty", lambda: False)())
-    return _Console(
-        file=stream, highlight=False, markup=False, emoji=False, width=None if is_terminal else _PIPE_COLUMNS
-    )
+    width = height = None
+    if not getattr(stream, "isatty", lambda: False)():
+        width = _PIPE_COLUMNS
+    elif os.environ.get("TERM", "").lower() in ("dumb", "unknown"):
+        with suppress(OSError, ValueError):  # rich would take it for one of 80 columns
+            width, height = os.get_terminal_size(stream.fileno())
+    return _Console(file=stream, highlight=False, markup=False, emoji=False, width=width or None, height=height or None)
 
 
 def _json_value(value: object) -> object:

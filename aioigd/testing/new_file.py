@@ -87,10 +87,14 @@ def _temporary(path: Path) -> tuple[int, str]:
     """Make a file in the folder of another one; return its descriptor and its name."""
     name = os.path.join(path.parent, f".aioigd-{secrets.token_hex(8)}.tmp")
     try:
-        return os.open(name, _NEW, 0o600), name
+        descriptor = os.open(name, _NEW, 0o600)
     except OSError as error:
         # The name that the caller knows is the one to be told.
         raise OSError(error.errno, error.strerror, str(path)) from error
+    if sys.platform != "win32":
+        with suppress(OSError):  # not all file systems have modes
+            os.fchmod(descriptor, 0o600)  # the umask may have taken from it
+    return descriptor, name
 
 
 def _give_name(temporary: str, path: Path) -> None:

@@ -97,7 +97,7 @@ _TOKENS: Final = rf"""
       {_HEX}{{1,2}}(?:(?P<gap>[:-]){_HEX}{{1,2}})(?:(?P=gap){_HEX}{{1,2}}){{4,30}}(?![:-]?{_HEX})
     | {_HEX}{{4}}\.{_HEX}{{4}}\.{_HEX}{{4}}(?!\.?{_HEX})))
 | (?P<bare>(?:[A-Za-z]{{0,31}}[G-Zg-z])?{_HEX}{{12}}(?!{_LETTER}))
-| (?P<v6>(?<!{_LETTER}){_HEX}{{0,4}}(?:(?P<colon>[:_-]){_HEX}{{0,4}})(?:(?P=colon){_HEX}{{0,4}}){{1,7}}
+| (?P<v6>(?<!{_LETTER})(?![-_]){_HEX}{{0,4}}(?:(?P<colon>[:_-]){_HEX}{{0,4}})(?:(?P=colon){_HEX}{{0,4}}){{1,7}}
       (?:(?:\.[0-9]{{1,3}}){{3}})?(?!{_LETTER})(?:%(?:25)?[\w.-]{{1,32}}+(?!{_LETTER}))?)
 | (?P<nibbles>{_HEX}(?:[.-]{_HEX}){{15,31}}(?!{_LETTER}))
 | (?P<v4>[A-Za-z]{{0,32}}[0-9]{{1,4}}(?P<dot>[._-])[0-9]{{1,4}}(?P=dot)[0-9]{{1,4}}(?P=dot)[0-9]{{1,4}}(?![0-9]))
@@ -229,8 +229,8 @@ class Scrubber:
         return gap.join(scrubbed) + spread[len(spread.rstrip("\0")) :]
 
     def _learn_serial(self, serial: str) -> None:
-        serial = _without_escapes(serial)
-        if not serial.strip():
+        serial = _plain_serial(serial)
+        if not serial:
             return
         standing = self._stand_ins.serial(serial)  # of each, so that they are numbered in their order
         self._serials.update(word.lower() for word in re.findall("[A-Za-z0-9]{4,}", serial))
@@ -354,8 +354,8 @@ class _Pass:
         tag, before, serial, after = _SERIAL_PARTS.fullmatch(found[0]).groups()  # type: ignore[union-attr]
         tag = _PATTERNS_AND_TAGS.sub(_Pass(self._scrubber, Place.STRICT).token, tag)
         self._element, self._place = None, self._outside
-        plain = _without_escapes(serial.replace("\0", ""))
-        if not plain.strip():
+        plain = _plain_serial(serial)
+        if not plain:
             return f"{tag}{before}{serial}{after}"
         return f"{tag}{before}{self._stand_ins.serial(plain)}{after}"
 
@@ -492,6 +492,11 @@ def _without_escapes(word: str) -> str:
         except UnicodeDecodeError:
             word = unquote(word, "latin-1")
     return word
+
+
+def _plain_serial(text: str) -> str:
+    """Return a serial number as it is known, whether it is learnt or replaced."""
+    return _without_escapes(text.replace("\0", "")).strip()
 
 
 def _prepared(text: str) -> str:

@@ -24,8 +24,9 @@ def everything_in(folder: Path) -> list[str]:
     return sorted(each.name for each in folder.iterdir())
 
 
-def test_it_is_the_owners_alone(tmp_path: Path) -> None:
-    before = os.umask(0)
+@pytest.mark.parametrize("mask", [0, 0o022, 0o777])
+def test_it_is_the_owners_alone(mask: int, tmp_path: Path) -> None:
+    before = os.umask(mask)
     try:
         write_file(tmp_path / "x.json", b"content\n")
     finally:

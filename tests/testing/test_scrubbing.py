@@ -153,6 +153,7 @@ def test_what_a_serial_number_is_may_be_told_later() -> None:
     [
         (b"<serialNumber>&<", b"<serialNumber>000000<"),
         (b"<serialNumber>\x1b<",),
+        (b"<serialNumber>0\r\n\0<",),
         (b"<serialNumber>&\0<", b"<serialNumber>\0<"),
         (b"<serialNumber>0<", b"<a>A7X81K2</a><serialNumber>A7X81K2<"),
     ],
