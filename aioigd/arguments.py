@@ -436,7 +436,7 @@ def _whole_number(value: Any) -> int | None:
 
 
 def _is_whole(device: Any) -> bool:
-    """Return whether each field of a device has the type that it should have."""
+    """Return whether each field of a device has the type that it should have, and its address of ours is one."""
     if not isinstance(device.igd_status, IGDStatus):
         return False
     for name in Device.__match_args__:
@@ -444,7 +444,8 @@ def _is_whole(device: Any) -> bool:
         texts = value if isinstance(value, tuple) else () if isinstance(value, IGDStatus) else (value,)
         if not all(isinstance(text, str) for text in texts):
             return False
-    return True
+    # A name would be looked up when a socket is bound to it.
+    return not device.igd_our_addr or _ip_address(device.igd_our_addr) is not None
 
 
 def _parse_address(address: str | IPv4Address) -> IPv4Address | None:

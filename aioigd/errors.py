@@ -89,11 +89,12 @@ class IGDError(Exception):
         error_code: int | None = None,
         attempts: tuple[Attempt, ...] = (),
     ) -> None:
-        if not isinstance(result, UPnPResult):
+        # By their types, as ``isinstance`` asks a value that is of another one for its ``__class__``.
+        if not issubclass(type(result), UPnPResult):
             raise UsageError(f"result must be a UPnPResult, not {shown(result)}")
-        if not (error_code is None or isinstance(error_code, int)):
+        if not (error_code is None or issubclass(type(error_code), int)):
             raise UsageError(f"error_code must be a whole number or None, not {shown(error_code)}")
-        self.message = printable(message) if isinstance(message, str) else shown(message, MESSAGE_LIMIT)
+        self.message = printable(message) if issubclass(type(message), str) else shown(message, MESSAGE_LIMIT)
         super().__init__(self.message)
         self.result = result
         self.error_code = error_code
@@ -124,7 +125,7 @@ class IGDError(Exception):
 
     def with_attempts(self, attempts: tuple[Attempt, ...]) -> Self:
         """Note the requests that were made before this failure, and return the error itself."""
-        if not isinstance(attempts, tuple):
+        if not issubclass(type(attempts), tuple):
             raise UsageError(f"attempts must be a tuple, not {shown(attempts)}")
         self.attempts = attempts
         return self

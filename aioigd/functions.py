@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Final
 from weakref import WeakKeyDictionary
 
+from .arguments import usage_errors_only
 from .core.background import join, may_await_at_exit
 from .errors import DeadlineError, UsageError
 from .mapper import PortMapper
@@ -112,15 +113,12 @@ class _mapper:
         self._way = (source_address, location)
 
     async def __aenter__(self) -> PortMapper:
-        if not all(part is None or isinstance(part, str) for part in self._way):
-            raise UsageError(f"source_address and location must be of type str, not {shown(self._way)}")
+        way = _checked_way(*self._way)
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
             raise UsageError("aioigd needs a running asyncio event loop, and there is none") from None
         ways = _of_loop.setdefault(loop, {})
-        # As plain texts: a subclass may compare as it likes.
-        way = _plain(self._way[0]), _plain(self._way[1])
         self._shared = ways.pop(way) if way in ways else _Shared(way)
         ways[way] = self._shared  # behind all others, as the one that was used last
         self._shared.users += 1
@@ -141,8 +139,18 @@ class _mapper:
                 await join(each)
 
 
-def _plain(text: str | None) -> str | None:
-    return None if text is None else str.__str__(text)
+@usage_errors_only
+def _checked_way(source_address: object, location: object) -> _Way:
+    """Return a way of searching as plain texts: a subclass may compare as it likes."""
+    return _plain(source_address, "source_address"), _plain(location, "location")
+
+
+def _plain(text: object, what: str) -> str | None:
+    if text is None:
+        return None
+    if not isinstance(text, str):
+        raise UsageError(f"{what} must be of type str, not {shown(text)}")
+    return str.__str__(text)
 
 
 def _close_unused(ways: dict[_Way, _Shared]) -> list[asyncio.Task[None]]:

@@ -8,6 +8,7 @@ is shown of it goes through :func:`printable`.
 from __future__ import annotations
 
 import logging
+import traceback
 from itertools import chain
 from typing import Final
 from unicodedata import category
@@ -63,12 +64,24 @@ def get_logger(name: str) -> logging.Logger:
 
 
 def _make_printable(record: logging.LogRecord) -> bool:
-    """Replace the message of a record that may not be shown as it is."""
+    """Replace the message of a record that may not be shown as it is, and have its exception shown likewise."""
     message = record.getMessage()
     safe = printable(message)
     if safe != message:
         record.msg, record.args = safe, ()
+    if record.exc_info and record.exc_info[1] is not None and not record.exc_text:
+        record.exc_text = _shown_traceback(record.exc_info[1])  # which a Formatter takes for its own
     return True
+
+
+def _shown_traceback(error: BaseException) -> str:
+    """Return a traceback each of whose lines is printable; the message of an exception is one of them."""
+    lines: list[str] = []
+    for part in traceback.format_exception(error):
+        # A part has a frame and its source, which are ours, or the message of an exception, which may quote a device.
+        is_frame = part.startswith(("  ", "Traceback ", "\n"))
+        lines += map(printable, part.rstrip("\n").split("\n") if is_frame else [part.rstrip("\n")])
+    return "\n".join(lines)
 
 
 def _visible(text: str) -> list[str]:

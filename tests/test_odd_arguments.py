@@ -20,7 +20,19 @@ from typing import Any
 import pytest
 
 import aioigd
-from aioigd import Device, IGDError, IGDStatus, Pinhole, PortMapper, TrafficMeter, TrafficTotals, UsageError, functions
+from aioigd import (
+    Device,
+    IGDError,
+    IGDStatus,
+    NoRouteError,
+    Pinhole,
+    PortMapper,
+    TrafficMeter,
+    TrafficTotals,
+    TransportError,
+    UsageError,
+    functions,
+)
 from aioigd.testing import EmulatedGateway
 from aioigd.text import MESSAGE_LIMIT
 
@@ -66,6 +78,22 @@ class Whole:
         return 1
 
 
+class NoClass:
+    """Python asks it for its class where it is of another one than is looked for."""
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> Any:
+        raise ZeroDivisionError
+
+
+class SaysStr:
+    """One that says to be a str, as mocks do."""
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> Any:
+        return str
+
+
 def closed_socket() -> socket.socket:
     sock = socket.socket()
     sock.close()
@@ -104,6 +132,10 @@ ODD: dict[str, Callable[[], Any]] = {
     "seconds": lambda: Seconds(0.01),
     "whole": Whole,
     "closed socket": closed_socket,
+    "no class": NoClass,
+    "says str": SaysStr,
+    "long zone": lambda: "fe80::1%" + "x" * 5000,
+    "IPv6 address": lambda: "::1",
     "bad device": lambda: Device(igd_status=IGDStatus.OK, igd_control_url=5),  # type: ignore[arg-type]
     "bad pinhole": lambda: Pinhole(10**5000, Raises(), [], "x"),  # type: ignore[arg-type]
     "bad totals": lambda: TrafficTotals(Raises(), 10**5000, at="x"),  # type: ignore[arg-type]
@@ -205,7 +237,7 @@ async def test_nothing_foreign_comes_out(public: dict[str, Any]) -> None:
                 except Exception as error:
                     raise AssertionError(f"{name}({parameter.name}={what}) let out {type(error).__name__}") from error
                 finally:
-                    if isinstance(value, socket.socket):
+                    if type(value) is socket.socket:
                         value.close()
                 count += 1
     assert count > 2000
@@ -216,7 +248,7 @@ async def test_devices_may_hold_anything(what: str) -> None:
     async with PortMapper(source_address="127.0.0.1", timeout=0.2, discovery_timeout=0.2) as mapper:
         for chosen in (ODD[what](), [ODD[what]()]):
             mapper.devices = chosen
-            is_empty = isinstance(chosen, list) and not chosen  # then everybody is looked for
+            is_empty = type(chosen) is list and not chosen  # then everybody is looked for
             for call in (mapper.get_gateway, mapper.query_external_address):
                 with pytest.raises(IGDError if is_empty else UsageError) as caught:
                     await call()
@@ -231,6 +263,28 @@ async def test_devices_may_become_anything_after_a_call(mapper: PortMapper, gate
         await mapper.query_external_address()
     mapper.devices = [replace(good, friendly_name="chosen")]
     assert await mapper.query_external_address()
+
+
+async def test_a_chosen_device_leads_to_no_look_up_of_a_name(mapper: PortMapper, gateway: EmulatedGateway) -> None:
+    await mapper.query_external_address()
+    mapper.devices = [replace(mapper.devices[0], igd_our_addr="a-name")]
+    with pytest.raises(UsageError, match="devices must hold what a search has found"):
+        await mapper.query_external_address()
+
+
+@pytest.mark.parametrize(("source", "location"), [("::1", "127.0.0.1:9"), ("127.0.0.1", "[::1]:9")])
+async def test_addresses_of_two_kinds_do_not_reach_each_other(source: str, location: str) -> None:
+    async with PortMapper(source_address=source, location=f"http://{location}/x", timeout=1) as mapper:
+        with pytest.raises(NoRouteError, match=r"cannot be reached from .*: one is IPv4, the other is IPv6"):
+            await mapper.query_external_address()
+
+
+async def test_a_device_of_the_other_kind_is_not_reached(mapper: PortMapper) -> None:
+    await mapper.query_external_address()
+    async with PortMapper(timeout=1) as other:
+        other.devices = [replace(mapper.devices[0], igd_our_addr="::1")]
+        with pytest.raises(TransportError, match="Address family not supported"):
+            await other.query_external_address()
 
 
 MESSAGES: dict[str, dict[str, Any]] = {

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import socket
+import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property, wraps
 from ipaddress import IPv4Address, ip_address
@@ -16,8 +18,8 @@ from click.shell_completion import CompletionItem
 from .. import PortMapper, Proto, TransportError, UsageError, source_address_for
 from ..net.interfaces import all_addresses
 from .output import Output
-from .runner import Limit, show_logs
-from .streams import replace_unencodable
+from .runner import Exit, Limit, show_logs
+from .streams import flush, replace_unencodable
 
 __all__ = [
     "DURATION",
@@ -312,6 +314,12 @@ class Group(Command, click.Group):
         return list(self.commands)
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the command, on streams that take any text."""
+        """Run the command, on streams that take any text. A help page that cannot be written is no defect."""
         replace_unencodable()
-        return super().main(*args, **kwargs)
+        try:
+            return super().main(*args, **kwargs)
+        except OSError as error:
+            with suppress(OSError):
+                click.echo(f"Error: {error.strerror or error}", err=True)
+            flush()
+            sys.exit(Exit.FAILED)

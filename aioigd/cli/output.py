@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
@@ -65,13 +66,20 @@ class Output:
             self._print(self.errors, Text.assemble(WARNING_MARK, printable(text)))
 
     def fail(self, error: BaseException, hint: str = "") -> None:
-        """Print the error that ended the run: on standard error, or as a JSON document."""
+        """Print the error that ended the run: on standard error, or as a JSON document where one can be written."""
         if self.as_json:
-            self.json_line({"error": error_json(error)})
-            return
-        self._print(self.errors, Text.assemble(ERROR_MARK, error_text(error)))
-        if hint:
-            self._print(self.errors, Text(f"  {hint}", style="dim"))
+            try:
+                self.json_line({"error": error_json(error)})
+            except BrokenPipeError:
+                raise
+            except OSError:  # a full disk, which may be the error itself
+                pass
+            else:
+                return
+        with suppress(OSError):
+            self._print(self.errors, Text.assemble(ERROR_MARK, error_text(error)))
+            if hint:
+                self._print(self.errors, Text(f"  {hint}", style="dim"))
 
     def json_document(self, content: Json) -> None:
         """Write the one JSON document of a run."""
@@ -90,8 +98,9 @@ class Output:
 
     @staticmethod
     def _write(text: str) -> None:
-        sys.stdout.write(text + "\n")
-        sys.stdout.flush()
+        if sys.stdout is not None:  # as it is where the process was started with a closed one
+            sys.stdout.write(text + "\n")
+            sys.stdout.flush()
 
 
 @asynccontextmanager
@@ -278,10 +287,13 @@ class _Console(Console):
 
 
 def _console(stream: Any) -> Console:
-    is_terminal = bool(getattr(stream, "isatty", lambda: False)())
-    return _Console(
-        file=stream, highlight=False, markup=False, emoji=False, width=None if is_terminal else _PIPE_COLUMNS
-    )
+    width = height = None
+    if not getattr(stream, "isatty", lambda: False)():
+        width = _PIPE_COLUMNS
+    elif os.environ.get("TERM", "").lower() in ("dumb", "unknown"):
+        with suppress(OSError, ValueError):  # rich would take it for one of 80 columns
+            width, height = os.get_terminal_size(stream.fileno())
+    return _Console(file=stream, highlight=False, markup=False, emoji=False, width=width or None, height=height or None)
 
 
 def _json_value(value: object) -> object:

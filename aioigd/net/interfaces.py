@@ -212,8 +212,8 @@ def source_address_for(host: str) -> str:
             probe.setblocking(False)
             probe.connect(address)  # of a datagram socket: looks up the route, sends nothing
             return str(probe.getsockname()[0]).partition("%")[0]
-    except OSError as error:
-        raise NoRouteError(f"there is no route to {host}: {error.strerror or error}") from error
+    except (OSError, UnicodeError) as error:  # the latter of a zone that is no name
+        raise NoRouteError(f"there is no route to {host}: {getattr(error, 'strerror', None) or error}") from error
 
 
 def can_send_from(address: str, host: str) -> bool:

@@ -21,7 +21,7 @@ from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
 from ..text import printable, shown
-from .new_file import write_file
+from .new_file import checked_path, write_file
 
 __all__ = [
     "MAX_EVENTS",
@@ -126,17 +126,18 @@ class Conversation:
         ]
         content = {"format": _FORMAT, "about": dict(self.about), "events": events}
         text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
-        write_file(Path(path), text.encode("utf-8"), overwrite=overwrite)
+        write_file(checked_path(path), text.encode("utf-8"), overwrite=overwrite)
 
     @classmethod
     def load(cls, path: str | Path) -> Conversation:
         """Read a file.
 
         Raises RecordingError for one that is no conversation, or one beyond the bounds, and OSError where there is
-        none or it may not be read.
+        none or it may not be read. Raises UsageError for what is no path.
         """
+        place = checked_path(path)
         try:
-            content = _parsed(_file_content(path))
+            content = _parsed(_file_content(place))
             return _conversation(content)
         except RecordingError as error:
             raise RecordingError(
@@ -165,7 +166,7 @@ def is_header(name: str, value: str) -> bool:
     return _HEADER_NAME.fullmatch(name) is not None and len(value) <= _MAX_HEADER and not _NO_HEADER_VALUE.search(value)
 
 
-def _file_content(path: str | Path) -> str:
+def _file_content(path: Path) -> str:
     if not stat.S_ISREG(os.stat(path).st_mode):
         raise RecordingError("it is no file with contents")  # to open a pipe would wait for its other end
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))

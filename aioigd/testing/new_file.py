@@ -10,7 +10,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-__all__ = ["check_place", "write_file"]
+from ..errors import UsageError
+from ..text import shown
+
+__all__ = ["check_place", "checked_path", "write_file"]
 
 _NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 _NO_LINKS: Final = frozenset(
@@ -19,6 +22,22 @@ _NO_LINKS: Final = frozenset(
     if hasattr(errno, name)
 )
 """What a file system says that has no hard links."""
+
+
+def checked_path(path: object) -> Path:
+    """Return the whole path of a file, as the current folder may be another one later.
+
+    Raises UsageError for what is no str or Path, or no path of a file on any system: a number would be taken for that
+    of an open file.
+    """
+    is_path = issubclass(type(path), (str, Path))
+    try:
+        encoded = os.fsencode(path) if is_path else b""  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        encoded = b""
+    if not encoded or b"\0" in encoded:
+        raise UsageError(f"the path of a recording is a str or Path that names a file, not {shown(path)}")
+    return Path(os.fsdecode(encoded)).absolute()
 
 
 def check_place(path: Path, *, overwrite: bool) -> None:
@@ -68,10 +87,14 @@ def _temporary(path: Path) -> tuple[int, str]:
     """Make a file in the folder of another one; return its descriptor and its name."""
     name = os.path.join(path.parent, f".aioigd-{secrets.token_hex(8)}.tmp")
     try:
-        return os.open(name, _NEW, 0o600), name
+        descriptor = os.open(name, _NEW, 0o600)
     except OSError as error:
         # The name that the caller knows is the one to be told.
         raise OSError(error.errno, error.strerror, str(path)) from error
+    if sys.platform != "win32":
+        with suppress(OSError):  # not all file systems have modes
+            os.fchmod(descriptor, 0o600)  # the umask may have taken from it
+    return descriptor, name
 
 
 def _give_name(temporary: str, path: Path) -> None:

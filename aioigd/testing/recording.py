@@ -22,9 +22,7 @@ from pathlib import Path
 from typing import Final, Literal, NamedTuple
 from urllib.parse import quote
 
-from ..errors import UsageError
 from ..net.trace import HttpExchange, tracer
-from ..text import shown
 from ..upnp.wire.ssdp import MAX_DATAGRAM
 from .conversation import (
     MAX_EVENTS,
@@ -36,7 +34,7 @@ from .conversation import (
     is_header,
     written,
 )
-from .new_file import check_place
+from .new_file import check_place, checked_path
 from .scrubbing import Scrubber
 
 __all__ = ["record"]
@@ -66,7 +64,7 @@ async def record(path: str | Path, *, overwrite: bool = False) -> AsyncIterator[
     numbers, passwords, cookies, and every word that is not one of the UPnP standards, of HTTP, or of router
     software. It has at most 10,000 messages of 4 MiB; ``about`` in it says how many were left out.
     """
-    place = _checked_path(path)
+    place = checked_path(path)
     check_place(place, overwrite=overwrite)
     recorder = _Recorder()
     token = tracer.set(recorder)
@@ -75,12 +73,6 @@ async def record(path: str | Path, *, overwrite: bool = False) -> AsyncIterator[
     finally:
         tracer.reset(token)
         await _finish(recorder, place, overwrite=overwrite)
-
-
-def _checked_path(path: str | Path) -> Path:
-    if not isinstance(path, (str, Path)) or not str(path) or "\0" in str(path):
-        raise UsageError(f"the path of a recording is a str or Path that names a file, not {shown(path)}")
-    return Path(path).absolute()  # the current folder may be another one in the end
 
 
 async def _finish(recorder: _Recorder, path: Path, *, overwrite: bool) -> None:
@@ -168,7 +160,7 @@ class _Recorder:
         scrubber = Scrubber()
         for each in seen:
             if isinstance(each, _Datagram):
-                scrubber.learn(each.payload)
+                scrubber.learn_datagram(each.payload)
             else:
                 scrubber.learn(each.reply)
                 for name, value in each.reply_headers.items():

@@ -97,7 +97,7 @@ _TOKENS: Final = rf"""
       {_HEX}{{1,2}}(?:(?P<gap>[:-]){_HEX}{{1,2}})(?:(?P=gap){_HEX}{{1,2}}){{4,30}}(?![:-]?{_HEX})
     | {_HEX}{{4}}\.{_HEX}{{4}}\.{_HEX}{{4}}(?!\.?{_HEX})))
 | (?P<bare>(?:[A-Za-z]{{0,31}}[G-Zg-z])?{_HEX}{{12}}(?!{_LETTER}))
-| (?P<v6>(?<!{_LETTER}){_HEX}{{0,4}}(?:(?P<colon>[:_-]){_HEX}{{0,4}})(?:(?P=colon){_HEX}{{0,4}}){{1,7}}
+| (?P<v6>(?<!{_LETTER})(?![-_]){_HEX}{{0,4}}(?:(?P<colon>[:_-]){_HEX}{{0,4}})(?:(?P=colon){_HEX}{{0,4}}){{1,7}}
       (?:(?:\.[0-9]{{1,3}}){{3}})?(?!{_LETTER})(?:%(?:25)?[\w.-]{{1,32}}+(?!{_LETTER}))?)
 | (?P<nibbles>{_HEX}(?:[.-]{_HEX}){{15,31}}(?!{_LETTER}))
 | (?P<v4>[A-Za-z]{{0,32}}[0-9]{{1,4}}(?P<dot>[._-])[0-9]{{1,4}}(?P=dot)[0-9]{{1,4}}(?P=dot)[0-9]{{1,4}}(?![0-9]))
@@ -143,7 +143,7 @@ _HEAD_END = re.compile(r"\r?\n\r?\n")
 class Scrubber:
     """Replaces private data in the messages of one recording, equal data by equal stand-ins.
 
-    Before anything is replaced, :meth:`learn` is called with every message.
+    Before anything is replaced, :meth:`learn` or :meth:`learn_datagram` is called with every message.
     """
 
     def __init__(self) -> None:
@@ -157,7 +157,7 @@ class Scrubber:
     def learn(self, message: bytes | str) -> None:
         """Look for what a device says of its maker, model and software, and for serial numbers."""
         text = message if isinstance(message, str) else decoded(message)[0]
-        text = _unescaped(text.replace("\0", ""))
+        text = _prepared(text.replace("\0", ""))
         for found in _SERIAL.finditer(text):
             self._learn_serial(found[1])
         for found in _PRODUCT.finditer(text):
@@ -166,6 +166,11 @@ class Scrubber:
             self._learn_product(" ".join(_PRODUCT_TOKEN.findall(found[1])), numbers=False)
         self._kept.clear()
         self._names.clear()
+
+    def learn_datagram(self, payload: bytes) -> None:
+        """Look for the same in a datagram. Of one that is not SSDP nothing is left, and so nothing is learnt."""
+        if _DATAGRAM.match(payload) is not None:
+            self.learn(payload)
 
     def text(self, text: str) -> str:
         """Return a text of any kind, in which headers and elements may be, without private data."""
@@ -206,7 +211,7 @@ class Scrubber:
 
     def _replaced(self, text: str, place: Place, *, in_head: bool = False, keeps_names: bool = False) -> str:
         mark = text[:1] if text[:1] == "\ufeff" else ""
-        text = _CONTROLS.sub("\x01", _unescaped(text[len(mark) :]))
+        text = _prepared(text[len(mark) :])
         token = _Pass(self, place, keeps_names=keeps_names).token
         pattern = _HEAD_TOKEN if in_head else _TOKEN
         parts = [mark]
@@ -224,10 +229,13 @@ class Scrubber:
         return gap.join(scrubbed) + spread[len(spread.rstrip("\0")) :]
 
     def _learn_serial(self, serial: str) -> None:
-        serial = _without_escapes(serial)
+        serial = _plain_serial(serial)
+        if not serial:
+            return
+        standing = self._stand_ins.serial(serial)  # of each, so that they are numbered in their order
         self._serials.update(word.lower() for word in re.findall("[A-Za-z0-9]{4,}", serial))
         if len(serial) > 5 and _PIECE.fullmatch(serial) and not is_known(serial):
-            self._stand_ins.let_word_be(serial, self._stand_ins.serial(serial))
+            self._stand_ins.let_word_be(serial, standing)
 
     def _learn_product(self, text: str, *, numbers: bool) -> None:
         words = (found[0] for found in _TOKEN.finditer(text) if found.lastgroup == "word")
@@ -346,9 +354,10 @@ class _Pass:
         tag, before, serial, after = _SERIAL_PARTS.fullmatch(found[0]).groups()  # type: ignore[union-attr]
         tag = _PATTERNS_AND_TAGS.sub(_Pass(self._scrubber, Place.STRICT).token, tag)
         self._element, self._place = None, self._outside
-        if not serial:
-            return f"{tag}{before}{after}"
-        return f"{tag}{before}{self._stand_ins.serial(_without_escapes(serial))}{after}"
+        plain = _plain_serial(serial)
+        if not plain:
+            return f"{tag}{before}{serial}{after}"
+        return f"{tag}{before}{self._stand_ins.serial(plain)}{after}"
 
     def _user(self, found: re.Match[str]) -> str:
         return re.sub("[^/:@]", "x", found[0])
@@ -483,6 +492,16 @@ def _without_escapes(word: str) -> str:
         except UnicodeDecodeError:
             word = unquote(word, "latin-1")
     return word
+
+
+def _plain_serial(text: str) -> str:
+    """Return a serial number as it is known, whether it is learnt or replaced."""
+    return _without_escapes(text.replace("\0", "")).strip()
+
+
+def _prepared(text: str) -> str:
+    """Return a text as it is looked through, whether to learn from it or to replace what is in it."""
+    return _CONTROLS.sub("\x01", _unescaped(text))
 
 
 def _unescaped(text: str) -> str:

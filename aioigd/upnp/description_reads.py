@@ -23,7 +23,7 @@ from ipaddress import IPv6Address, ip_address
 from typing import Final
 
 from ..core.backend import NEVER, Candidate, Rank, SearchScope
-from ..errors import DeadlineError, IGDError, InvalidResponseError, TransportError
+from ..errors import DeadlineError, IGDError, InvalidResponseError, NoRouteError, TransportError
 from ..models import Device
 from ..net.interfaces import Interface, default_next_hops
 from ..results import IGDStatus
@@ -241,7 +241,9 @@ class DescriptionReads:
         failure: TransportError | None = None
         source = self._scope.source_address
         same_family = [url for url in urls if source is None or (":" in url.host) == (":" in source)]
-        for url in same_family or urls:
+        if urls and not same_family:
+            raise NoRouteError(f"{urls[0].host} cannot be reached from {source}: one is IPv4, the other is IPv6")
+        for url in same_family:
             try:
                 our_address = source or self._source_address_for(url.host)
             except TransportError as error:

@@ -300,12 +300,26 @@ class TestPipes:
         code, _, err = await self.piped("demo", reader="true")
         assert (code, err) == (141, "")
 
-    async def test_a_disk_that_is_full_is_an_error(self, gateway: EmulatedGateway) -> None:
+    @pytest.mark.parametrize("words", ["list", "list --json", "watch --count 1 --json"])
+    async def test_a_disk_that_is_full_is_an_error(self, gateway: EmulatedGateway, words: str) -> None:
         if not os.path.exists("/dev/full"):  # noqa: ASYNC240
             pytest.skip("there is no such device")
-        code, _, err = await self.piped("list", *there(gateway), ">/dev/full", reader="true")
+        code, _, err = await self.piped(*words.split(), *there(gateway), ">/dev/full", reader="true")
         assert code == 1
         assert re.fullmatch(r"✗ .*No space left on device\n", err), err
+
+    @pytest.mark.parametrize("words", ["--help", "list --help", "--version"])
+    async def test_a_help_page_does_not_fit_on_a_full_disk_either(self, words: str) -> None:
+        if not os.path.exists("/dev/full"):  # noqa: ASYNC240
+            pytest.skip("there is no such device")
+        code, _, err = await self.piped(words, ">/dev/full", reader="true")
+        assert (code, err) == (1, "Error: No space left on device\n")
+
+    @pytest.mark.parametrize("words", ["list", "list --json", "--version"])
+    @pytest.mark.parametrize("closed", [">&-", ">&- 2>&-"])
+    async def test_a_closed_output_is_no_failure(self, gateway: EmulatedGateway, words: str, closed: str) -> None:
+        place = there(gateway) if words != "--version" else ()
+        assert await self.piped(*words.split(), *place, closed, reader="true") == (0, "", "")
 
     async def test_a_terminal_that_knows_only_ascii(self, gateway: EmulatedGateway) -> None:
         code, out, err = await self.piped("add", 8080, *there(gateway), reader="cat", PYTHONIOENCODING="ascii")

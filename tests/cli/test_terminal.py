@@ -71,7 +71,7 @@ def _take_terminal() -> None:
 @asynccontextmanager
 async def on_terminal(*arguments: object, **environment: str) -> AsyncIterator[Terminal]:
     master, slave = pty.openpty()
-    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", LINES, COLUMNS, 0, 0))
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", LINES, int(environment.get("COLUMNS", COLUMNS)), 0, 0))
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -110,6 +110,18 @@ async def test_keeping_shows_each_port_the_traffic_and_what_happens(gateway: Emu
         assert await terminal.process.wait() == 0
     assert "Traceback" not in terminal.text
     assert gateway.mappings == []
+
+
+async def test_a_terminal_that_can_do_nothing_is_as_wide_as_it_says() -> None:
+    async with EmulatedGateway(address=None, friendly_name="A Router " * 20) as gateway:
+        gateway.add_mapping(8080, desc="x" * 48)
+        for words in ("list", "status"):
+            async with on_terminal(words, *there(gateway), COLUMNS="50", TERM="dumb") as terminal:
+                assert await terminal.process.wait() == 0
+                await asyncio.sleep(0)  # what was written last is read in the next iteration
+                lines = terminal.raw.decode().splitlines()
+                assert len(lines) > 2
+                assert all(len(line) <= 50 for line in lines), lines
 
 
 async def test_watching_shows_rates_and_changes(gateway: EmulatedGateway) -> None:

@@ -13,6 +13,7 @@ import traceback
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
+from io import StringIO
 from typing import Any
 
 import pytest
@@ -25,7 +26,7 @@ from aioigd.testing.hooks import Exchange, Proceed
 from aioigd.testing.http import Response
 from aioigd.testing.ssdp import Datagram, Search
 from aioigd.testing.wan_connection import ActionCall, Outputs
-from aioigd.text import MESSAGE_LIMIT
+from aioigd.text import MESSAGE_LIMIT, get_logger
 from aioigd.upnp.wire.xml import escape
 
 from ..support import is_visible_line, odd
@@ -164,6 +165,26 @@ async def test_errors_and_logs_are_lines(name: str, caplog: pytest.LogCaptureFix
     for text in shown:
         assert is_visible_line(text), ascii(text)
         assert len(text) <= MESSAGE_LIMIT
+
+
+def test_the_traceback_of_a_defect_has_no_forged_line(caplog: pytest.LogCaptureFixture) -> None:
+    stream = StringIO()
+    handler = logging.StreamHandler(stream)
+    log = get_logger("aioigd.tests.shown")
+    log.addHandler(handler)
+    try:
+        try:
+            raise ExceptionGroup(HOSTILE, [KeyError(HOSTILE), OSError(5, HOSTILE)]) from ValueError(HOSTILE)
+        except ExceptionGroup:
+            log.warning("a defect", exc_info=True)
+    finally:
+        log.removeHandler(handler)
+    lines = stream.getvalue().splitlines()
+    assert "  + Exception Group Traceback (most recent call last):" in lines
+    for line in lines:
+        assert is_visible_line(line), ascii(line)
+        assert len(line) <= MESSAGE_LIMIT
+        assert not line.startswith("CRITICAL")
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,9 @@ from typing import Any
 
 import pytest
 
+from aioigd import UsageError
+from aioigd.testing import ReplayedGateway, record
+from aioigd.testing.conversation import Conversation
 from aioigd.testing.new_file import check_place, write_file
 
 needs_links = pytest.mark.skipif(sys.platform == "win32", reason="making links takes a privilege there")
@@ -21,8 +24,9 @@ def everything_in(folder: Path) -> list[str]:
     return sorted(each.name for each in folder.iterdir())
 
 
-def test_it_is_the_owners_alone(tmp_path: Path) -> None:
-    before = os.umask(0)
+@pytest.mark.parametrize("mask", [0, 0o022, 0o777])
+def test_it_is_the_owners_alone(mask: int, tmp_path: Path) -> None:
+    before = os.umask(mask)
     try:
         write_file(tmp_path / "x.json", b"content\n")
     finally:
@@ -164,3 +168,16 @@ def test_on_windows_a_rename_replaces_nothing(tmp_path: Path, monkeypatch: pytes
     with pytest.raises(FileExistsError, match="something of this name already"):
         write_file(tmp_path / "x.json", b"new")
     assert everything_in(tmp_path) == []
+
+
+@pytest.mark.parametrize("path", ["", "a\0b", "\ud800" * 2, b"x", 0, True, None, [], 1.5], ids=ascii)
+async def test_what_is_no_path_is_a_usage_error(path: Any) -> None:
+    if sys.platform == "win32" and isinstance(path, str) and "\ud800" in path:
+        pytest.skip("names may have half a character there")
+    with pytest.raises(UsageError, match="the path of a recording is"):
+        ReplayedGateway(path)
+    with pytest.raises(UsageError, match="the path of a recording is"):
+        Conversation(()).save(path)
+    with pytest.raises(UsageError, match="the path of a recording is"):
+        async with record(path):
+            pass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from ipaddress import ip_address
@@ -91,7 +92,7 @@ def test_what_the_router_is_like_stays(text: str) -> None:
         ("Set-Cookie: session=12345; Path=/", "Set-Cookie: ggggggg=00000; Gggg=/"),
         ("COOKIE:session=12345", "COOKIE:ggggggg=00000"),
         ("Anneliese: 12345", "Ggggggggg: 00000"),
-        ("x ::%anneliese --%anneliese", "x :: --"),
+        ("x ::%anneliese --%anneliese", "x :: --%ggggggggg"),
         ("a8:bb:cc:dd:17:ee\nfe80::1", "00:00:5e:00:53:01\nfe80::1"),
         ("AL: http://bob:12@10.0.0.1:5000/x/1234/12?id=123", "AL: http://xxx:xx@192.0.2.1:5000/x/0000/12?id=000"),
         ("<pin>1234</pin><NewUptime>1234</NewUptime>", "<pin>0000</pin><NewUptime>1234</NewUptime>"),
@@ -145,6 +146,31 @@ def test_what_a_serial_number_is_may_be_told_later() -> None:
     for message in (b"HTTP/1.1 200 OK\r\nUSN: WAP4G7X81K2\r\n\r\n", b"<serialNumber>WAP4G7X81K2</serialNumber>"):
         scrubber.learn(message)
     assert scrubber.datagram(b"HTTP/1.1 200 OK\r\nUSN: WAP4G7X81K2\r\n\r\n").count(b"serial-1") == 1
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        (b"<serialNumber>&<", b"<serialNumber>000000<"),
+        (b"<serialNumber>\x1b<",),
+        (b"<serialNumber>0\r\n\0<",),
+        (b"<serialNumber>&\0<", b"<serialNumber>\0<"),
+        (b"<serialNumber>0<", b"<a>A7X81K2</a><serialNumber>A7X81K2<"),
+    ],
+)
+def test_serial_numbers_are_numbered_in_their_order(messages: tuple[bytes, ...]) -> None:
+    scrubber = Scrubber()
+    for each in messages:
+        scrubber.learn(each)
+    scrubbed = b"".join(map(scrubber.content, messages))
+    assert re.findall(rb"<serialNumber>serial-(\d)<", scrubbed) in ([b"1"], [b"1", b"2"])
+
+
+def test_nothing_is_learnt_from_a_datagram_that_is_something_else() -> None:
+    scrubber = Scrubber()
+    scrubber.learn_datagram(b"<serialNumber>A7X81K2</serialNumber><modelName>Anneliese</modelName>")
+    assert scrubber.content(b"<a>Anneliese</a><serialNumber>1</serialNumber>").endswith(b">serial-1</serialNumber>")
+    assert b"Anneliese" not in scrubber.content(b"<a>Anneliese</a>")
 
 
 def test_lengths_and_capitals_and_what_is_not_ascii_stay() -> None:

@@ -8,6 +8,7 @@ or DeadlineError.
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import socket
 import sys
@@ -159,6 +160,8 @@ class HttpClient:
                 if sys.platform == "linux":
                     # Without it each bind takes a port for itself, and a batch of thousands runs out of them.
                     sock.setsockopt(socket.IPPROTO_IP, _IP_BIND_ADDRESS_NO_PORT, 1)
+                if (":" in source) != (family == socket.AF_INET6):
+                    raise OSError(errno.EAFNOSUPPORT, f"{address[0]} cannot be reached from {source}")
                 sock.bind((source, 0, 0, zone or address[3]) if ":" in source else (source, 0))
         except BaseException:
             sock.close()
