@@ -17,17 +17,19 @@ from ..results import UPnPResult
 from .backend import Backend
 from .calls import Operation
 
-__all__ = ["CONNECTED", "DISCONNECTED", "HAS_ADDRESS", "REFUSES", "SILENT", "most_connected", "standing"]
+__all__ = ["CONNECTED", "DISCONNECTED", "HAS_ADDRESS", "REFUSES", "SILENT", "UNREACHABLE", "most_connected", "standing"]
 
-SILENT: Final = -2
-"""It did not answer."""
+UNREACHABLE: Final = -2
+"""Nothing can be sent to it."""
 REFUSES: Final = -1
 """It wants a password, or does not know what it was asked."""
 DISCONNECTED: Final = 0
 """It says that it is not connected, and has no public address."""
-HAS_ADDRESS: Final = 3
+SILENT: Final = 1
+"""It did not answer in time: it may be slow, and is not known to lead nowhere."""
+HAS_ADDRESS: Final = 4
 """From here on it has an external address, and does not say that it is not connected."""
-CONNECTED: Final = 6
+CONNECTED: Final = 7
 """It says that it is connected, and has a public address: there is no better one."""
 _PATIENCE: Final = 2.0
 """Seconds for the answers of one gateway."""
@@ -44,8 +46,8 @@ def standing(is_up: bool | None, address: IPv4Address | IPv6Address | None) -> i
     """
     if is_up is False:
         # Some deny it, and map ports all the same.
-        return DISCONNECTED + (address is not None and address.is_global)
-    return 1 + bool(is_up) + 2 * (address is not None) + 2 * (address is not None and address.is_global)
+        return DISCONNECTED + 2 * (address is not None and address.is_global)
+    return 2 + bool(is_up) + 2 * (address is not None) + 2 * (address is not None and address.is_global)
 
 
 async def most_connected(backends: Sequence[Backend], seconds: float) -> tuple[Backend, int]:
@@ -79,7 +81,9 @@ async def _standing_of(backend: Backend, seconds: float) -> int:
     talks = True
     try:
         is_up = (await backend.connection_status(op)).status.lower() in _UP
-    except (TransportError, DeadlineError):
+    except TransportError:
+        return UNREACHABLE
+    except DeadlineError:
         return SILENT
     except RefusedError as error:  # not all gateways tell
         talks = error.result is not UPnPResult.NOT_AUTHORIZED

@@ -57,6 +57,10 @@ _HOST = re.compile(
     re.ASCII,
 )
 """A host and its port; a name is one in a URL only, as it may be any word."""
+_NO_HOST = re.compile(r"(?<=http://):(?P<port>\d{1,5})(?!\d)", re.ASCII | re.IGNORECASE)
+"""What is left of a URL whose host a router has left out."""
+_SILENT: Final = frozenset({"DeadlineError", "CancelledError"})
+"""How a request failed that got no answer for as long as it was waited for."""
 _VALUE = re.compile(
     r"((?:<|&lt;)(?:[\w.-]+:)?(?:NewInternalClient|NewPortMappingDescription|InternalClient)(?:\s[^<>&]*)?(?:>|&gt;))"
     r"([^<>&]+)",
@@ -145,7 +149,7 @@ class ReplayedGateway:
             self.unexpected.append(f"{request.method} {request.target}")
             return Response(404).transmission
         if event.failure:
-            end = End.HANG if event.failure == "DeadlineError" else End.RESET
+            end = End.HANG if event.failure in _SILENT else End.RESET
             return lambda: Transmission((), end)
         self._learn(read(event.body), request.body)
         headers = tuple(
@@ -187,14 +191,18 @@ class ReplayedGateway:
 
         Who follows it to the router all the same has to find the port of now.
         """
-        return _HOST.sub(lambda found: self._place(found, is_location=True), text)
+        text = _HOST.sub(lambda found: self._place(found, is_location=True), text)
+        return _NO_HOST.sub(lambda found: f":{self._port_of(int(found['port']))}", text)
+
+    def _port_of(self, recorded: int) -> int:
+        """Return the port at which the server is now that was at a recorded one, whatever host it had."""
+        return next((port for origin, port in self._ports.items() if origin.port == recorded), recorded)
 
     def _place(self, found: re.Match[str], *, is_location: bool = False) -> str:
         host, number = found["host"], int(found["port"] or 80)
         bare = host.strip("[]").lower()
         if bare not in self._hosts:
-            ports = (port for origin, port in self._ports.items() if origin.port == number)
-            return f"{host}:{next(ports, number)}" if is_location and found["port"] else found[0]
+            return f"{host}:{self._port_of(number)}" if is_location and found["port"] else found[0]
         here = f"[{self.address}]" if ":" in self.address else self.address
         if found["port"] is None and not found.string.endswith("//", 0, found.start()):
             return here if host.startswith("[") else self.address

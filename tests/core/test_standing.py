@@ -10,7 +10,7 @@ import pytest
 
 from aioigd import ConnectionStatus, DeadlineError, IGDError, RefusedError, TransportError, UPnPResult
 from aioigd.core.backend import Backend
-from aioigd.core.standing import CONNECTED, DISCONNECTED, REFUSES, SILENT, most_connected, standing
+from aioigd.core.standing import CONNECTED, DISCONNECTED, REFUSES, SILENT, UNREACHABLE, most_connected, standing
 from aioigd.errors import UnsupportedError
 
 pytestmark = pytest.mark.virtual_time
@@ -38,7 +38,7 @@ def test_what_is_better(better: tuple[bool | None, IPv4Address], worse: tuple[bo
 
 def test_the_ends_of_the_scale() -> None:
     assert standing(True, PUBLIC) == CONNECTED
-    assert standing(False, None) == DISCONNECTED > REFUSES > SILENT
+    assert standing(None, None) > SILENT > standing(False, None) == DISCONNECTED > REFUSES > UNREACHABLE
 
 
 class Scripted:
@@ -90,12 +90,15 @@ async def test_what_does_not_tell_its_state_may_be_connected() -> None:
     "worst",
     [
         Scripted(TransportError("cut", may_have_arrived=True)),
-        Scripted(DeadlineError("silent")),
         Scripted(RefusedError("no", UPnPResult.NOT_AUTHORIZED), RefusedError("no", UPnPResult.NOT_AUTHORIZED)),
     ],
 )
 async def test_what_does_not_talk_is_worst(worst: Scripted) -> None:
     assert await chosen(worst, DEAD) == 1
+
+
+async def test_what_is_only_slow_is_better_than_what_leads_nowhere() -> None:
+    assert await chosen(DEAD, Scripted(DeadlineError("silent"))) == 1
 
 
 async def test_a_gateway_that_hangs_holds_up_nobody() -> None:
