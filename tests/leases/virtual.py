@@ -25,7 +25,9 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def jump(self, seconds: float) -> None:
         self._now += seconds
-        self.most_timers = max(self.most_timers, len(self._scheduled))  # type: ignore[attr-defined]
+        # asyncio leaves cancelled ones in its heap for a while.
+        pending = sum(not timer.cancelled() for timer in self._scheduled)  # type: ignore[attr-defined]
+        self.most_timers = max(self.most_timers, pending)
 
 
 class _Jumping(selectors.DefaultSelector):

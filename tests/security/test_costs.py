@@ -164,7 +164,17 @@ async def test_sixty_services_that_may_map_ports_cost_a_handful_of_questions() -
             "ff02::1",
             "::ffff:127.0.0.1",
         ),
-        *("localhost", "router.lan", "1", "0x7f000001", "1.2.3", "1.2.3.4.5", "256.1.1.1", "8.8.8.8 or 9.9.9.9", "&amp;"),
+        *(
+            "localhost",
+            "router.lan",
+            "1",
+            "0x7f000001",
+            "1.2.3",
+            "1.2.3.4.5",
+            "256.1.1.1",
+            "8.8.8.8 or 9.9.9.9",
+            "&amp;",
+        ),
         *("fe80::1%eth0", "\u0661.1.1.1", " ", "-1", "a" * 5000),
     ],
 )
