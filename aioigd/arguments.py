@@ -374,9 +374,10 @@ def check_ttl(value: object) -> int:
     return number
 
 
-@usage_errors_only
 def check_flag(value: object, what: str) -> bool:
     """Return whether something is meant to be so: whatever Python takes for true, or raise UsageError."""
+    if value is True or value is False:  # said by the ten thousand
+        return value
     try:
         return bool(value)
     except Exception as error:  # as an array of numbers does
