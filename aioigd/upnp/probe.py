@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import Final, NamedTuple
 
 from ..core.calls import Operation
-from ..core.standing import CONNECTED, DISCONNECTED, REFUSES, SILENT, standing
+from ..core.standing import CONNECTED, DISCONNECTED, REFUSES, UNREACHABLE, standing
 from ..errors import DeadlineError, IGDError, InvalidResponseError, RefusedError, TransportError
 from ..models import Device
 from ..results import IGDStatus, UPnPResult
@@ -156,7 +156,7 @@ async def _choose(
 
 async def _connected(http: HttpClient, choices: Sequence[Device], deadline: float, allowance: Allowance) -> Device:
     """Return the choice that is connected to the internet: the first certain one, or the first of the best."""
-    best, best_standing = choices[0], SILENT - 1
+    best, best_standing = choices[0], UNREACHABLE - 1
     for choice in choices:
         if not allowance.may_ask():
             break
@@ -178,7 +178,7 @@ async def _standing(http: HttpClient, choice: Device, deadline: float, *, is_alo
     try:
         is_up = wan_ip_connection.read_connection_status(await client.call(wan_ip_connection.GET_STATUS_INFO, op))
     except (TransportError, DeadlineError):
-        return SILENT
+        return UNREACHABLE
     except RefusedError as error:
         if error.result is UPnPResult.NOT_AUTHORIZED:
             return REFUSES

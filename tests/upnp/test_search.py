@@ -30,6 +30,7 @@ from aioigd.upnp.net.http import HttpClient
 from aioigd.upnp.net.ssdp_search import SearchReply
 from aioigd.upnp.search import MAX_DEVICES, DeviceSearch
 from aioigd.upnp.sibling_services import search_by_udn
+from aioigd.upnp.wire import ssdp
 from aioigd.upnp.wire.ssdp import Announcement, parse_datagram
 
 from ..leases.virtual import run
@@ -467,7 +468,10 @@ async def test_a_gateway_at_an_ipv6_address_is_read(http: HttpClient) -> None:
         assert device.igd_our_addr == "::1"
 
 
-async def test_a_search_over_ipv6_that_nobody_hears_is_no_devices(http: HttpClient) -> None:
+async def test_a_search_over_ipv6_that_nobody_hears_is_no_devices(
+    http: HttpClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ssdp, "PORT", 9)  # other tests that run meanwhile may have a gateway at this address
     with pytest.raises(DiscoveryError) as caught:
         await find(http, "::1", 0.2, ipv6=True)
     assert caught.value.result is UPnPResult.NO_DEVICES
