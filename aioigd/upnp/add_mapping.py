@@ -372,9 +372,10 @@ class AddMapping(Addition):
         if held is not None and self._is_ours(held):
             self._was_granted = True
             return await self._judge(held, granted) if self._verify else granted
-        self._was_doubtful = self._was_doubtful or (held is None and 200 <= status < 300)
+        is_answer = isinstance(reply, soap.Answer)  # whatever its status
+        self._was_doubtful = self._was_doubtful or (held is None and (is_answer or 200 <= status < 300))
         self._rejected()
-        return self._refusal(status, reply)
+        return self._not_held("does not hold it") if is_answer else self._refusal(status, reply)
 
     async def _read_back(self, granted: PortMapping) -> PortMapping | IGDError:
         """Return what the gateway holds of what it has granted, or why that is no success.

@@ -89,3 +89,7 @@ def test_the_table_of_the_documentation_has_every_quirk() -> None:
     table = TABLE.read_text("utf-8")
     of_pcp = [name for name, each in quirks.CATALOGUE.items() if each.family == "pcp"]
     assert [name for name in [*USABLE, *of_pcp] if f"| `{name}` |" not in table] == []
+
+
+async def test_an_answer_with_an_odd_status_may_show_late_in_the_table() -> None:
+    assert not (await serve("answers_with_status", "late_table")).problem
