@@ -42,31 +42,36 @@ async def search(
     address: str, target: str = "ssdp:all", *, to: str = "", raw: bytes = b"", patience: float = SETTLED
 ) -> list[Heard]:
     """Send an M-SEARCH from an address, and return all that comes back until it is quiet for so long."""
-    loop = asyncio.get_running_loop()
     destination: tuple[Any, ...] = (to, 1900) if to else group_of(address)
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    heard: list[Heard] = []
     with socket.socket(family, socket.SOCK_DGRAM) as client:
         client.setblocking(False)
         client.bind((address, 0))
         if family == socket.AF_INET:
             client.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton(address))
         client.sendto(raw or build_search(target, destination[0]), destination)
+        return await heard_by(client, patience)
 
-        def receive() -> None:
-            with suppress(BlockingIOError):
-                while True:
-                    heard.append(Heard(*client.recvfrom(65536)))
 
-        loop.add_reader(client, receive)
-        try:
-            before = -1
-            while before < len(heard):
-                before = len(heard)
-                await asyncio.sleep(patience)
-                receive()
-        finally:
-            loop.remove_reader(client)
+async def heard_by(client: socket.socket, patience: float) -> list[Heard]:
+    """Return what comes in at a socket, until nothing does for ``patience`` seconds."""
+    loop = asyncio.get_running_loop()
+    heard: list[Heard] = []
+
+    def receive() -> None:
+        with suppress(BlockingIOError, ConnectionRefusedError):
+            while True:
+                heard.append(Heard(*client.recvfrom(65536)))
+
+    loop.add_reader(client, receive)
+    try:
+        before = -1
+        while before < len(heard):
+            before = len(heard)
+            await asyncio.sleep(patience)
+            receive()
+    finally:
+        loop.remove_reader(client)
     return heard
 
 

@@ -14,7 +14,7 @@ from aioigd.pcp.wire import nat_pmp, pcp
 from aioigd.pcp.wire.common import CLIENT_PORT, GROUP_V4, NUMBER_OF, Address, unspecified_like
 from aioigd.testing import EmulatedGateway
 
-from .client import SETTLED, Heard
+from .client import SETTLED, Heard, heard_by
 
 __all__ = [
     "NONCE",
@@ -43,7 +43,7 @@ async def ask(gateway: EmulatedGateway, datagram: bytes, *, patience: float = SE
         client.setblocking(False)
         client.bind((source or gateway.address, 0))
         client.sendto(datagram, (gateway.address, gateway.pcp_port))
-        return await _heard(client, patience)
+        return await heard_by(client, patience)
 
 
 async def one_reply(gateway: EmulatedGateway, datagram: bytes, *, source: str = "") -> bytes:
@@ -139,27 +139,6 @@ async def announcements_of(address: str) -> AsyncIterator[list[Heard]]:
             yield heard
         finally:
             loop.remove_reader(listener)
-
-
-async def _heard(client: socket.socket, patience: float) -> list[Heard]:
-    loop = asyncio.get_running_loop()
-    heard: list[Heard] = []
-
-    def receive() -> None:
-        with suppress(BlockingIOError, ConnectionRefusedError):
-            while True:
-                heard.append(Heard(*client.recvfrom(65536)))
-
-    loop.add_reader(client, receive)
-    try:
-        before = -1
-        while before < len(heard):
-            before = len(heard)
-            await asyncio.sleep(patience)
-            receive()
-    finally:
-        loop.remove_reader(client)
-    return heard
 
 
 def external_address_of(response: nat_pmp.Response | pcp.Response) -> Address | None:
