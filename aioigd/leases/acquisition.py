@@ -464,13 +464,6 @@ class Acquisition:
             f"the gateway says that it deleted {mapping.key}, and still holds it", UPnPResult.ACTION_FAILED
         )
 
-    async def release_all(self, mappings: Sequence[LeasedMapping]) -> None:
-        """Give up mappings that are not to be kept after all, and delete those that were made."""
-        made = [mapping for mapping in mappings if mapping.mapping is not None]
-        await asyncio.gather(*map(self.release, made))
-        for mapping in mappings:
-            self.end(mapping)
-
     async def _acquire(self, mapping: LeasedMapping) -> None:
         """Make a mapping for the first time, on the port that it has. Raises IGDError as :meth:`_settle` does."""
         added = await self._add_here(mapping)
