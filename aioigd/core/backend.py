@@ -63,6 +63,7 @@ class SearchScope(NamedTuple):
 
     ``source_address`` and ``location``, ``ttl`` (hops), ``local_port`` (0 for any) and ``ipv6`` are those of
     :class:`~aioigd.PortMapper`. ``host``: the only address to search at; None for wherever a protocol searches.
+    ``port``: that at which PCP and NAT-PMP are asked there, 0 for their own.
     ``single``: None to search in rounds; a number to send one datagram to ``host`` and no more, and to choose by it
     what is asked for, where a protocol can ask in several ways.
     """
@@ -74,6 +75,7 @@ class SearchScope(NamedTuple):
     ipv6: bool = False
     host: str | None = None
     single: int | None = None
+    port: int = 0
 
 
 class Rank(IntEnum):

@@ -6,12 +6,14 @@ from collections.abc import Callable
 from typing import Final, Literal
 
 from ..core.backend import Backend, Candidate, Driver, Hint, Search, SearchScope
+from ..errors import IGDError
 from ..models import Device
+from ..net.interfaces import source_address_for
 from .announcements import AnnouncementListener
 from .backend import NatPmpBackend, PcpBackend
 from .epoch import NatPmpEpoch, PcpEpoch
 from .nonce import default_secret
-from .search import PcpSearch
+from .search import PcpSearch, device_at, hosts_of
 from .state import RouterState
 from .wire.common import SERVER_PORT
 
@@ -45,7 +47,21 @@ class PcpDriver(Driver):
 
     def search(self, scope: SearchScope, until: float, report: Callable[[Candidate | None], None]) -> Search:
         """Return a search that asks the next hop, or the host that the scope names."""
-        return PcpSearch(self._protocol, scope, self._port, until, report)
+        return PcpSearch(self._protocol, scope, self._port_of(scope), until, report)
+
+    def presume(self, scope: SearchScope) -> Device | None:
+        """Return the router that may be asked at once, without a search: the next hop, or the host that was named.
+
+        None where there is none, or several.
+        """
+        hosts = hosts_of(scope)
+        if len(hosts) != 1:
+            return None
+        try:
+            ours = scope.source_address or source_address_for(hosts[0])
+        except IGDError:
+            return None
+        return device_at(self._protocol, hosts[0], self._port_of(scope), ours)
 
     def connect(self, device: Device) -> Backend | None:
         """Return the backend for a device that was found by this protocol."""
@@ -65,6 +81,10 @@ class PcpDriver(Driver):
 
     async def close(self) -> None:
         """Do nothing: each request has a socket of its own, which is closed with it."""
+
+    def _port_of(self, scope: SearchScope) -> int:
+        """Return the UDP port at which routers are asked."""
+        return scope.port or self._port
 
     def _state_of(self, address: str) -> RouterState:
         """Return what is known of a router."""
