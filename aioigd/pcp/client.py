@@ -23,7 +23,17 @@ from ..net.guard import check_destination
 from ..net.trace import tracer
 from .wire.pcp import MAX_SIZE
 
-__all__ = ["DOUBT", "FIRST_PAUSE", "MAX_SENT", "Doubtful", "Exchange", "PcpClient", "connected_socket", "pauses"]
+__all__ = [
+    "DOUBT",
+    "FIRST_PAUSE",
+    "MAX_SENT",
+    "Doubtful",
+    "Exchange",
+    "PcpClient",
+    "Reader",
+    "connected_socket",
+    "pauses",
+]
 
 T = TypeVar("T")
 

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from ipaddress import IPv4Address
 from typing import Literal
 
@@ -22,12 +23,13 @@ from aioigd.errors import (
     DiscoveryError,
     InvalidResponseError,
     NoRouteError,
+    NotFoundError,
     RefusedError,
     TransportError,
     UnsupportedError,
 )
 from aioigd.models import MappingKey, MappingRequest, Pinhole, PinholeRequest, PortMapping, Proto, Terms
-from aioigd.pcp.backend import LONGEST_LIFETIME, join_address, split_address
+from aioigd.pcp.backend import LONGEST_LIFETIME, NatPmpBackend, PcpBackend, join_address, split_address
 from aioigd.pcp.driver import PcpDriver
 from aioigd.pcp.wire import nat_pmp, pcp
 from aioigd.results import UPnPResult
@@ -199,6 +201,16 @@ async def test_of_two_ports_for_one_at_once_one_is_had(protocol: Name, name: str
 
 
 @by_both
+async def test_what_the_internal_port_had_before_stays_and_keeps_its_port(protocol: Name) -> None:
+    """A program that does not know of it asks for another external port."""
+    async with served(protocol, "keeps_first_port") as (gateway, core):
+        await Core(gateway, protocol).add(8080, 80)
+        with pytest.raises(ConflictError):
+            await core.add(9090, 80)
+        assert ports(gateway) == [8080]
+
+
+@by_both
 async def test_any_port_is_taken_where_that_was_asked_for(protocol: Name) -> None:
     async with served(protocol) as (gateway, core):
         gateway.add_mapping(8080, proto="TCP")
@@ -225,6 +237,110 @@ async def test_a_mapping_of_an_earlier_run_is_deleted_by_its_number(protocol: Na
             await core.add(8080)
         await Core(gateway, protocol).delete(8080)
         assert gateway.mappings == []
+
+
+async def has_made(core: Core, port: int, proto: Proto = "TCP") -> bool:
+    backend = await core.backend()
+    assert isinstance(backend, PcpBackend | NatPmpBackend)
+    return backend.has_made(MappingKey(port, proto))
+
+
+@by_both
+async def test_it_knows_what_this_program_has_made(protocol: Name) -> None:
+    async with served(protocol) as (gateway, core):
+        assert not await has_made(core, 8080)
+        await core.add(8080, 80)
+        assert await has_made(core, 8080)
+        assert not await has_made(core, 80)
+        assert not await has_made(core, 8080, "UDP")
+        await gateway.restart()
+        assert await has_made(core, 8080), "it may be there, and if so it is ours"
+        await core.delete(8080)
+        assert not await has_made(core, 8080)
+        assert not await has_made(Core(gateway, protocol), 8080)
+
+
+@by_both
+def test_what_has_expired_is_not_ours_any_more(protocol: Name) -> None:
+    async def main() -> None:
+        async with served(protocol) as (gateway, core):
+            await core.add(8080, 80, duration=120)
+            await asyncio.sleep(119)
+            assert await has_made(core, 8080)
+            await asyncio.sleep(2)
+            assert not await has_made(core, 8080)
+            with pytest.raises(NotFoundError):
+                await core.delete(8080)
+            await core.add(9090, 80)
+            assert ports(gateway) == [9090]
+
+    virtual.run(main())
+
+
+@by_both
+@pytest.mark.parametrize(
+    "name", [None, "adds_second_port", "moves_second_port", "keeps_first_port", "strict_deletions"]
+)
+async def test_deleting_what_nobody_has_made_is_an_error(protocol: Name, name: str | None) -> None:
+    async with served(protocol, *([name] if name else [])) as (gateway, core):
+        await core.add(7070)
+        with pytest.raises(NotFoundError) as caught:
+            await core.delete(8080)
+        assert caught.value.result is UPnPResult.NO_SUCH_ENTRY_IN_ARRAY
+        assert ports(gateway) == [7070]
+        assert gateway.problems == []
+        await core.delete(7070)
+        with pytest.raises(NotFoundError):
+            await core.delete(7070)
+        assert ports(gateway) == []
+
+
+@by_both
+@pytest.mark.parametrize(
+    "name", [None, "adds_second_port", "moves_second_port", "keeps_first_port", "assigns_own_ports"]
+)
+async def test_deleting_what_is_another_hosts_is_an_error(protocol: Name, name: str | None) -> None:
+    async with served(protocol, *([name] if name else [])) as (gateway, core):
+        theirs = gateway.add_mapping(8080, proto="TCP")
+        with pytest.raises(RefusedError) as caught:
+            await core.delete(8080)
+        assert caught.value.result is UPnPResult.NOT_AUTHORIZED
+        assert gateway.mappings == [theirs]
+        assert gateway.problems == []
+
+
+@by_both
+async def test_what_was_lost_in_a_restart_and_taken_by_another_host_is_not_deleted(protocol: Name) -> None:
+    async with served(protocol) as (gateway, core):
+        await core.add(8080, 80)
+        gateway.remove_mapping(8080, "TCP")
+        theirs = gateway.add_mapping(8080, proto="TCP")
+        backend = await core.backend()
+        backend._state._epoch.seconds += 10_000  # type: ignore[attr-defined]
+        await core.add(7070)
+        with pytest.raises(RefusedError) as caught:
+            await core.delete(8080)
+        assert caught.value.result is UPnPResult.NOT_AUTHORIZED
+        assert theirs in gateway.mappings
+
+
+@by_both
+@pytest.mark.parametrize("ours_first", [False, True])
+async def test_where_a_deletion_takes_two_the_other_is_made_again(protocol: Name, ours_first: bool) -> None:
+    """An earlier run has mapped 8080 to 8080, and this one 9090. By NAT-PMP both are deleted, by PCP the older one."""
+    async with served(protocol, "adds_second_port") as (gateway, core):
+        adding = [partial(Core(gateway, protocol).add, 8080), partial(core.add, 9090, 8080)]
+        for add in reversed(adding) if ours_first else adding:
+            await add()
+        assert ports(gateway) == [8080, 9090]
+        await core.delete(8080)
+        assert ports(gateway) == [9090]
+        assert await has_made(core, 9090)
+        with pytest.raises(NotFoundError):
+            await core.delete(8080)
+        assert ports(gateway) == [9090]
+        await core.delete(9090)
+        assert ports(gateway) == []
 
 
 async def test_a_mapping_with_another_secret_stays() -> None:
