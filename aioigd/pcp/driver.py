@@ -75,7 +75,13 @@ class PcpDriver(Driver):
     async def listen(self, on_hint: Callable[[Hint], None]) -> AnnouncementListener:
         """Begin to listen for announcements; an epoch in a reply that shows a restart is a hint, too."""
         self._on_hint = on_hint
-        listener = AnnouncementListener(on_hint, self._scope)
+
+        def give(hint: Hint) -> None:
+            for state in self._states.values():
+                state.external_address = None  # of PCP, which tells it with the next mapping
+            on_hint(hint)
+
+        listener = AnnouncementListener(give, self._scope)
         listener.refresh()
         return listener
 
