@@ -73,7 +73,7 @@ class Finder:
                 return min(until, max(look_on_until, searches.certain_until()))
 
             while best is None or best.rank is not Rank.CERTAIN or decide_at() > loop.time() + _CLOCK_SLACK:
-                report = await searches.next(decide_at())
+                report = await searches.next(decide_at)
                 if report is None:
                     is_over = best is None or searches.are_complete or decide_at() <= loop.time() + _CLOCK_SLACK
                     if is_over and best is not None and best.rank == Rank.LIKELY and len(rivals) > 1:
@@ -112,7 +112,7 @@ class Finder:
         found: dict[int, Device] = {}
         async with self._entered(self._scope, until, protocols) as searches:
             while len(found) < len(protocols):
-                report = await searches.next(min(until, searches.preferred_until(len(self._drivers))))
+                report = await searches.next(lambda: min(until, searches.preferred_until(len(self._drivers))))
                 if report is None:
                     break
                 if report.rank < Rank.LAST_RESORT and is_wanted(report.device):
@@ -137,7 +137,7 @@ class Finder:
                 )
 
             while not searches.are_complete and (best is None or look_until() > loop.time() + _CLOCK_SLACK):
-                report = await searches.next(look_until())
+                report = await searches.next(look_until)
                 if report is not None:
                     has_answered = True
                     if report.rank is Rank.CERTAIN and (best is None or report.order < best.order):
@@ -151,7 +151,7 @@ class Finder:
         until = asyncio.get_running_loop().time() + timeout
         found: dict[str, Report] = {}
         async with self._entered(self._scope._replace(ttl=ttl), until) as searches:
-            while report := await searches.next(until):
+            while report := await searches.next(lambda: until):
                 found[report.key] = report
             if not found:
                 searches.check_all_have_begun()
@@ -169,7 +169,7 @@ class Finder:
         scope = self._scope._replace(ttl=ttl, host=self._scope.host if host is None else host)
         async with self._entered(scope, until) as searches:
             has_found = False
-            while report := await searches.next(until):
+            while report := await searches.next(lambda: until):
                 has_found = True
                 if _passes(report.candidate, device_filter):
                     yield report.device
@@ -284,19 +284,19 @@ class _Searches:
         in_order = [failures[preference] for preference in sorted(failures)]
         return next((error for error in in_order if error.result is UPnPResult.NO_GATEWAY), in_order[0])
 
-    async def next(self, until: float) -> Report | None:
-        """Return the next candidate; None at the time ``until``, or when no more can come."""
-        try:
-            async with timeout_at(until):
-                while not self.are_complete:
+    async def next(self, until: Callable[[], float]) -> Report | None:
+        """Return the next candidate; None at the time ``until()``, or when no more can come."""
+        while not self.are_complete:
+            try:
+                async with timeout_at(until()):
                     preference, candidate = await self._queue.get()
-                    if candidate is not None:
-                        for search in self._under_way.values():
-                            search.note_candidate(candidate)
-                        return Report(preference, candidate)
-                    self._under_way.pop(preference, None)
-        except TimeoutError:
-            pass
+            except TimeoutError:
+                break
+            if candidate is not None:
+                for search in self._under_way.values():
+                    search.note_candidate(candidate)
+                return Report(preference, candidate)
+            self._under_way.pop(preference, None)
         return None
 
 

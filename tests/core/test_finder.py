@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from typing import Self
 
 import pytest
 
@@ -31,7 +32,7 @@ class ScriptedSearch(Search):
         self._certain_until = certain_until
         self._timers: list[asyncio.TimerHandle] = []
 
-    async def __aenter__(self) -> ScriptedSearch:
+    async def __aenter__(self) -> Self:
         loop = asyncio.get_running_loop()
         self._began = loop.time()
         self._timers = [loop.call_later(after, self._report, each) for after, each in self._script]
@@ -130,17 +131,16 @@ async def test_the_router_counts_more_than_the_protocol() -> None:
     assert name == "other"
 
 
+class MuteSearch(ScriptedSearch):
+    async def __aenter__(self) -> Self:
+        raise NoRouteError("no network")
+
+
 class MuteDriver(ScriptedDriver):
     """One that cannot search here."""
 
     def search(self, scope: SearchScope, until: float, report: Report) -> Search:
-        raise_error = NoRouteError("no network")
-
-        class Mute(ScriptedSearch):
-            async def __aenter__(self) -> ScriptedSearch:
-                raise raise_error
-
-        return Mute(report, (), 0.0)
+        return MuteSearch(report, (), 0.0)
 
 
 async def test_where_one_protocol_cannot_search_the_others_do() -> None:
