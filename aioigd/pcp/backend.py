@@ -194,9 +194,11 @@ class _Backend(Backend):
         """Map the external port that was asked for, or the one that the router chooses."""
         return await self._add(op, request, exactly=False)
 
-    def has_made(self, key: MappingKey) -> bool:
+    def has_made(self, what: MappingKey | Pinhole) -> bool:
         """Return whether this program has made a mapping that lasts until now, as far as the router has not lost it."""
-        return self._state.owner_of(key, asyncio.get_running_loop().time()) is not None
+        if not isinstance(what, MappingKey):
+            return super().has_made(what)
+        return self._state.owner_of(what, asyncio.get_running_loop().time()) is not None
 
     async def delete(self, op: Operation, key: MappingKey, *, verify: bool = False) -> None:
         """Delete what this program has made for a key, or else what leads to the same port of this machine.
@@ -385,7 +387,7 @@ class _Backend(Backend):
             try:
                 return await client.request(datagram, read, begin, first=op.is_started)
             except IGDError as error:
-                op.attempts.append(Attempt(action, arguments, None, error.result))
+                op.attempts.append(Attempt(action, arguments, None, error.result, self.protocol))
                 op.reply_lost = op.reply_lost or isinstance(error, DeadlineError)
                 op.checkpoint()
                 if not isinstance(error, DeadlineError) or op.rediscover_on_timeout or op.expired:
@@ -481,9 +483,9 @@ class NatPmpBackend(_Backend):
         if isinstance(response, nat_pmp.Refusal):
             error = refused_by_nat_pmp(response.result, action)
             is_map = isinstance(request, nat_pmp.MapRequest) and request.lifetime
-            attempt = Attempt(action, arguments, response.result, error.result)
+            attempt = Attempt(action, arguments, response.result, error.result, self.protocol)
             self._refuse(op, attempt, error, request if is_map else None)
-        op.attempts.append(Attempt(action, arguments, None, UPnPResult.SUCCESS))
+        op.attempts.append(Attempt(action, arguments, None, UPnPResult.SUCCESS, self.protocol))
         return response
 
 
@@ -539,7 +541,7 @@ class PcpBackend(_Backend):
             undo: Undo = _nothing if remote in known else partial(self._close, owner, remote)
             granted = await self._open(op, owner, known, {remote: request.duration}, undo)
             op.settled(undo)
-        return Pinhole(0, owner.client, owner.internal_port, owner.proto, *remote, granted.lifetime)
+        return Pinhole(0, owner.client, owner.internal_port, owner.proto, *remote, granted.lifetime, self.protocol)
 
     async def update_pinhole(self, op: Operation, pinhole: Pinhole, duration: int) -> Pinhole:
         """Let a pinhole last so many seconds from now on: it is asked for again."""
@@ -695,9 +697,9 @@ class PcpBackend(_Backend):
             path.state.note_epoch(response.epoch, asyncio.get_running_loop().time())
         if response.result:
             error = refused_by_pcp(response.result, f"MAP of {owner}", options)
-            attempt = Attempt("MAP", arguments, response.result, error.result)
+            attempt = Attempt("MAP", arguments, response.result, error.result, self.protocol)
             self._refuse(op, attempt, error, repeated if lifetime else None, response.lifetime)
-        op.attempts.append(Attempt("MAP", arguments, None, UPnPResult.SUCCESS))
+        op.attempts.append(Attempt("MAP", arguments, None, UPnPResult.SUCCESS, self.protocol))
         self._state.accepted(repeated)
         return response
 
@@ -708,7 +710,7 @@ class PcpBackend(_Backend):
         self._state.note_epoch(response.epoch, asyncio.get_running_loop().time())
         error = refused_by_pcp(response.result, "ANNOUNCE") if response.result else None
         result = UPnPResult.SUCCESS if error is None else error.result
-        op.attempts.append(Attempt("ANNOUNCE", {}, response.result or None, result))
+        op.attempts.append(Attempt("ANNOUNCE", {}, response.result or None, result, self.protocol))
         if error is not None and response.result == pcp.ResultCode.UNSUPP_VERSION:
             raise error
 

@@ -10,7 +10,7 @@ from ..errors import IGDError
 from ..models import Device
 from ..net.interfaces import source_address_for
 from .announcements import AnnouncementListener
-from .backend import NatPmpBackend, PcpBackend
+from .backend import NatPmpBackend, PcpBackend, join_address
 from .epoch import NatPmpEpoch, PcpEpoch
 from .nonce import default_secret
 from .search import PcpSearch, device_at, hosts_of
@@ -38,7 +38,7 @@ class PcpDriver(Driver):
         port: int = SERVER_PORT,
         secret: bytes | None = None,
     ) -> None:
-        self._protocol = protocol
+        self.protocol: Literal["pcp", "nat-pmp"] = protocol
         self._scope = scope
         self._port = port
         self._secret = secret
@@ -47,28 +47,28 @@ class PcpDriver(Driver):
 
     def search(self, scope: SearchScope, until: float, report: Callable[[Candidate | None], None]) -> Search:
         """Return a search that asks the next hop, or the host that the scope names."""
-        return PcpSearch(self._protocol, scope, self._port_of(scope), until, report)
+        return PcpSearch(self.protocol, scope, self._port_of(scope), until, report)
 
-    def presume(self, scope: SearchScope) -> Device | None:
-        """Return the router that may be asked at once, without a search: the next hop, or the host that was named.
+    def presume(self) -> Device | None:
+        """Return the router of the default route, or the one that the program has named.
 
-        None where there is none, or several.
+        None where it is not known, or there are several.
         """
-        hosts = hosts_of(scope)
+        hosts = hosts_of(self._scope)
         if len(hosts) != 1:
             return None
         try:
-            ours = scope.source_address or source_address_for(hosts[0])
+            ours = self._scope.source_address or source_address_for(hosts[0])
         except IGDError:
             return None
-        return device_at(self._protocol, hosts[0], self._port_of(scope), ours)
+        return device_at(self.protocol, join_address(hosts[0], self._port_of(self._scope)), ours)
 
     def connect(self, device: Device) -> Backend | None:
         """Return the backend for a device that was found by this protocol."""
-        if device.protocol != self._protocol:
+        if device.protocol != self.protocol:
             return None
         state = self._state_of(device.address)
-        if self._protocol == "pcp":
+        if self.protocol == "pcp":
             return PcpBackend(device, state, self._scope, default_secret() if self._secret is None else self._secret)
         return NatPmpBackend(device, state, self._scope)
 
@@ -96,7 +96,7 @@ class PcpDriver(Driver):
         """Return what is known of a router."""
         state = self._states.pop(address, None)
         if state is None:
-            state = RouterState(PcpEpoch() if self._protocol == "pcp" else NatPmpEpoch())
+            state = RouterState(PcpEpoch() if self.protocol == "pcp" else NatPmpEpoch())
             state.on_restart = self._restarted
         self._states[address] = state
         if len(self._states) > _MAX_ROUTERS:

@@ -48,9 +48,8 @@ def hosts_of(scope: SearchScope) -> Sequence[str]:
     return hops if source is None else [hop for hop in hops if _leads_from(source, hop)]
 
 
-def device_at(protocol: Literal["pcp", "nat-pmp"], host: str, port: int, ours: str) -> Device:
-    """Return the device that a router is, reached from our address ``ours``."""
-    address = join_address(host, port)
+def device_at(protocol: Literal["pcp", "nat-pmp"], address: str, ours: str) -> Device:
+    """Return the device that speaks a protocol at an address; ``ours`` is the address of this machine towards it."""
     return Device(
         service_type=_IGD,
         igd_our_addr=ours,
@@ -104,14 +103,15 @@ class PcpSearch(Search):
         """Return until when a router may still answer, as a rule: most have none of this, and are silent."""
         return max((probe.patient_until for probe in self._probes.values()), default=NEVER)
 
-    def note_candidate(self, candidate: Candidate, now: float) -> None:
-        """Note what any protocol has found at the time ``now`` of the loop's clock.
+    def note_candidate(self, candidate: Candidate) -> None:
+        """Note what any protocol has found by now.
 
         A router that has answered by another one would have answered by this one as well, were there not a loss: it is
         waited for only as long again, while the question goes on.
         """
         if candidate.device.protocol == self._protocol:
             return
+        now = asyncio.get_running_loop().time()
         found = _host_of(candidate.device)
         patience = max(_SHORTEST_PATIENCE, 2 * (now - self._began))
         for host, probe in self._probes.items():
@@ -150,7 +150,7 @@ class PcpSearch(Search):
         elif isinstance(answer, Exception):
             raise answer
         elif answer is not Rank.USELESS:
-            device = device_at(self._protocol, host, self._port, ours)
+            device = device_at(self._protocol, join_address(host, self._port), ours)
             self._report(Candidate(device, answer, (_IGD,), f"{self._protocol} {device.address}"))
         if not self._probes:
             self._report(None)

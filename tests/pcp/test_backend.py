@@ -29,10 +29,11 @@ from aioigd.errors import (
     TransportError,
     UnsupportedError,
 )
-from aioigd.models import Device, MappingKey, MappingRequest, Pinhole, PinholeRequest, PortMapping, Proto, Terms
+from aioigd.models import MappingKey, MappingRequest, Pinhole, PinholeRequest, PortMapping, Proto, Terms
 from aioigd.pcp import backend as backend_module
 from aioigd.pcp.backend import LONGEST_LIFETIME, NatPmpBackend, PcpBackend, join_address, split_address
 from aioigd.pcp.driver import PcpDriver
+from aioigd.pcp.search import device_at
 from aioigd.pcp.wire import nat_pmp, pcp
 from aioigd.results import UPnPResult
 from aioigd.testing import (
@@ -119,7 +120,8 @@ async def test_a_port_is_mapped_and_deleted(protocol: Name) -> None:
         mapping = await core.add(8080, 80)
         assert mapping == PortMapping(8080, 80, gateway.address, "TCP", "", 3600)
         assert ports(gateway) == [8080]
-        assert [each.action for each in gateway.requests] == ["ANNOUNCE" if protocol == "pcp" else "ADDRESS", "MAP"]
+        probe = "ANNOUNCE" if protocol == "pcp" else "ADDRESS"
+        assert [each.action for each in gateway.requests] == ["MAP", probe]  # the search goes on beside the call
         await core.delete(8080)
         assert ports(gateway) == []
         assert gateway.problems == []
@@ -139,7 +141,8 @@ async def test_no_limit_is_a_week(protocol: Name) -> None:
     async with served(protocol) as (gateway, core):
         mapping = await core.add(8080, duration=0)
         assert mapping.duration == (86_400 if protocol == "pcp" else LONGEST_LIFETIME)
-        assert gateway.requests[-1].arguments["lifetime"] == str(LONGEST_LIFETIME)
+        (asked,) = (each for each in gateway.requests if each.action == "MAP")
+        assert asked.arguments["lifetime"] == str(LONGEST_LIFETIME)
 
 
 @by_both
@@ -429,7 +432,7 @@ async def test_without_a_mapping_pcp_makes_one_for_it_and_deletes_it() -> None:
     async with served("pcp") as (gateway, core):
         assert await core.dispatcher.external_address() == IPv4Address("11.22.33.44")
         assert gateway.mappings == []
-        assert [each.arguments.get("lifetime") for each in gateway.requests] == [None, "120", "0"]
+        assert [each.arguments["lifetime"] for each in gateway.requests if each.action == "MAP"] == ["120", "0"]
         assert await core.dispatcher.external_address() == IPv4Address("11.22.33.44")
         assert gateway.count("MAP") == 2
 
@@ -797,7 +800,7 @@ async def test_a_forged_no_stops_nothing_by_nat_pmp(forged: bytes) -> None:
 async def test_a_true_no_is_heard_all_the_same(protocol: Name) -> None:
     async with EmulatedGateway(address=None, protocols=("nat-pmp" if protocol == "pcp" else "pcp",)) as gateway:
         core = Core(gateway, protocol)
-        device = core.driver.presume(SearchScope(host=gateway.address, port=gateway.pcp_port))
+        device = core.driver.presume()
         assert device is not None
         backend = core.driver.connect(device)
         assert backend is not None
@@ -940,7 +943,7 @@ async def test_over_ipv6_pcp_opens_pinholes() -> None:
     async with served("pcp", address="::1") as (gateway, core):
         request = PinholeRequest("", 8080, "UDP", "", 0, 600)
         pinhole = await core.dispatcher.add_pinhole(request)
-        assert pinhole == Pinhole(0, "::1", 8080, "UDP", "", 0, 600)
+        assert pinhole == Pinhole(0, "::1", 8080, "UDP", "", 0, 600, "pcp")
         backend = await core.backend()
         await core.dispatcher.do(lambda backend, op: backend.update_pinhole(op, pinhole, 1200))
         (opened,) = gateway.firewall.pinholes
@@ -999,8 +1002,7 @@ async def test_beside_an_ipv4_router_pinholes_are_asked_for_at_the_ipv6_next_hop
     monkeypatch.setattr(backend_module, "ipv6_next_hops", next_hops)
     monkeypatch.setattr(backend_module, "public_ipv6_address", lambda: "::1")
     async with EmulatedGateway(address="::1", protocols=("pcp",)) as gateway:
-        device = replace(Core(gateway, "pcp").driver.presume(SearchScope(host="127.0.0.1")) or Device())
-        device = replace(device, address=join_address("127.0.0.1", gateway.pcp_port))
+        device = device_at("pcp", join_address("127.0.0.1", gateway.pcp_port), "127.0.0.1")
         backend = PcpDriver("pcp", SearchScope(), secret=b"s").connect(device)
         assert backend is not None
         assert backend.internal_client == "127.0.0.1"

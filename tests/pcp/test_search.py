@@ -70,21 +70,21 @@ def test_over_ipv6_a_link_local_next_hop_has_its_zone(monkeypatch: pytest.Monkey
 
 @by_both
 async def test_a_router_that_is_known_may_be_asked_at_once(protocol: Name, monkeypatch: pytest.MonkeyPatch) -> None:
-    driver = PcpDriver(protocol, SearchScope())
-    device = driver.presume(SearchScope(host="127.0.0.1", port=4321))
+    driver = PcpDriver(protocol, SearchScope(host="127.0.0.1", port=4321))
+    device = driver.presume()
     assert device is not None
     assert (device.protocol, device.address, device.igd_our_addr) == (protocol, "127.0.0.1:4321", "127.0.0.1")
     backend = driver.connect(device)
     assert backend is not None
     assert backend.address == "127.0.0.1"
-    anycast = driver.presume(SearchScope(host="192.0.0.9", source_address="127.0.0.1"))
+    anycast = PcpDriver(protocol, SearchScope(host="192.0.0.9", source_address="127.0.0.1")).presume()
     assert anycast is not None
     assert anycast.address == "192.0.0.9"
     monkeypatch.setattr(search_module, "default_next_hops", lambda *, ipv6: frozenset({"10.0.0.1", "10.0.0.2"}))
-    assert driver.presume(SearchScope()) is None
+    assert PcpDriver(protocol, SearchScope()).presume() is None
     monkeypatch.setattr(search_module, "default_next_hops", lambda *, ipv6: frozenset())
-    assert driver.presume(SearchScope()) is None
-    assert driver.presume(SearchScope(location="http://127.0.0.1/")) is None
+    assert PcpDriver(protocol, SearchScope()).presume() is None
+    assert PcpDriver(protocol, SearchScope(location="http://127.0.0.1/")).presume() is None
 
 
 @by_both
@@ -96,7 +96,7 @@ async def test_what_is_presumed_is_what_is_found(protocol: Name) -> None:
         ):
             driver = PcpDriver(protocol, scope)
             device, _ = await Finder([driver], scope).find_gateway(2.0)
-            assert driver.presume(scope) == device
+            assert driver.presume() == device
 
 
 async def test_one_router_with_two_protocols_is_two_candidates() -> None:
@@ -285,7 +285,7 @@ def test_who_answers_by_another_protocol_is_waited_for_less(
             search = PcpSearch(protocol, scope, gateway.pcp_port, began + 30, found.append)
             async with search:
                 await asyncio.sleep(after)
-                search.note_candidate(Candidate(device(gateway.address), Rank.CERTAIN), loop.time())
+                search.note_candidate(Candidate(device(gateway.address), Rank.CERTAIN))
                 assert search.may_report_until(Rank.CERTAIN) == pytest.approx(began + expected, abs=0.001)
                 await asyncio.sleep(1.0)
                 assert len(gateway.requests) >= 3, "the search goes on"
