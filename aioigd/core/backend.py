@@ -59,14 +59,11 @@ NEVER: Final = float("-inf")
 class SearchScope(NamedTuple):
     """Where and how to search.
 
-        ``source_address`` and ``location``, ``ttl`` (hops), ``local_port`` (0 for any) and ``ipv6`` are those of
-        :class:`~aioigd.PortMapper`. ``host``: the only address to search at; None for wherever a protocol searches.
-    <<<<<<< HEAD
-        =======
-        ``port``: where PCP and NAT-PMP are asked there, 0 for the usual port.
-    >>>>>>> seam
-        ``single``: None to search in rounds; a number to send one datagram to ``host`` and no more, and to choose by it
-        what is asked for, where a protocol can ask in several ways.
+    ``source_address`` and ``location``, ``ttl`` (hops), ``local_port`` (0 for any) and ``ipv6`` are those of
+    :class:`~aioigd.PortMapper`. ``host``: the only address to search at; None for wherever a protocol searches.
+    ``port``: where PCP and NAT-PMP are asked there, 0 for the usual port.
+    ``single``: None to search in rounds; a number to send one datagram to ``host`` and no more, and to choose by it
+    what is asked for, where a protocol can ask in several ways.
     """
 
     source_address: str | None = None

@@ -441,7 +441,8 @@ async def test_the_address_is_asked_for_anew_after_a_restart() -> None:
     async with served("pcp") as (gateway, core):
         await core.add(8080)
         assert await core.dispatcher.external_address() == IPv4Address("11.22.33.44")
-        assert [each.action for each in gateway.requests] == ["ANNOUNCE", "MAP", "ANNOUNCE"]
+        assert gateway.count("MAP") == 1
+        assert gateway.requests[-1].action == "ANNOUNCE", "it could have restarted meanwhile"
         gateway.external_address = "55.66.77.88"
         backend = await core.backend()
         backend._state._epoch.seconds += 10_000  # type: ignore[attr-defined]
