@@ -653,7 +653,8 @@ class PcpBackend(_Backend):
         if mapping is None or not mapping.external_port or not response.lifetime:
             raise InvalidResponseError("PCP granted a mapping without a port or lifetime")
         address = mapping.external_address
-        if address.version == 4 and wish.owner.client == self._path.ours:
+        known = self._state.external_address
+        if address != known and address.version == 4 and wish.owner.client == self._path.ours:
             self._state.external_address = address if _is_usable(address) else None
         return Granted(mapping.external_port, response.lifetime, address)
 
@@ -688,8 +689,8 @@ class PcpBackend(_Backend):
             "external_port": str(external_port),
             "lifetime": str(lifetime),
         }
-        if options:
-            arguments.update((type(option).__name__, str(option)) for option in options)
+        for option in options:
+            arguments[type(option).__name__] = str(option)
         response: pcp.Response = await self._ask(
             op, "MAP", arguments, request, partial(_read_map, asked), undo, path.client
         )
