@@ -66,6 +66,7 @@ _ANYWHERE: Final = ("", 0)
 _NO_FILTERS: Final = pcp.Filter(0, 0, IPv6Address(0))
 """Ends the filters that a mapping has (RFC 6887 section 13.3)."""
 _PREFER_FAILURE: Final = pcp.PreferFailure()
+_PREFER_FAILURE_SHOWN: Final = str(_PREFER_FAILURE)
 
 
 class Granted(NamedTuple):
@@ -690,7 +691,7 @@ class PcpBackend(_Backend):
             "lifetime": str(lifetime),
         }
         for option in options:
-            arguments[type(option).__name__] = str(option)
+            arguments[type(option).__name__] = _PREFER_FAILURE_SHOWN if option is _PREFER_FAILURE else str(option)
         response: pcp.Response = await self._ask(
             op, "MAP", arguments, request, partial(_read_map, asked), undo, path.client
         )

@@ -153,7 +153,7 @@ class RouterState:
 
     def refusal(self, request: Hashable, now: float) -> RefusedError | None:
         """Return the error with which a request was refused, if it is too early to send it again."""
-        refused = self._refusals.get(request)
+        refused = self._refusals.get(request) if self._refusals else None
         return refused.error.copy() if refused is not None and now < refused.until else None
 
     def note_refusal(self, request: Hashable, error: RefusedError, lifetime: int, now: float) -> None:
