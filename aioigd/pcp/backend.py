@@ -660,7 +660,12 @@ class PcpBackend(_Backend):
         return Granted(mapping.external_port, response.lifetime, address)
 
     async def _unmap(self, op: Operation, owner: Owner) -> None:
-        await self._change(op, owner, 0, 0, (), None)
+        try:
+            await self._change(op, owner, 0, 0, (), None)
+        except RefusedError as error:
+            # So miniupnpd says that there is nothing to delete: it never was there, or an answer to this was lost.
+            if error.error_code != pcp.ResultCode.NO_RESOURCES:
+                raise
 
     async def _change(
         self,
