@@ -11,8 +11,9 @@ UNTRIED    somebody waits: one request goes without ``Connection: close``       
 TRYING     the reply says no, or its end is not certain                                  REFUSED; after the status of
                                                                                          an error UNTRIED
            no reply comes                                                                UNTRIED, thrice REFUSED
-           REST after the reply, which was all that came, and once those are answered
-           that were out beside it, a second request is answered                         PROVEN
+           after a rest behind the reply, and once those are answered that were out
+           beside it, a second request is answered; and after another rest nothing more
+           has come                                                                      PROVEN
            those beside it are not answered as long as it stays open                     REFUSED
            nobody asks any more: it is closed after IDLE                                 UNTRIED
 PROVEN     a request on a kept connection is cut, or silent for too long; or something
@@ -43,7 +44,7 @@ from ..wire.url import HttpUrl
 from ..wire.xml import has_root_end_tag
 from . import lenient_http
 
-__all__ = ["IDLE", "REST", "Keep", "KeptConnections", "Sent", "Verdict"]
+__all__ = ["IDLE", "LONGEST_REST", "REST", "Keep", "KeptConnections", "Sent", "Verdict"]
 
 IDLE: Final = 0.5
 """Seconds for which a connection stays open that nobody uses.
@@ -51,13 +52,20 @@ IDLE: Final = 0.5
 A batch comes back within milliseconds. Routers have few connections, and close idle ones after a second at the
 earliest (``Keep-Alive: timeout`` has whole seconds): so it is not they who close, perhaps under a request.
 """
-REST: Final = 0.01
-"""Seconds for which the connection that is tried has to be silent behind its first reply: some send replies twice."""
+_QUICKACK: Final[int | None] = getattr(socket, "TCP_QUICKACK", None)
+"""Linux: acknowledge at once. A router that sends a reply in two pieces waits with the second until the first is
+acknowledged (Nagle), and on a connection that goes to and fro, systems take 40 ms and more for that."""
+REST: Final = 0.01 if _QUICKACK is not None else 0.1
+"""Seconds for which the connection that is tried has to be silent behind each reply: some send replies twice."""
+LONGEST_REST: Final = 0.25
+"""The same at most; in between it is twice as long as the reply took."""
 LEAST_PATIENCE: Final = 0.5
 """Seconds of silence after which a request on a kept connection is sent again, at least."""
 _PATIENCE: Final = 4
 """The same in terms of the longest time that the gateway was seen to need."""
 _MOST_TRIALS: Final = 3
+_DELAY: Final = 0.03
+"""Seconds by which a reply on a kept connection is not later than on a new one, or keeping it is no gain."""
 _WATCH: Final = 0.1
 """Seconds between looks at the connections."""
 _READ_SIZE: Final = 16 * 1024
@@ -105,8 +113,8 @@ class Keep(NamedTuple):
 class _Connection:
     """One connection. It belongs to no event loop: between requests nothing waits for it."""
 
-    __slots__ = ("began", "frame", "idle_since", "is_closed", "is_given_up", "is_repeatable", "more", "place", "sock",
-                 "uses", "witnesses")  # fmt: skip
+    __slots__ = ("began", "frame", "idle_since", "is_closed", "is_given_up", "is_repeatable", "is_slower", "more",
+                 "place", "sock", "took", "uses", "witnesses")  # fmt: skip
 
     def __init__(self, sock: socket.socket, place: tuple[str, int, str]) -> None:
         self.sock = sock
@@ -119,10 +127,18 @@ class _Connection:
         """When the request was sent that is out, on the loop's clock."""
         self.is_repeatable = True
         self.idle_since = 0.0
+        self.took = 0.0
+        """Seconds that the latest reply took while it is tried."""
+        self.is_slower = False
         self.witnesses: frozenset[object] = frozenset()
         """The requests on other connections that were out when its first reply came."""
         self.is_given_up = False
         self.is_closed = False
+
+    @property
+    def rest(self) -> float:
+        """Seconds for which it has to be silent while it is tried."""
+        return min(max(REST, 2 * self.took), LONGEST_REST)
 
     def give_up(self) -> None:
         """End the request that is out: nothing comes any more."""
@@ -222,7 +238,7 @@ class KeptConnections:
             if connection.place != place or (is_trial and not self._has_rested(connection)):
                 continue
             is_ready = connection.is_ready()
-            if is_ready is None:
+            if is_ready is None and not is_trial:
                 continue
             del self.idle[position]
             self._busy.add(connection)
@@ -234,7 +250,7 @@ class KeptConnections:
         return None
 
     def _has_rested(self, connection: _Connection) -> bool:
-        rests_until = connection.idle_since + REST
+        rests_until = connection.idle_since + connection.rest
         return asyncio.get_running_loop().time() >= rests_until and not connection.witnesses & self.others_out
 
     async def _open(self, sent: Sent, open_socket: OpenSocket, keep: Keep) -> _Connection | None:
@@ -281,18 +297,28 @@ class KeptConnections:
         reply: HttpReply | None = None
         try:
             await loop.sock_sendall(connection.sock, request)
+            if _QUICKACK is not None:
+                connection.sock.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
             reply = await _receive(loop, connection, sent.body_rule)
+            if connection is self._trial:
+                took = loop.time() - began
+                connection.is_slower = connection.uses > 0 and took > 2 * connection.took + _DELAY
+                connection.took = took
+                if reply is not None and connection.uses:
+                    await asyncio.sleep(connection.rest)
+                    connection.is_ready()  # notices what has come behind it
         except OSError:
             pass  # it was cut before the request was sent
         except BaseException:
             is_late = loop.time() - began >= self._patience
             self._end_trial(Verdict.REFUSED if is_late else Verdict.UNTRIED, of=connection)
+            self._close(connection)
             raise
         finally:
             connection.began = None
             if reply is None:
                 self._close(connection)
-        if connection.is_closed:
+        if connection.is_closed and reply is None:
             raise TransportError(f"{sent.url}: the connection was closed", may_have_arrived=True)
         if connection.uses:
             return self._judge_again(connection, reply, keep)
@@ -332,7 +358,7 @@ class KeptConnections:
             self._refuse()
             return None
         if connection is self._trial:
-            self._trial, self.verdict = None, Verdict.PROVEN
+            self._end_trial(Verdict.REFUSED if connection.is_slower else Verdict.PROVEN)
         self._release(connection, keep.most)
         return reply
 
