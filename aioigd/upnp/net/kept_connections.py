@@ -349,6 +349,7 @@ class KeptConnections:
         is_believed = (
             reply is not None
             and frame.is_strict
+            and frame.has_head
             and not frame.has_surplus
             and (frame.has_end or has_root_end_tag(reply.body))
             and (keep.expected in reply.body or b"Fault" in reply.body)

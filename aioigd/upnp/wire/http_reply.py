@@ -219,6 +219,11 @@ class FramedReply:
         self._chunks = 0
 
     @property
+    def has_head(self) -> bool:
+        """Whether the head has ended."""
+        return self._body_at > 0
+
+    @property
     def stays_open(self) -> bool:
         """Whether the connection stays open behind it, as the head has it (RFC 9112 section 9.3)."""
         return self._head.stays_open
