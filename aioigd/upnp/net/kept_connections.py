@@ -457,4 +457,5 @@ async def _receive(loop: asyncio.AbstractEventLoop, connection: _Connection, bod
 
 def _is_whole(frame: FramedReply) -> bool:
     """Return whether nothing is missing at the end of a framed reply: some count characters instead of bytes."""
-    return has_root_end_tag(frame.body) or not frame.body.lstrip().startswith(b"<")
+    body = frame.body.rstrip()
+    return body.endswith(b"Envelope>") or has_root_end_tag(body) or not body.lstrip().startswith(b"<")
