@@ -442,14 +442,18 @@ async def _receive(loop: asyncio.AbstractEventLoop, connection: _Connection, bod
     if frame.has_end and _is_whole(frame):
         return frame.reply()
     received = [data]
+    is_over = False
 
     async def read() -> bytes:
+        nonlocal is_over
         if received:
             return received.pop()
-        if frame.has_end and _is_whole(frame):
+        if is_over:
             return b""
         data = await loop.sock_recv(sock, _READ_SIZE)
+        had_end = frame.has_end
         frame.feed(data)
+        is_over = frame.has_end and not had_end and _is_whole(frame)
         return data
 
     return await lenient_http.receive(read, body_rule)
