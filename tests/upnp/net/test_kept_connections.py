@@ -163,8 +163,8 @@ async def test_a_gateway_that_leaves_a_doubt_is_tried_once(
         raw(
             head(b"Transfer-Encoding: Chunked") + b"%x;a=b\r\n%s\r\n0\r\n\r\n" % (len(DOCUMENT), DOCUMENT), end=End.KEEP
         ),
-        raw(head(b"Content-Length: %d" % len(DOCUMENT)), 0.001, DOCUMENT, end=End.KEEP),
-        raw(head(b"Content-Length: %d" % (len(DOCUMENT) + 3)) + DOCUMENT, 0.001, b"\n\n\n", end=End.KEEP),
+        raw(head(b"Content-Length: %d" % len(DOCUMENT)), DOCUMENT, end=End.KEEP),
+        raw(head(b"Content-Length: %d" % (len(DOCUMENT) + 3)) + DOCUMENT, b"\n\n\n", end=End.KEEP),
     ],
     ids=str,
 )
