@@ -7,7 +7,7 @@ from functools import partial
 from typing import Final
 
 from ..bench import Bench, Goal, Which
-from ..peers import AT_ONCE, BARE, FLOOR, ONE_BY_ONE
+from ..peers import AT_ONCE, BARE, BARE_KEEP_ALIVE, FLOOR, ONE_BY_ONE
 from . import cost, load, network
 
 _FIRST = (network.nobody, network.hostile, cost.leases, network.devices, network.cold)
@@ -22,6 +22,7 @@ TARGETS: Final[Mapping[str, Callable[[Bench], None]]] = {
 }
 
 _COLD, _BATCH = Which("cold start"), Which("batch", of={"delay": 0.02, "kept": False, "count": 1_000})
+_KEPT = Which("batch", of={"delay": 0.0, "kept": True, "count": 1_000})
 _CPU, _CALLERS = Which("cpu"), Which("callers", of={"callers": 100_000})
 _CANCELLED, _UNCOLLECTED = Which("callers: cancelled"), Which("callers: uncollected")
 _STALL = Which("stall", of={"way": AT_ONCE, "count": 1_000})
@@ -44,6 +45,10 @@ GOALS: Final = (
         least=True,
     ),
     Goal("1,000 mappings at 20 ms to bare aiohttp", 1.15, _BATCH.by(way=AT_ONCE), _BATCH.by(BARE, way=AT_ONCE)),
+    Goal(
+        "1,000 mappings on kept connections to bare aiohttp that keeps them",
+        *(1.15, _KEPT.by(way=AT_ONCE), _KEPT.by(BARE_KEEP_ALIVE, way=AT_ONCE)),
+    ),
     Goal("mappings lost by aioigd, one connection at a time", 0, Which("crowded: lost"), unit=""),
     Goal("longest stall in 1,000 at once, the worst", 20, _STALL, unit="ms"),
     Goal("100,000 identical callers to as many empty coroutines", 2.5, _CALLERS, _CALLERS.by(load.EMPTY)),
