@@ -145,6 +145,7 @@ class _Exchange(asyncio.DatagramProtocol, Generic[T]):
         if self._reply.done():
             return
         if isinstance(exc, ConnectionError):
+            _trace("in", b"", self._host, type(exc).__name__)
             error = TransportError(f"nobody listens for PCP or NAT-PMP at {self._host}", may_have_arrived=False)
         else:
             error = NoRouteError(f"nothing can be sent to {self._host}: {exc}")
@@ -181,7 +182,7 @@ class _Exchange(asyncio.DatagramProtocol, Generic[T]):
         self._transport.sendto(datagram)
 
 
-def _trace(direction: Literal["in", "out"], datagram: bytes, host: str) -> None:
+def _trace(direction: Literal["in", "out"], datagram: bytes, host: str, failure: str = "") -> None:
     recorder = tracer.get()
     if recorder is not None:
-        recorder.datagram(direction, datagram, host)
+        recorder.pcp_datagram(direction, datagram, host, failure)

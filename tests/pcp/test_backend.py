@@ -30,8 +30,9 @@ from aioigd.models import MappingKey, MappingRequest, Pinhole, PinholeRequest, P
 from aioigd.pcp.backend import LONGEST_LIFETIME, join_address, split_address
 from aioigd.pcp.driver import PcpDriver
 from aioigd.pcp.wire import nat_pmp, pcp
+from aioigd.pcp.wire.common import SERVER_PORT
 from aioigd.results import UPnPResult
-from aioigd.testing import EmulatedGateway, Hooks, PcpProceed, PcpQuery, PcpReply, Quirk, quirk, quirks
+from aioigd.testing import EmulatedGateway, Hooks, PcpProceed, PcpQuery, PcpReply, Quirk, ReplayedGateway, quirk, quirks
 from aioigd.testing.network import neighbour_of
 
 from ..leases import virtual
@@ -46,10 +47,15 @@ class Core:
     """The core with one driver, as a mapper makes it."""
 
     def __init__(
-        self, gateway: EmulatedGateway, protocol: Name, *, timeout: float = 10.0, secret: bytes = b"s"
+        self,
+        gateway: EmulatedGateway | ReplayedGateway,
+        protocol: Name,
+        *,
+        timeout: float = 10.0,
+        secret: bytes = b"s",
     ) -> None:
         scope = SearchScope(source_address=gateway.address)
-        self.driver = PcpDriver(protocol, scope, port=gateway.pcp_port, secret=secret)
+        self.driver = PcpDriver(protocol, scope, port=gateway.pcp_port or SERVER_PORT, secret=secret)
         self.queue = CallQueue()
         self.finder = Finder([self.driver], scope)
         self.cache = GatewayCache([self.driver], self.finder, self.queue, discovery_timeout=2.0)
