@@ -13,7 +13,7 @@ from functools import lru_cache, wraps
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from itertools import islice
 from operator import index
-from typing import Any, Final, ParamSpec, TypeVar
+from typing import Any, Final, ParamSpec, TypeVar, get_args
 from unicodedata import category
 
 from .errors import UsageError
@@ -30,7 +30,7 @@ from .models import (
     TrafficTotals,
     read_host,
 )
-from .results import IGDStatus, UPnPResult
+from .results import IGDStatus, ProtocolName, UPnPResult
 from .text import shown
 
 __all__ = [
@@ -42,6 +42,7 @@ __all__ = [
     "check_devices",
     "check_duration",
     "check_flag",
+    "check_gateway",
     "check_host",
     "check_key",
     "check_pinhole",
@@ -50,11 +51,14 @@ __all__ = [
     "check_port",
     "check_port_range",
     "check_proto",
+    "check_protocols",
     "check_request",
     "check_seconds",
+    "check_secret",
     "check_source_address",
     "check_totals",
     "check_ttl",
+    "join_gateway",
     "usage_errors_only",
 ]
 
@@ -64,6 +68,9 @@ LONGEST_TIMEOUT: Final = 3600.0
 """Seconds."""
 _HOST_NAME = re.compile(r"(?=.{1,253}$)[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*\.[A-Za-z][A-Za-z0-9-]*")
 """A name that a gateway may show for a remote host: one that has a domain."""
+_GATEWAY: Final = re.compile(r"\[([^\]]+)\](?::(\d{1,6}))?|([^:\[\]]+)(?::(\d{1,6}))?|([^\[\]]+)", re.ASCII)
+"""An IPv6 address in brackets, an IPv4 address, each with a port or without; or an IPv6 address."""
+_BROADCAST: Final = IPv4Address("255.255.255.255")
 _MAX_UI4: Final = 4_294_967_295
 _CONTROLS: Final = frozenset({"Cc", "Cs", "Zl", "Zp"})
 """Categories of characters that no description has in it."""
@@ -401,6 +408,63 @@ def _ip_address(value: object) -> IPv4Address | IPv6Address | None:
         return ip_address(str.__str__(value)) if isinstance(value, str) else None
     except ValueError:
         return None
+
+
+@usage_errors_only
+def check_protocols(value: object) -> tuple[ProtocolName, ...]:
+    """Return protocols in the order of preference, or raise UsageError (INVALID_ARGS)."""
+    known: tuple[ProtocolName, ...] = get_args(ProtocolName)
+    names = list(islice(value, len(known) + 1)) if isinstance(value, (list, tuple)) else []
+    found = [next((one for one in known if type(name) is str and one == name), None) for name in names]
+    checked = tuple(name for name in found if name is not None)
+    if not names or len(checked) < len(names) or len(set(checked)) < len(checked):
+        raise UsageError(
+            f"protocols must be a tuple of one or more of {', '.join(map(repr, known))}, each once, in the order of "
+            f"preference, not {shown(value)}"
+        )
+    return checked
+
+
+@usage_errors_only
+def check_gateway(value: object) -> tuple[str | None, int]:
+    """Return the IP address of a router and a port, 0 for none; (None, 0) for None; or raise UsageError (INVALID_ARGS).
+
+    Spelt as "10.2.0.1", "10.2.0.1:5351", "fe80::1%eth0" or "[fe80::1%eth0]:5351".
+    """
+    if value is None:
+        return None, 0
+    match = _GATEWAY.fullmatch(str.__str__(value) if isinstance(value, str) else str(_only_address(value)))
+    host, digits = (match[1] or match[3] or match[5], match[2] or match[4]) if match else (None, None)
+    address = _ip_address(host)
+    if address is None or address.is_unspecified or address.is_multicast or address == _BROADCAST:
+        raise UsageError(
+            "gateway must be the IP address of a router, such as '10.2.0.1', '10.2.0.1:5351' or "
+            f"'[fe80::1%eth0]:5351', not {shown(value)}"
+        )
+    if isinstance(address, IPv6Address) and address.is_link_local and address.scope_id is None:
+        raise UsageError(f"a link-local gateway is named with its interface, as in '{host}%eth0', not {shown(value)}")
+    return str(address), 0 if digits is None else check_port(int(digits), "the port of the gateway")
+
+
+def join_gateway(host: str | None, port: int) -> str | None:
+    """Return a gateway as it is spelt, None for none; the other way round than :func:`check_gateway`."""
+    if host is None or not port:
+        return host
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _only_address(value: object) -> IPv4Address | IPv6Address | None:
+    return value if isinstance(value, (IPv4Address, IPv6Address)) else None
+
+
+@usage_errors_only
+def check_secret(value: object) -> bytes | None:
+    """Return a secret, None for None, or raise UsageError (INVALID_ARGS), which does not show it."""
+    if value is None:
+        return None
+    if not isinstance(value, bytes) or not value:
+        raise UsageError(f"pcp_secret must be bytes, and not empty, not a value of type {type(value).__name__}")
+    return bytes(value)
 
 
 @usage_errors_only

@@ -25,7 +25,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, Self, TypeVar
 
-from .results import UPnPResult
+from .results import ProtocolName, UPnPResult
 from .text import MESSAGE_LIMIT, printable, shown
 
 __all__ = [
@@ -55,6 +55,8 @@ GONE_STATUSES: Final = frozenset({404, 405, 410})
 """HTTP statuses of a server that is up, and has no such control URL (any more)."""
 
 
+_NAMES: Final[Mapping[ProtocolName, str]] = {"upnp": "UPnP", "pcp": "PCP", "nat-pmp": "NAT-PMP"}
+
 _Error = TypeVar("_Error", bound="IGDError")
 
 
@@ -62,23 +64,26 @@ _Error = TypeVar("_Error", bound="IGDError")
 class Attempt:
     """One request that was sent to a gateway, and what came of it.
 
-    ``action`` is the name of the UPnP action, ``arguments`` what was sent with it (by the names of the
-    standard), ``error_code`` the gateway's UPnP error code or None where it gave none, ``result`` the outcome.
+    ``action`` is the name of the UPnP action, or MAP or ADDRESS by PCP and NAT-PMP, ``arguments`` what was sent with it
+    (by the names of the standard), ``error_code`` the gateway's own code in that protocol or None where it gave none,
+    ``result`` the outcome, ``protocol`` the one that was spoken.
     """
 
     action: str
     arguments: Mapping[str, str] = field(hash=False)
     error_code: int | None
     result: UPnPResult
+    protocol: ProtocolName = "upnp"
 
 
 class IGDError(Exception):
     """A call failed. The base of every exception that this package raises.
 
-    ``result`` says how, in one of 29 values; ``error_code`` is the UPnP error code that the gateway gave, or
-    None; ``attempts`` are the requests that were made for this call, in their order. ``message`` may quote a device,
-    and can be shown as it is: it is one line without control characters, of at most 2,000 characters, as is
-    ``str(error)``.
+    ``result`` says how, in one of 29 values; ``error_code`` is the code that the gateway gave, or None, and
+    ``protocol`` the protocol whose code that is ("upnp", "pcp" or "nat-pmp"), None where the failure is none of a
+    protocol; ``attempts`` are the requests that were made for this call, by all protocols, in their order.
+    ``message`` may quote a device, and can be shown as it is: it is one line without control characters, of at most
+    2,000 characters, as is ``str(error)``.
     """
 
     def __init__(
@@ -98,11 +103,13 @@ class IGDError(Exception):
         super().__init__(self.message)
         self.result = result
         self.error_code = error_code
+        self.protocol: ProtocolName | None = None
         self.with_attempts(attempts)
 
     def __str__(self) -> str:
         tried = f", after {len(self.attempts)} attempts" if len(self.attempts) > 1 else ""
-        code = f", UPnP error {shown(self.error_code)}" if self.error_code is not None else ""
+        name = "UPnP" if self.protocol is None else _NAMES[self.protocol]
+        code = f", {name} error {shown(self.error_code)}" if self.error_code is not None else ""
         outcome = f" [{self.result.name}{code}{tried}]"
         return printable(self.message, MESSAGE_LIMIT - len(outcome)) + outcome
 

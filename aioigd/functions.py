@@ -8,16 +8,18 @@ has the one closed that it has not used for the longest time.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv6Address
 from types import TracebackType
-from typing import Final
+from typing import Final, NamedTuple
 from weakref import WeakKeyDictionary
 
-from .arguments import usage_errors_only
+from .arguments import check_gateway, check_protocols, check_secret, join_gateway, usage_errors_only
 from .core.background import join, may_await_at_exit
 from .errors import DeadlineError, UsageError
 from .mapper import PortMapper
 from .models import Device, PortMapping, Proto
+from .results import ProtocolName
 from .text import shown
 
 __all__ = ["add_port_mapping", "delete_port_mapping", "discover", "query_external_address"]
@@ -25,14 +27,22 @@ __all__ = ["add_port_mapping", "delete_port_mapping", "discover", "query_externa
 _MOST_MAPPERS: Final = 32
 """Mappers that an event loop keeps, unless calls are using more."""
 
-_Way = tuple[str | None, str | None]
+
+class _Way(NamedTuple):
+    """How a mapper is made; calls that say the same share one."""
+
+    source_address: object
+    location: object
+    protocols: object
+    gateway: object
+    pcp_secret: object
 
 
 class _Shared:
     """A mapper, and how many calls are using it."""
 
     def __init__(self, way: _Way) -> None:
-        self.mapper = PortMapper(source_address=way[0], location=way[1])
+        self.mapper = PortMapper(**way._asdict())
         self.users = 0
 
 
@@ -52,13 +62,16 @@ async def add_port_mapping(
     overwrite: bool = True,
     source_address: str | None = None,
     location: str | None = None,
+    protocols: Sequence[ProtocolName] = ("upnp", "pcp", "nat-pmp"),
+    gateway: str | IPv4Address | IPv6Address | None = None,
+    pcp_secret: bytes | None = None,
 ) -> PortMapping:
     """Forward an external port of the gateway to this machine, as :meth:`PortMapper.add_port_mapping` does.
 
-    ``source_address`` and ``location`` are those of :class:`PortMapper`. The gateway is kept in mind for the next
+    The other arguments are those of :class:`PortMapper`. The gateway is kept in mind for the next
     call in the same event loop; no socket or session stays open.
     """
-    async with _mapper(source_address, location) as mapper:
+    async with _mapper(_Way(source_address, location, protocols, gateway, pcp_secret)) as mapper:
         return await mapper.add_port_mapping(
             port,
             internal_port,
@@ -80,17 +93,25 @@ async def delete_port_mapping(
     verify: bool = False,
     source_address: str | None = None,
     location: str | None = None,
+    protocols: Sequence[ProtocolName] = ("upnp", "pcp", "nat-pmp"),
+    gateway: str | IPv4Address | IPv6Address | None = None,
+    pcp_secret: bytes | None = None,
 ) -> None:
     """Delete a mapping of the gateway, as :meth:`PortMapper.delete_port_mapping` does."""
-    async with _mapper(source_address, location) as mapper:
+    async with _mapper(_Way(source_address, location, protocols, gateway, pcp_secret)) as mapper:
         await mapper.delete_port_mapping(port, proto, remote_host=remote_host, verify=verify)
 
 
 async def query_external_address(
-    *, source_address: str | None = None, location: str | None = None
+    *,
+    source_address: str | None = None,
+    location: str | None = None,
+    protocols: Sequence[ProtocolName] = ("upnp", "pcp", "nat-pmp"),
+    gateway: str | IPv4Address | IPv6Address | None = None,
+    pcp_secret: bytes | None = None,
 ) -> IPv4Address | IPv6Address:
     """Return the gateway's address on the internet, as :meth:`PortMapper.query_external_address` does."""
-    async with _mapper(source_address, location) as mapper:
+    async with _mapper(_Way(source_address, location, protocols, gateway, pcp_secret)) as mapper:
         return await mapper.query_external_address()
 
 
@@ -100,20 +121,22 @@ async def discover(
     device_filter: str = "InternetGatewayDevice",
     *,
     source_address: str | None = None,
+    protocols: Sequence[ProtocolName] = ("upnp", "pcp", "nat-pmp"),
+    gateway: str | IPv4Address | IPv6Address | None = None,
 ) -> list[Device]:
     """Return all devices that answer a search within ``timeout`` seconds, as :meth:`PortMapper.discover` does."""
-    async with PortMapper(source_address=source_address) as mapper:
+    async with PortMapper(source_address=source_address, protocols=protocols, gateway=gateway) as mapper:
         return await mapper.discover(timeout, ttl, device_filter)
 
 
 class _mapper:
     """Lends the running loop's mapper; the last to give it back waits until nothing of it is left open."""
 
-    def __init__(self, source_address: str | None, location: str | None) -> None:
-        self._way = (source_address, location)
+    def __init__(self, way: _Way) -> None:
+        self._way = way
 
     async def __aenter__(self) -> PortMapper:
-        way = _checked_way(*self._way)
+        way = _checked_way(self._way)
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
@@ -140,9 +163,15 @@ class _mapper:
 
 
 @usage_errors_only
-def _checked_way(source_address: object, location: object) -> _Way:
-    """Return a way of searching as plain texts: a subclass may compare as it likes."""
-    return _plain(source_address, "source_address"), _plain(location, "location")
+def _checked_way(way: _Way) -> _Way:
+    """Return a way of searching as plain values: a subclass may compare as it likes."""
+    return _Way(
+        _plain(way.source_address, "source_address"),
+        _plain(way.location, "location"),
+        check_protocols(way.protocols),
+        join_gateway(*check_gateway(way.gateway)),
+        check_secret(way.pcp_secret),
+    )
 
 
 def _plain(text: object, what: str) -> str | None:

@@ -29,6 +29,7 @@ from .models import (
     Proto,
     TrafficTotals,
 )
+from .results import ProtocolName
 from .text import printable, shown
 
 __all__ = ["Gateway"]
@@ -49,12 +50,17 @@ class Gateway:
     def __repr__(self) -> str:
         device = self.device
         name = shown(device.friendly_name or device.model_name or "unnamed")
-        return printable(f"<Gateway {name} at {device.igd_control_url}>")
+        return printable(f"<Gateway {name} at {device.igd_control_url or device.address}>")
 
     @property
     def device(self) -> Device:
         """What its examination said, by the names of Godot's ``UPNPDevice``."""
         return self._backend.device
+
+    @property
+    def protocol(self) -> ProtocolName:
+        """The protocol by which it is asked: ``"upnp"``, ``"pcp"`` or ``"nat-pmp"``."""
+        return self._backend.protocol
 
     async def add_port_mapping(
         self,

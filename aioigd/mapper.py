@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import aclosing
 from functools import partial
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -17,16 +17,19 @@ from .upnp.driver import UpnpDriver, check_location
 from .arguments import (
     check_device_filter,
     check_flag,
+    check_gateway,
     check_host,
     check_key,
     check_port,
+    check_protocols,
     check_request,
     check_seconds,
+    check_secret,
     check_source_address,
     check_ttl,
 )
 from .core import background
-from .core.backend import Backend, SearchScope
+from .core.backend import Backend, Driver, SearchScope
 from .core.background import BackgroundTask, carry_through, join, may_await_at_exit
 from .core.calls import CallQueue, SharedCall
 from .core.dispatcher import Dispatcher
@@ -35,7 +38,10 @@ from .core.gateway_cache import GatewayCache
 from .errors import UsageError
 from .gateway import Gateway
 from .models import Device, PortMapping, Proto
-from .text import printable
+from .net.interfaces import source_address_for
+from .pcp.driver import PcpDriver
+from .results import ProtocolName
+from .text import printable, shown
 
 if TYPE_CHECKING:
     from .leases.lease import PendingLease
@@ -59,7 +65,18 @@ class PortMapper:
     seconds for the search within it, each more than 0 and at most 3600. ``ttl``: hops that the search may travel, 0
     to 255. ``local_port``: the local UDP port to search from, 0 for any; all searches of a mapper share it, and where
     another program or mapper has it, a search raises NoRouteError. ``ipv6``: search over IPv6 instead of IPv4 (UDA
-    1.1 annex A). Anything else raises IGDError, which is also a ValueError.
+    1.1 annex A).
+
+    ``protocols``: those by which ports may be mapped, in the order of preference. All are looked for at the same time,
+    and a preferred one that is silent is waited for 0.9 s at most; what a gateway refuses by one it is asked for by the
+    next that it speaks. ``("pcp", "nat-pmp", "upnp")`` is the fast order: the first mapping after one round trip;
+    ``("pcp", "nat-pmp")`` speaks no HTTP and reads no XML. ``gateway``: the IP address of the only router to use, for
+    instance behind a VPN without a next hop; with a port (``"10.2.0.1:5351"``, ``"[fe80::1%eth0]:5351"``) that is where
+    PCP and NAT-PMP are asked; UPnP is asked at port 1900 by a search by unicast. At an IPv6 address there are pinholes
+    only. Not with ``location``, which is UPnP only. ``pcp_secret``: from which the nonces of PCP are derived
+    (RFC 6887 section 11.2), so that a program which is started again has its own mappings again; by default from the
+    machine's id and the user, and where there is no machine id at random for each process. Anything else raises
+    IGDError, which is also a ValueError.
 
     Use it with ``async with``, or call :meth:`close` in the end. It belongs to the event loop in which it is first
     used; any number of tasks may use it at once. Closing it deletes no mapping.
@@ -75,18 +92,34 @@ class PortMapper:
         ttl: int = 2,
         local_port: int = 0,
         ipv6: bool = False,
+        protocols: Sequence[ProtocolName] = ("upnp", "pcp", "nat-pmp"),
+        gateway: str | IPv4Address | IPv6Address | None = None,
+        pcp_secret: bytes | None = None,
     ) -> None:
+        host, port = check_gateway(gateway)
         scope = SearchScope(
             source_address=check_source_address(source_address),
             location=check_location(location),
             ttl=check_ttl(ttl),
             local_port=check_port(local_port, "local_port", lowest=0),
             ipv6=check_flag(ipv6, "ipv6"),
+            host=host,
+            port=port,
         )
+        names = check_protocols(protocols)
+        secret = check_secret(pcp_secret)
+        if host is not None:
+            scope = _scope_of_host(scope, host)
+        if scope.location is not None:
+            if "upnp" not in names:
+                raise UsageError(f"a location is read by UPnP, which is not in protocols: {shown(protocols)}")
+            names = ("upnp",)
         seconds = check_seconds(timeout, "timeout")
         search_seconds = min(check_seconds(discovery_timeout, "discovery_timeout"), seconds)
         self._timeout = seconds
-        self._drivers = (UpnpDriver(scope),)
+        self._drivers: Sequence[Driver] = [
+            UpnpDriver(scope) if name == "upnp" else PcpDriver(name, scope, secret=secret) for name in names
+        ]
         self._queue = CallQueue()
         self._finder = Finder(self._drivers, scope)
         self._cache = GatewayCache(self._drivers, self._finder, self._queue, discovery_timeout=search_seconds)
@@ -362,3 +395,18 @@ class PortMapper:
     async def _close_drivers(self) -> None:
         for driver in self._drivers:
             await driver.close()
+
+
+def _scope_of_host(scope: SearchScope, host: str) -> SearchScope:
+    """Return the scope of the only router to use. Raises UsageError for what contradicts it."""
+    if scope.location is not None:
+        raise UsageError("gateway and location each name the only router to use: give one of them")
+    is_ipv6 = ":" in host
+    if scope.ipv6 and not is_ipv6:
+        raise UsageError(f"ipv6 is for gateways at an IPv6 address, not at {host}")
+    source = scope.source_address
+    if source is not None and (":" in source) != is_ipv6:
+        raise UsageError(f"source_address must be of the family of the gateway {host}, not {source}")
+    if source is None and ip_address(host).is_loopback:
+        source = source_address_for(host)  # interfaces that are no loopback do not lead there
+    return scope._replace(ipv6=is_ipv6, source_address=source)

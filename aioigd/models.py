@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final, Literal, NamedTuple
 
-from .results import IGDStatus
+from .results import IGDStatus, ProtocolName
 
 __all__ = [
     "MAX_DURATION",
@@ -208,7 +208,7 @@ class Device:
     presentation_url: str = ""
     alternative_control_urls: tuple[str, ...] = field(default=(), repr=False)
     event_urls: tuple[str, ...] = field(default=(), repr=False)
-    protocol: Literal["upnp", "pcp", "nat-pmp"] = "upnp"
+    protocol: ProtocolName = "upnp"
     address: str = ""
 
     def is_valid_gateway(self) -> bool:
@@ -316,8 +316,9 @@ class PinholeRequest(NamedTuple):
 class Pinhole:
     """A hole in a gateway's IPv6 firewall, as it was granted: packets to one port of one host come through.
 
-    ``unique_id`` is the gateway's number for it, ``duration`` the seconds that it was granted for; ``remote_host`` is
-    empty and ``remote_port`` 0 where packets may come from anywhere.
+    ``unique_id`` is the gateway's number for it, 0 where the ``protocol`` by which it was opened has none; ``duration``
+    the seconds that it was granted for; ``remote_host`` is empty and ``remote_port`` 0 where packets may come from
+    anywhere.
     """
 
     unique_id: int
@@ -327,6 +328,7 @@ class Pinhole:
     remote_host: str = ""
     remote_port: int = 0
     duration: int = 0
+    protocol: ProtocolName = "upnp"
 
 
 @dataclass(frozen=True, slots=True)

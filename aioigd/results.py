@@ -8,8 +8,12 @@ over keeps its tables.
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import Literal
 
-__all__ = ["IGDStatus", "UPnPResult"]
+__all__ = ["IGDStatus", "ProtocolName", "UPnPResult"]
+
+ProtocolName = Literal["upnp", "pcp", "nat-pmp"]
+"""The protocols by which ports are mapped."""
 
 
 class UPnPResult(IntEnum):

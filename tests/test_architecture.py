@@ -29,7 +29,7 @@ MAY_IMPORT = {
     "pcp": WORDS | {"net", "core", "pcp"},
     "leases": WORDS | {"net", "core", "leases"},
     "gateway": WORDS | {"net", "core"},
-    "mapper": WORDS | {"net", "core", "leases", "upnp", "gateway"},
+    "mapper": WORDS | {"net", "core", "leases", "upnp", "pcp", "gateway"},
     "functions": WORDS | {"core", "mapper"},
     "traffic_meter": WORDS,
     "testing": WORDS | {"net", "upnp", "pcp", "testing"},

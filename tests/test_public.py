@@ -38,6 +38,7 @@ def test_everything_that_is_exported_is_in_all_and_the_other_way_round() -> None
     assert aioigd.__all__ == sorted(aioigd.__all__)
 
 
+WAYS = ", protocols=('upnp', 'pcp', 'nat-pmp'), gateway=None, pcp_secret=None"
 ADD = (
     "(port, internal_port=0, desc='', proto='UDP', duration=0, *, "
     "internal_client=None, remote_host='', verify=False, overwrite={overwrite}{more})"
@@ -50,7 +51,7 @@ ADD = (
         (
             PortMapper,
             "(*, source_address=None, location=None, timeout=10.0, discovery_timeout=5.0, ttl=2, local_port=0, "
-            "ipv6=False)",
+            f"ipv6=False{WAYS})",
         ),
         (PortMapper.discover, "(timeout=2.0, ttl=2, device_filter='InternetGatewayDevice')"),
         (PortMapper.iter_devices, "(timeout=2.0, ttl=2, device_filter='InternetGatewayDevice', *, host=None)"),
@@ -63,12 +64,12 @@ ADD = (
         (Gateway.delete_port_mapping, "(port, proto='UDP', *, remote_host='', verify=False)"),
         (Gateway.query_external_address, "()"),
         (Gateway.query_port_mapping, "(port, proto='UDP', *, remote_host='')"),
-        (aioigd.add_port_mapping, ADD.format(overwrite=True, more=", source_address=None, location=None")),
+        (aioigd.add_port_mapping, ADD.format(overwrite=True, more=", source_address=None, location=None" + WAYS)),
         (
             aioigd.delete_port_mapping,
-            "(port, proto='UDP', *, remote_host='', verify=False, source_address=None, location=None)",
+            f"(port, proto='UDP', *, remote_host='', verify=False, source_address=None, location=None{WAYS})",
         ),
-        (aioigd.query_external_address, "(*, source_address=None, location=None)"),
+        (aioigd.query_external_address, "(*, source_address=None, location=None" + WAYS + ")"),
     ],
     ids=lambda value: getattr(value, "__qualname__", ""),
 )

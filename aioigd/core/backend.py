@@ -12,7 +12,7 @@ from collections.abc import Callable, Hashable, Sequence
 from enum import Enum, IntEnum
 from ipaddress import IPv4Address, IPv6Address
 from types import TracebackType
-from typing import Any, Final, Literal, NamedTuple, Self
+from typing import Any, Final, NamedTuple, Self
 
 from ..errors import IGDError, UnsupportedError
 from ..models import (
@@ -30,6 +30,7 @@ from ..models import (
     Proto,
     TrafficTotals,
 )
+from ..results import ProtocolName
 from .calls import Operation
 
 __all__ = [
@@ -41,14 +42,11 @@ __all__ = [
     "Driver",
     "Hint",
     "Listener",
-    "ProtocolName",
     "Rank",
     "Search",
     "SearchScope",
     "Trial",
 ]
-
-ProtocolName = Literal["upnp", "pcp", "nat-pmp"]
 
 LATE_TABLE: Final = 2.0
 """Seconds after a clear yes for which what a gateway holds may not show yet what was done."""
@@ -63,6 +61,7 @@ class SearchScope(NamedTuple):
 
     ``source_address`` and ``location``, ``ttl`` (hops), ``local_port`` (0 for any) and ``ipv6`` are those of
     :class:`~aioigd.PortMapper`. ``host``: the only address to search at; None for wherever a protocol searches.
+    ``port``: where PCP and NAT-PMP are asked there, 0 for the usual port.
     ``single``: None to search in rounds; a number to send one datagram to ``host`` and no more, and to choose by it
     what is asked for, where a protocol can ask in several ways.
     """
@@ -73,6 +72,7 @@ class SearchScope(NamedTuple):
     local_port: int = 0
     ipv6: bool = False
     host: str | None = None
+    port: int = 0
     single: int | None = None
 
 
@@ -132,6 +132,13 @@ class Search(ABC):
         It is asked again whenever that time has come, and whenever a candidate was reported.
         """
 
+    def awaited_until(self) -> float:
+        """Return until when a gateway that a less preferred protocol has found waits for this search, or NEVER."""
+        return self.may_report_until(Rank.CERTAIN)
+
+    def note_candidate(self, candidate: Candidate) -> None:  # noqa: B027 - not all searches learn from it
+        """Note what any of the searches has found: a router that has answered by another protocol is quick or slow."""
+
     @abstractmethod
     def failure(self) -> IGDError:
         """Return why no gateway was found."""
@@ -158,6 +165,8 @@ class Listener(ABC):
 class Driver(ABC):
     """One protocol. Owns its sessions and sockets, and what it has learned of each gateway."""
 
+    protocol: ProtocolName
+
     @abstractmethod
     def search(self, scope: SearchScope, until: float, report: Callable[[Candidate | None], None]) -> Search:
         """Return a search that lasts until a time of the loop's clock.
@@ -172,6 +181,10 @@ class Driver(ABC):
 
         Raises UnsupportedError for one that speaks it, and cannot be asked.
         """
+
+    def presume(self) -> Device | None:
+        """Return the gateway that may be asked without a search, None where only a search tells which it is."""
+        return None
 
     @abstractmethod
     async def listen(self, on_hint: Callable[[Hint], None]) -> Listener:
@@ -236,6 +249,10 @@ class Backend(ABC):
         Then this one is a stopgap. Empty where it is no stopgap, or nobody knows.
         """
         return ()
+
+    def has_made(self, what: MappingKey | Pinhole) -> bool:
+        """Return whether this program has made a mapping or pinhole by this protocol, as far as is known."""
+        return isinstance(what, Pinhole) and what.protocol == self.protocol
 
     @abstractmethod
     def local_address_changed(self) -> bool:

@@ -220,6 +220,16 @@ class Operation:
         if self.phase is Phase.UNWANTED:
             raise asyncio.CancelledError
 
+    def give_up(self) -> Undo | None:
+        """Note that something else is tried instead of what was sent, and return how to undo that, if it is to be.
+
+        Raises CancelledError if nobody waits any more.
+        """
+        self.checkpoint()
+        undo, self._undo = self._undo if self.is_to_be_undone else None, None
+        self.phase = Phase.UNSENT
+        return undo
+
     @property
     def is_to_be_undone(self) -> bool:
         """Whether the gateway has done something, or may yet do it, that is not settled."""

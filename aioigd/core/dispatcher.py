@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Hashable, Sequence
+from contextlib import suppress
 from functools import partial
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any, Final, TypeVar
 
 from async_timeout import timeout_at
 
-from ..errors import DeadlineError, IGDError, RefusedError, is_gone
+from ..errors import ConflictError, DeadlineError, IGDError, InvalidResponseError, RefusedError, is_gone
 from ..models import MappingKey, MappingRequest, Pinhole, PinholeRequest, PortMapping
 from ..results import UPnPResult
 from .backend import Backend, Trial
-from .calls import CallQueue, Operation
+from .calls import ROLLBACK_TIMEOUT, CallQueue, Operation
 from .gateway_cache import GatewayCache
 
 __all__ = ["Dispatcher"]
 
 T = TypeVar("T")
+
+FinalErrors = type[IGDError] | tuple[type[IGDError], ...]
 
 _LOOPBACK: Final = "127."
 """How IPv4 addresses begin that lead no further than to this machine (RFC 1122 section 3.2.1.3)."""
@@ -27,9 +31,10 @@ _LOOPBACK: Final = "127."
 class Dispatcher:
     """Turns what is asked for into calls, each of them with ``timeout`` seconds for its own work.
 
-    They run on the gateway of the ``cache``, and once more on another if that one has gone; with a ``fixed`` gateway on
-    that one and no other. Identical calls share one; different ones for a port and protocol keep their order, across
-    all dispatchers of a queue.
+    They run on the gateway of the ``cache``, and once more on another if that one has gone; what it refuses by one
+    protocol it is asked for by the others that it speaks. With a ``fixed`` gateway they run on that one and no other.
+    Identical calls share one; different ones for a port and protocol keep their order, across all dispatchers of a
+    queue.
     """
 
     def __init__(self, queue: CallQueue, cache: GatewayCache, timeout: float, fixed: Backend | None = None) -> None:
@@ -60,6 +65,8 @@ class Dispatcher:
             partial(
                 self._run,
                 lambda backend, op: backend.add(op, _reachable(request, backend), overwrite=overwrite, verify=verify),
+                request.key,
+                () if overwrite else ConflictError,
             ),
             self._timeout,
         ).wait()
@@ -72,12 +79,17 @@ class Dispatcher:
             ),
             request.key[:2],
             (self, request, trial),
+            what=request.key,
+            final=ConflictError,
         )
 
     def add_any(self, request: MappingRequest) -> Awaitable[PortMapping]:
         """Make a mapping on the port that was asked for, or on any other."""
         return self.do(
-            lambda backend, op: backend.add_any(op, _reachable(request, backend)), (self, "any port", request)
+            lambda backend, op: backend.add_any(op, _reachable(request, backend)),
+            (self, "any port", request),
+            what=request.key,
+            final=(),
         )
 
     def delete(self, key: MappingKey, *, verify: bool = False) -> Awaitable[None]:
@@ -86,15 +98,17 @@ class Dispatcher:
             lambda backend, op: backend.delete(op, key, verify=True) if verify else backend.delete(op, key),
             key[:2],
             (self, "delete", key, verify),
+            what=key,
         )
 
     def find(self, key: MappingKey) -> Awaitable[PortMapping | None]:
         """Return the mapping that the gateway holds for a key, None where it says that there is none."""
-        return self.do(lambda backend, op: backend.find(op, key), key[:2], (self, "find", key))
+        return self.do(lambda backend, op: backend.find(op, key), key[:2], (self, "find", key), what=key)
 
     def external_address(self) -> Awaitable[IPv4Address | IPv6Address]:
         """Return the gateway's address on the internet."""
-        return self.query("external address", lambda backend, op: backend.external_address(op))
+        key = (self, "external address")
+        return self.do(lambda backend, op: backend.external_address(op), key, key, final=())
 
     def list_page(self, cursor: Any) -> Awaitable[tuple[Sequence[PortMapping], Any]]:
         """Return some of the gateway's mappings, and the cursor of the next page (None behind the last)."""
@@ -102,11 +116,15 @@ class Dispatcher:
 
     def add_pinhole(self, request: PinholeRequest) -> Awaitable[Pinhole]:
         """Open a pinhole, or prolong the one that is open for the same packets."""
-        return self.do(lambda backend, op: backend.add_pinhole(op, request), _order_of(request), (self, request))
+        return self.do(
+            lambda backend, op: backend.add_pinhole(op, request), _order_of(request), (self, request), final=()
+        )
 
     def delete_pinhole(self, pinhole: Pinhole) -> Awaitable[None]:
         """Close a pinhole."""
-        return self.do(lambda backend, op: backend.delete_pinhole(op, pinhole), _order_of(pinhole), (self, pinhole))
+        return self.do(
+            lambda backend, op: backend.delete_pinhole(op, pinhole), _order_of(pinhole), (self, pinhole), what=pinhole
+        )
 
     def query(self, what: Hashable, question: Callable[[Backend, Operation], Awaitable[T]]) -> Awaitable[T]:
         """Ask the gateway something; callers who ask for the same (``what``) while it is asked share the answer."""
@@ -118,39 +136,160 @@ class Dispatcher:
         operation: Callable[[Backend, Operation], Awaitable[T]],
         order_key: Hashable = None,
         share_key: Hashable = None,
+        *,
+        what: MappingKey | Pinhole | None = None,
+        final: FinalErrors = IGDError,
     ) -> Awaitable[T]:
-        """Do anything on the gateway; the keys are those of :meth:`~aioigd.core.calls.CallQueue.submit`."""
-        return self._queue.submit(order_key, share_key, partial(self._run, operation), self._timeout).wait()
+        """Do anything on the gateway; the keys are those of :meth:`~aioigd.core.calls.CallQueue.submit`.
 
-    async def _run(self, operation: Callable[[Backend, Operation], Awaitable[T]], op: Operation) -> T:
+        ``what``: what it is about; who has made that is asked first. ``final``: the refusals after which the router is
+        not asked by another protocol.
+        """
+        work = partial(self._run, operation, what, final)
+        return self._queue.submit(order_key, share_key, work, self._timeout).wait()
+
+    async def _run(
+        self,
+        operation: Callable[[Backend, Operation], Awaitable[T]],
+        what: MappingKey | Pinhole | None,
+        final: FinalErrors,
+        op: Operation,
+    ) -> T:
         if self._fixed is not None:
-            return await operation(self._fixed, op)
+            return await self._by_each(operation, self._fixed, what, IGDError, op)
         backend = self._cache.cached()
         if backend is None:
             op.start()  # the search is part of the call's own work
-            return await operation(await self._cache.find(), op)
+            presumed = self._cache.presume()
+            if presumed is not None:
+                return await self._beside_search(operation, presumed, what, final, op)
+            return await self._by_each(operation, await self._cache.find(), what, final, op)
         op.rediscover_on_timeout = True
         op.search = partial(self._is_elsewhere, backend)
+        asked = backend if what is None else self._cache.backend_for(what, backend)
         try:
-            result = await operation(backend, op)
+            result = await operation(asked, op)
             if op.seconds_needed > self.seconds_needed:
                 self.seconds_needed = op.seconds_needed
             return result
         except IGDError as error:
             may_have_moved = isinstance(error, DeadlineError) and op.rediscover_on_timeout
             if op.expired or not (is_gone(error) or may_have_moved):
-                raise
+                return await self._by_others(operation, asked, error, what, final, op)
             op.rediscover_on_timeout = False
             try:
                 async with timeout_at(op.deadline):
                     backend = await self._cache.find(instead_of=backend)
             except (IGDError, TimeoutError):
                 raise error from error.__cause__  # nobody there at all: what happened first says more
-        return await operation(backend, op)
+        return await self._by_each(operation, backend, what, final, op)
+
+    async def _by_each(
+        self,
+        operation: Callable[[Backend, Operation], Awaitable[T]],
+        backend: Backend,
+        what: MappingKey | Pinhole | None,
+        final: FinalErrors,
+        op: Operation,
+    ) -> T:
+        """Do it on a gateway by this protocol, and if that is refused by the others that it speaks."""
+        try:
+            return await operation(backend, op)
+        except IGDError as error:
+            return await self._by_others(operation, backend, error, what, final, op)
+
+    async def _by_others(
+        self,
+        operation: Callable[[Backend, Operation], Awaitable[T]],
+        refusing: Backend,
+        error: IGDError,
+        what: MappingKey | Pinhole | None,
+        final: FinalErrors,
+        op: Operation,
+    ) -> T:
+        """Do it by the other protocols of a router, after one has refused it; raises the error where none does it.
+
+        What the refusing protocol has made before is deleted by it: the others take it for somebody else's.
+        """
+        error.protocol = error.protocol or refusing.protocol
+        if op.expired or not _is_refusal(error, final):
+            raise error
+        undo = op.give_up()
+        for backend in await self._cache.others(refusing, op.deadline):
+            with suppress(IGDError):
+                if undo is not None:
+                    await undo(op)
+                if isinstance(what, MappingKey) and refusing.has_made(what):
+                    await refusing.delete(op, what)
+            undo = op.give_up()
+            try:
+                result = await operation(backend, op)
+            except IGDError as another:
+                another.protocol = backend.protocol
+                if isinstance(another, ConflictError):
+                    error = another  # says more than that the first one maps nothing
+                if op.expired or not _is_refusal(another, final):
+                    break
+                refusing, undo = backend, op.give_up()
+            else:
+                self._cache.note_serving(backend)
+                return result
+        raise error
+
+    async def _beside_search(
+        self,
+        operation: Callable[[Backend, Operation], Awaitable[T]],
+        presumed: Backend,
+        what: MappingKey | Pinhole | None,
+        final: FinalErrors,
+        op: Operation,
+    ) -> T:
+        """Do it on a gateway that is presumed to be there, while it is searched for: one round trip instead of two."""
+        loop = asyncio.get_running_loop()
+        asking = loop.create_task(_awaited(operation(presumed, op)))
+        search = loop.create_task(self._cache.find())
+        used: Backend | None = None
+        try:
+            await asyncio.wait((asking, search), return_when=asyncio.FIRST_COMPLETED)
+            if not asking.done() and _is_same(search.result(), presumed):
+                await asyncio.wait((asking,))
+            if asking.done() and asking.exception() is None:
+                used = presumed
+                return asking.result()
+            backend = await search
+        finally:
+            self._cache.presumed(used)
+            asking.cancel()
+            search.cancel()
+            failure = (await asyncio.gather(asking, search, return_exceptions=True))[0]
+        if isinstance(failure, IGDError) and _is_same(backend, presumed):
+            return await self._by_others(operation, backend, failure, what, final, op)
+        undo = op.give_up()
+        if undo is not None:  # the request was out, and may yet arrive: not before this call is done
+            self._queue.submit(None, None, undo, ROLLBACK_TIMEOUT)
+        return await self._by_each(operation, backend, what, final, op)
 
     async def _is_elsewhere(self, backend: Backend) -> bool:
         """Search for a gateway that is silent, and return whether it, or another one, is elsewhere by now."""
         return (await self._cache.find(instead_of=backend)).location != backend.location
+
+
+async def _awaited(work: Awaitable[T]) -> T:
+    return await work
+
+
+def _is_same(one: Backend, other: Backend) -> bool:
+    return (one.protocol, one.location) == (other.protocol, other.location)
+
+
+def _is_refusal(error: IGDError, final: FinalErrors) -> bool:
+    """Return whether an error is one after which another protocol may succeed: a refusal, or what is no answer.
+
+    Not where nothing was sent as the request is one that no gateway can grant.
+    """
+    if isinstance(error, final) or not isinstance(error, (RefusedError, InvalidResponseError)):
+        return False
+    return error.result is not UPnPResult.INVALID_ARGS or error.error_code is not None
 
 
 def _reachable(request: MappingRequest, backend: Backend) -> MappingRequest:

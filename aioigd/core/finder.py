@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from typing import Final
+from typing import Final, NamedTuple
 
 from async_timeout import timeout_at
 
-from ..errors import DiscoveryError, UnsupportedError
+from ..errors import DiscoveryError, IGDError, UnsupportedError
 from ..models import Device
-from ..results import UPnPResult
+from ..results import ProtocolName, UPnPResult
 from ..text import get_logger
-from .backend import Backend, Candidate, Driver, Rank, Search, SearchScope
+from .backend import NEVER, Backend, Candidate, Driver, Rank, Search, SearchScope
 from .standing import HAS_ADDRESS, most_connected
 
 __all__ = ["Finder"]
@@ -35,7 +35,13 @@ _SWITCH: Final = "AIOIGD_DISABLE"
 
 
 class Finder:
-    """Finds devices and gateways by all ``drivers``, in the ``scope`` that it was made with."""
+    """Finds devices and gateways by all ``drivers``, in the ``scope`` that it was made with.
+
+    All of them search at once. The drivers are in the order of preference: of equally good gateways the one counts that
+    was found by the first of them. A gateway that is certain waits for those that are preferred to it, but not longer
+    than :meth:`Search.awaited_until`. A better rank counts more than preference: the router of the default route, found
+    by PCP, is used rather than another device that merely says by UPnP that it is a gateway.
+    """
 
     def __init__(self, drivers: Sequence[Driver], scope: SearchScope) -> None:
         self._drivers = drivers
@@ -49,44 +55,69 @@ class Finder:
         """
         loop = asyncio.get_running_loop()
         until = loop.time() + timeout
-        seen: dict[str, Device] = {}
-        rivals: dict[str, Candidate] = {}
-        best: Candidate | None = None
+        seen: dict[str, Report] = {}
+        rivals: dict[str, Report] = {}
+        best: Report | None = None
         look_on_until = until
         all_are_dead = False
         dead_until = min(until, loop.time() + _DEAD_GRACE)
 
-        def decide_at() -> float:
-            """Return when to take the best candidate so far: until then a certain one may still come."""
-            return min(until, max(look_on_until, *(search.may_report_until(Rank.CERTAIN) for search in searches)))
+        async with self._entered(self._scope, until) as searches:
 
-        async with self._entered(self._scope, until) as (searches, reports):
-            while best is None or best.rank != Rank.CERTAIN:
-                candidate = await reports.next(until if best is None else decide_at())
-                if candidate is None:
-                    is_over = best is None or reports.are_complete or decide_at() <= loop.time() + _CLOCK_SLACK
+            def decide_at() -> float:
+                """Return when to take the best candidate so far: until then a better one may still come."""
+                if best is None:
+                    return until
+                if best.rank is Rank.CERTAIN:
+                    return min(until, searches.preferred_until(best.preference))
+                return min(until, max(look_on_until, searches.certain_until()))
+
+            while best is None or best.rank is not Rank.CERTAIN or decide_at() > loop.time() + _CLOCK_SLACK:
+                report = await searches.next(decide_at)
+                if report is None:
+                    is_over = best is None or searches.are_complete or decide_at() <= loop.time() + _CLOCK_SLACK
                     if is_over and best is not None and best.rank == Rank.LIKELY and len(rivals) > 1:
                         best, is_alive = await self._most_connected([*rivals.values()], until - loop.time())
                         rivals = {best.key: best}
                         all_are_dead, look_on_until = not is_alive, dead_until
-                        is_over = is_alive or reports.are_complete or loop.time() >= dead_until
+                        is_over = is_alive or searches.are_complete or loop.time() >= dead_until
                     if is_over:
                         break
                     continue
-                seen[candidate.key] = candidate.device
-                if candidate.rank == Rank.USELESS:
+                seen[report.key] = report
+                if report.rank is Rank.USELESS:
                     continue
-                is_another = candidate.rank < Rank.LAST_RESORT and candidate.key not in rivals
-                if candidate.rank == Rank.LIKELY and (not is_another or len(rivals) < _MAX_RIVALS):
-                    rivals[candidate.key] = candidate
+                is_another = report.rank < Rank.LAST_RESORT and report.key not in rivals
+                if report.rank == Rank.LIKELY and (not is_another or len(rivals) < _MAX_RIVALS):
+                    rivals[report.key] = report
                 if best is None or (all_are_dead and is_another):
                     look_on_until = loop.time() + _GRACE
-                if best is None or candidate.rank < best.rank or candidate.key == best.key:
-                    best = candidate
+                if best is None or report.order < best.order or report.key == best.key:
+                    best = report
             if best is None:
-                raise searches[0].failure()
+                raise searches.failure()
         log.info("gateway: %s", best.device)
-        return best.device, [best.device, *(device for device in seen.values() if device is not best.device)]
+        in_order = sorted(seen.values(), key=lambda report: report.preference)
+        return best.device, [best.device, *(one.device for one in in_order if one.device is not best.device)]
+
+    async def find_also(
+        self, protocols: Collection[ProtocolName], is_wanted: Callable[[Device], bool], timeout: float
+    ) -> list[Device]:
+        """Return the wanted gateways by some of the protocols, one for each, in the order of preference.
+
+        Who is silent is waited for no longer than where another one had been found; ``timeout`` (seconds) is the limit.
+        """
+        loop = asyncio.get_running_loop()
+        until = loop.time() + timeout
+        found: dict[int, Device] = {}
+        async with self._entered(self._scope, until, protocols) as searches:
+            while len(found) < len(protocols):
+                report = await searches.next(lambda: min(until, searches.preferred_until(len(self._drivers))))
+                if report is None:
+                    break
+                if report.rank < Rank.LAST_RESORT and is_wanted(report.device):
+                    found[report.preference] = report.device
+        return [found[preference] for preference in sorted(found)]
 
     async def find_home(self, host: str, number: int, timeout: float) -> tuple[Device | None, bool]:
         """Ask with one datagram by each protocol whether the router of the best default route is there.
@@ -96,30 +127,36 @@ class Finder:
         """
         loop = asyncio.get_running_loop()
         until = loop.time() + timeout
+        best: Report | None = None
         has_answered = False
-        async with self._entered(self._scope._replace(host=host, single=number), until) as (searches, reports):
+        async with self._entered(self._scope._replace(host=host, single=number), until) as searches:
 
             def look_until() -> float:
-                return min(until, max(search.may_report_until(Rank.CERTAIN) for search in searches))
+                return min(
+                    until, searches.certain_until() if best is None else searches.preferred_until(best.preference)
+                )
 
-            while True:
-                candidate = await reports.next(look_until())
-                if candidate is not None:
+            while not searches.are_complete and (best is None or look_until() > loop.time() + _CLOCK_SLACK):
+                report = await searches.next(look_until)
+                if report is not None:
                     has_answered = True
-                    if candidate.rank is Rank.CERTAIN:
-                        return candidate.device, True
-                elif reports.are_complete or look_until() <= loop.time() + _CLOCK_SLACK:
-                    return None, has_answered
+                    if report.rank is Rank.CERTAIN and (best is None or report.order < best.order):
+                        best = report
+                elif look_until() <= loop.time() + _CLOCK_SLACK:
+                    break
+        return None if best is None else best.device, has_answered
 
     async def discover(self, timeout: float, ttl: int, device_filter: str) -> list[Device]:
         """Search for ``timeout`` seconds and return all devices that pass the filter, likely gateways first."""
         until = asyncio.get_running_loop().time() + timeout
-        found: dict[str, Candidate] = {}
-        async with self._entered(self._scope._replace(ttl=ttl), until) as (_, reports):
-            while candidate := await reports.next(until):
-                found[candidate.key] = candidate
-        best_first = sorted(found.values(), key=lambda candidate: candidate.rank)
-        return [candidate.device for candidate in best_first if _passes(candidate, device_filter)]
+        found: dict[str, Report] = {}
+        async with self._entered(self._scope._replace(ttl=ttl), until) as searches:
+            while report := await searches.next(lambda: until):
+                found[report.key] = report
+            if not found:
+                searches.check_all_have_begun()
+        best_first = sorted(found.values(), key=lambda report: report.order)
+        return [report.device for report in best_first if _passes(report.candidate, device_filter)]
 
     async def iter_devices(
         self, timeout: float, ttl: int, device_filter: str, host: str | None = None
@@ -129,14 +166,19 @@ class Finder:
         A device of which more becomes known comes again; the later one counts.
         """
         until = asyncio.get_running_loop().time() + timeout
-        async with self._entered(self._scope._replace(ttl=ttl, host=host), until) as (_, reports):
-            while candidate := await reports.next(until):
-                if _passes(candidate, device_filter):
-                    yield candidate.device
+        scope = self._scope._replace(ttl=ttl, host=self._scope.host if host is None else host)
+        async with self._entered(scope, until) as searches:
+            has_found = False
+            while report := await searches.next(lambda: until):
+                has_found = True
+                if _passes(report.candidate, device_filter):
+                    yield report.device
+            if not has_found:
+                searches.check_all_have_begun()
 
-    async def _most_connected(self, rivals: Sequence[Candidate], seconds: float) -> tuple[Candidate, bool]:
+    async def _most_connected(self, rivals: Sequence[Report], seconds: float) -> tuple[Report, bool]:
         """Return the one of several likely gateways that leads to the internet, and whether it does, as it says."""
-        backends: dict[Backend, Candidate] = {}
+        backends: dict[Backend, Report] = {}
         for rival in rivals:
             with suppress(UnsupportedError):  # found, and cannot be asked
                 backend = next(filter(None, (driver.connect(rival.device) for driver in self._drivers)), None)
@@ -148,44 +190,113 @@ class Finder:
         return backends[backend], standing >= HAS_ADDRESS
 
     @asynccontextmanager
-    async def _entered(self, scope: SearchScope, until: float) -> AsyncIterator[tuple[Sequence[Search], _Reports]]:
-        """Let all drivers search at once, and close what they opened in the end."""
+    async def _entered(
+        self, scope: SearchScope, until: float, protocols: Collection[ProtocolName] | None = None
+    ) -> AsyncIterator[_Searches]:
+        """Let all drivers search at once, or those of some protocols, and close what they opened in the end.
+
+        Where one of them cannot search, the others do. Raises IGDError where none can.
+        """
         if os.environ.get(_SWITCH, "").strip() not in ("", "0"):
             raise DiscoveryError(f"port mapping is switched off here by {_SWITCH}", UPnPResult.NO_GATEWAY)
-        reports = _Reports(len(self._drivers))
-        searches = [driver.search(scope, until, reports.put) for driver in self._drivers]
+        searches = _Searches()
         async with AsyncExitStack() as stack:
-            for search in searches:
-                await stack.enter_async_context(search)
-            yield searches, reports
+            for preference, driver in enumerate(self._drivers):
+                if protocols is None or driver.protocol in protocols:
+                    search = driver.search(scope, until, searches.reporter(preference))
+                    try:
+                        searches.begun(preference, await stack.enter_async_context(search))
+                    except IGDError as error:
+                        searches.refused(preference, error)
+            yield searches
 
 
-class _Reports:
-    """What all searches report, in the order in which it comes."""
+class Report(NamedTuple):
+    """A candidate, and how preferred the protocol is by which it was found; the lower the better."""
 
-    def __init__(self, searches: int) -> None:
-        self._queue: asyncio.Queue[Candidate | None] = asyncio.Queue()
-        self._searches_left = searches
+    preference: int
+    candidate: Candidate
+
+    @property
+    def device(self) -> Device:
+        return self.candidate.device
+
+    @property
+    def rank(self) -> Rank:
+        return self.candidate.rank
+
+    @property
+    def key(self) -> str:
+        return self.candidate.key
+
+    @property
+    def order(self) -> tuple[Rank, int]:
+        """By which gateways are compared; the lower the better."""
+        return self.candidate.rank, self.preference
+
+
+class _Searches:
+    """The searches of all protocols, and what they report, in the order in which it comes."""
+
+    def __init__(self) -> None:
+        self._queue: asyncio.Queue[tuple[int, Candidate | None]] = asyncio.Queue()
+        self._under_way: dict[int, Search] = {}
+        self._all: dict[int, Search] = {}
+        self._errors: dict[int, IGDError] = {}
+
+    def reporter(self, preference: int) -> Callable[[Candidate | None], None]:
+        """Return what a search calls for each candidate."""
+        return lambda candidate: self._queue.put_nowait((preference, candidate))
+
+    def begun(self, preference: int, search: Search) -> None:
+        """Note a search that has begun."""
+        self._under_way[preference] = search
+        self._all[preference] = search
+
+    def refused(self, preference: int, error: IGDError) -> None:
+        """Note that a search could not begin."""
+        self._errors[preference] = error
+
+    def check_all_have_begun(self) -> None:
+        """Raise IGDError where one of the searches could not begin: that nothing was found tells nothing then."""
+        for error in self._errors.values():
+            raise error
 
     @property
     def are_complete(self) -> bool:
         """Whether no more candidates can come."""
-        return not self._searches_left and self._queue.empty()
+        return not self._under_way and self._queue.empty()
 
-    def put(self, candidate: Candidate | None) -> None:
-        self._queue.put_nowait(candidate)
+    def certain_until(self) -> float:
+        """Return until when a gateway that is certain may still be reported, or NEVER."""
+        return max((search.may_report_until(Rank.CERTAIN) for search in self._under_way.values()), default=NEVER)
 
-    async def next(self, until: float) -> Candidate | None:
-        """Return the next candidate; None at the time ``until``, or when no more can come."""
-        try:
-            async with timeout_at(until):
-                while not self.are_complete:
-                    candidate = await self._queue.get()
-                    if candidate is not None:
-                        return candidate
-                    self._searches_left -= 1
-        except TimeoutError:
-            pass
+    def preferred_until(self, preference: int) -> float:
+        """Return until when a gateway waits that was found by a protocol to which others are preferred, or NEVER."""
+        if not preference:
+            return NEVER
+        waited_for = (search for better, search in self._under_way.items() if better < preference)
+        return max((search.awaited_until() for search in waited_for), default=NEVER)
+
+    def failure(self) -> IGDError:
+        """Return why no gateway was found: that there are other devices says more than that nobody answers."""
+        failures = {preference: search.failure() for preference, search in self._all.items()} | self._errors
+        in_order = [failures[preference] for preference in sorted(failures)]
+        return next((error for error in in_order if error.result is UPnPResult.NO_GATEWAY), in_order[0])
+
+    async def next(self, until: Callable[[], float]) -> Report | None:
+        """Return the next candidate; None at the time ``until()``, or when no more can come."""
+        while not self.are_complete:
+            try:
+                async with timeout_at(until()):
+                    preference, candidate = await self._queue.get()
+            except TimeoutError:
+                break
+            if candidate is not None:
+                for search in self._under_way.values():
+                    search.note_candidate(candidate)
+                return Report(preference, candidate)
+            self._under_way.pop(preference, None)
         return None
 
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
+from functools import partial
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
+from async_timeout import timeout_at
+
 from ..arguments import check_devices
-from ..errors import UnsupportedError, UsageError
-from ..models import Device
+from ..errors import IGDError, UnsupportedError, UsageError
+from ..models import Device, MappingKey, Pinhole
+from ..results import ProtocolName
 from ..text import get_logger
 from .backend import Backend, Driver, Hint, Listener
 from .calls import CallQueue, Operation
@@ -38,6 +42,9 @@ class GatewayCache:
     stopgap (:meth:`Backend.home_hosts`): it is dropped 60 s after it was found, so that the next call searches again.
     Who has leases keeps it (:meth:`keep_stopgap`), and looks for the router (:meth:`find_home`) to go home to it.
     A last resort, which is not connected or refuses to talk, is dropped after that time whoever has it.
+
+    A router that speaks several protocols is used by the most preferred one; its other backends are kept beside that,
+    for what the first refuses (:meth:`others`), and for what they have made (:meth:`backend_for`).
     """
 
     def __init__(
@@ -49,6 +56,10 @@ class GatewayCache:
         self._queue = queue
         self._discovery_timeout = discovery_timeout
         self._backend: Backend | None = None
+        self._others: tuple[Backend, ...] = ()
+        self._others_are_known = False
+        self._serving: Backend | None = None
+        self._is_presuming = False
         self._chosen_from: list[Device] = []
         self._searched: list[Device] = []
         self._home_hosts: tuple[Backend | None, float, Sequence[str]] = None, 0.0, ()
@@ -93,6 +104,74 @@ class GatewayCache:
         self.devices = devices
         return devices
 
+    # A router that speaks several protocols
+
+    def backend_for(self, what: MappingKey | Pinhole, backend: Backend) -> Backend:
+        """Return the backend by which something was made, or else the one of the same router that grants mappings.
+
+        ``backend`` is the one in use.
+        """
+        if not self._others or backend is not self._backend:
+            return backend
+        made_by = next((one for one in (backend, *self._others) if one.has_made(what)), None)
+        return made_by or self._serving or backend
+
+    async def others(self, backend: Backend, until: float) -> Sequence[Backend]:
+        """Return the same router by all other protocols that it speaks, in the order of preference.
+
+        A search ends with the first answer that is certain, so those that were not heard of by then are looked for,
+        once for each router. ``until``: the time of the loop's clock until which that may take.
+        """
+        current = self._backend
+        if current is None or not backend.address or current.address != backend.address:
+            return ()
+        known = {one.protocol for one in (current, *self._others)}
+        unknown = [driver.protocol for driver in self._drivers if driver.protocol not in known]
+        if unknown and not self._others_are_known and self.devices == self._searched:
+            with suppress(IGDError, TimeoutError):
+                async with timeout_at(until):
+                    look = partial(self._look_for_others, current, unknown)
+                    await self._queue.submit("discovery", ("others", current), look, self._discovery_timeout).wait()
+        return [one for one in (current, *self._others) if one.protocol != backend.protocol]
+
+    def note_serving(self, backend: Backend) -> None:
+        """Note by which protocol the router has granted something that it refuses by the one in use."""
+        if backend in self._others:
+            self._serving = backend
+
+    def presume(self) -> Backend | None:
+        """Return a gateway that may be asked while it is searched for, None where only a search tells which it is.
+
+        For one call at a time, which says in the end with :meth:`presumed` what came of it.
+        """
+        device = None if self._is_presuming else self._drivers[0].presume()
+        if device is None:
+            return None
+        backend = self._connect(device)
+        self._is_presuming = True
+        return backend
+
+    def presumed(self, backend: Backend | None) -> None:
+        """Use the gateway that was presumed, if it is one; None: it did not answer."""
+        self._is_presuming = False
+        if backend is not None and self.cached() is None:
+            self.found([backend.device])
+            self._backend = backend
+            self._use(backend.device)
+
+    async def _look_for_others(self, current: Backend, protocols: Collection[ProtocolName], _: Operation) -> None:
+        def is_there(device: Device) -> bool:
+            with suppress(UnsupportedError):
+                return self._connect(device).address == current.address
+            return False
+
+        found = await self._finder.find_also(protocols, is_there, self._discovery_timeout)
+        if self._backend is current and self._is_unchanged():
+            self.devices.extend(device for device in found if device not in self.devices)
+            self._searched = list(self.devices)
+            self._use(current.device)
+            self._others_are_known = True
+
     # Stopgaps
 
     def home_hosts(self) -> Sequence[str]:
@@ -132,6 +211,7 @@ class GatewayCache:
         self.found([home.device, *(device for device in self.devices if device != home.device)])
         self._chosen_from = list(self.devices)
         self._backend = home
+        self._note_others(home)
         self._limit_stopgap()
 
     async def listen(self, on_hint: Callable[[Hint], None]) -> Listener:
@@ -161,9 +241,24 @@ class GatewayCache:
     def _use(self, device: Device) -> Backend:
         if self._backend is None or self._backend.device != device:
             self._backend = self._connect(device)
+        self._note_others(self._backend)
         self._chosen_from = list(self.devices)
         self._limit_stopgap()
         return self._backend
+
+    def _note_others(self, backend: Backend) -> None:
+        """Keep the backends of the other protocols by which the router of this one was found."""
+        self._others_are_known = False
+        self._serving = None
+        by_protocol = {backend.protocol: backend}
+        for device in self.devices:
+            if device.is_valid_gateway() and device.protocol not in by_protocol:
+                with suppress(UnsupportedError):
+                    other = self._connect(device)
+                    if other.address == backend.address:
+                        by_protocol[device.protocol] = other
+        in_order = (by_protocol.get(driver.protocol) for driver in self._drivers) if len(by_protocol) > 1 else ()
+        self._others = tuple(one for one in in_order if one is not None and one is not backend)
 
     def _connect(self, device: Device) -> Backend:
         backend = next(filter(None, (driver.connect(device) for driver in self._drivers)), None)

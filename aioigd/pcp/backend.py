@@ -217,6 +217,10 @@ class _Backend(Backend):
             self._state.gone(owner)
             await self._unmap(op, owner)
 
+    def has_made(self, what: MappingKey | Pinhole) -> bool:
+        """Return whether this program has made a mapping or pinhole by this protocol."""
+        return self._state.owner_of(what) is not None if isinstance(what, MappingKey) else super().has_made(what)
+
     @abstractmethod
     def _filters_for(self, remote_host: str, remote_port: int = 0) -> tuple[pcp.Filter, ...]:
         """Return the filters for a remote host, "" for any. Raises RefusedError where there are none."""
@@ -255,7 +259,7 @@ class _Backend(Backend):
             try:
                 return await self._client.request(datagram, read, begin, first=op.is_started)
             except IGDError as error:
-                op.attempts.append(Attempt(action, arguments, None, error.result))
+                op.attempts.append(Attempt(action, arguments, None, error.result, self.protocol))
                 op.reply_lost = op.reply_lost or isinstance(error, DeadlineError)
                 op.checkpoint()
                 if not isinstance(error, DeadlineError) or op.rediscover_on_timeout or op.expired:
@@ -269,7 +273,7 @@ class _Backend(Backend):
     ) -> None:
         """Note a request that was answered."""
         result = UPnPResult.SUCCESS if error is None else error.result
-        op.attempts.append(Attempt(action, arguments, code or None, result))
+        op.attempts.append(Attempt(action, arguments, code or None, result, self.protocol))
         if error is not None:
             op.rejected()
             raise error
@@ -379,7 +383,7 @@ class PcpBackend(_Backend):
         granted = await self._map(op, wish, undo)
         op.settled(undo)
         remote = request.remote_host, request.remote_port
-        return Pinhole(0, owner.client, owner.internal_port, owner.proto, *remote, granted.lifetime)
+        return Pinhole(0, owner.client, owner.internal_port, owner.proto, *remote, granted.lifetime, self.protocol)
 
     async def update_pinhole(self, op: Operation, pinhole: Pinhole, duration: int) -> Pinhole:
         """Let a pinhole last so many seconds from now on: it is asked for again."""

@@ -6,12 +6,14 @@ from collections.abc import Callable
 from typing import Final, Literal
 
 from ..core.backend import Backend, Candidate, Driver, Hint, Search, SearchScope
+from ..errors import IGDError
 from ..models import Device
+from ..net.interfaces import source_address_for
 from .announcements import AnnouncementListener
-from .backend import NatPmpBackend, PcpBackend
+from .backend import NatPmpBackend, PcpBackend, join_address
 from .epoch import NatPmpEpoch, PcpEpoch
 from .nonce import default_secret
-from .search import PcpSearch
+from .search import PcpSearch, device_at, hosts_of
 from .state import RouterState
 from .wire.common import SERVER_PORT
 
@@ -36,7 +38,7 @@ class PcpDriver(Driver):
         port: int = SERVER_PORT,
         secret: bytes | None = None,
     ) -> None:
-        self._protocol = protocol
+        self.protocol: Literal["pcp", "nat-pmp"] = protocol
         self._scope = scope
         self._port = port
         self._secret = secret
@@ -45,16 +47,27 @@ class PcpDriver(Driver):
 
     def search(self, scope: SearchScope, until: float, report: Callable[[Candidate | None], None]) -> Search:
         """Return a search that asks the next hop, or the host that the scope names."""
-        return PcpSearch(self._protocol, scope, self._port, until, report)
+        return PcpSearch(self.protocol, scope, scope.port or self._port, until, report)
 
     def connect(self, device: Device) -> Backend | None:
         """Return the backend for a device that was found by this protocol."""
-        if device.protocol != self._protocol:
+        if device.protocol != self.protocol:
             return None
         state = self._state_of(device.address)
-        if self._protocol == "pcp":
+        if self.protocol == "pcp":
             return PcpBackend(device, state, self._scope, default_secret() if self._secret is None else self._secret)
         return NatPmpBackend(device, state, self._scope)
+
+    def presume(self) -> Device | None:
+        """Return the router of the default route, or the one that the program has named."""
+        hosts = hosts_of(self._scope)
+        if len(hosts) != 1:
+            return None
+        try:
+            ours = self._scope.source_address or source_address_for(hosts[0])
+        except IGDError:
+            return None
+        return device_at(self.protocol, join_address(hosts[0], self._scope.port or SERVER_PORT), ours)
 
     async def listen(self, on_hint: Callable[[Hint], None]) -> AnnouncementListener:
         """Begin to listen for announcements; an epoch in a reply that shows a restart is a hint, too."""
@@ -70,7 +83,7 @@ class PcpDriver(Driver):
         """Return what is known of a router."""
         state = self._states.pop(address, None)
         if state is None:
-            state = RouterState(PcpEpoch() if self._protocol == "pcp" else NatPmpEpoch())
+            state = RouterState(PcpEpoch() if self.protocol == "pcp" else NatPmpEpoch())
             state.on_restart = self._restarted
         self._states[address] = state
         if len(self._states) > _MAX_ROUTERS:

@@ -22,7 +22,7 @@ from .backend import join_address
 from .client import PcpClient
 from .wire import nat_pmp, pcp
 
-__all__ = ["PATIENCE", "PcpSearch", "hosts_of"]
+__all__ = ["PATIENCE", "PcpSearch", "device_at", "hosts_of"]
 
 PATIENCE: Final = 0.9
 """Seconds in which a router that is there has answered, three datagrams; others wait no longer for it."""
@@ -41,6 +41,18 @@ def hosts_of(scope: SearchScope) -> Sequence[str]:
         return (source,)
     hops = sorted(default_next_hops(ipv6=scope.ipv6))
     return hops if source is None else [hop for hop in hops if _leads_from(source, hop)]
+
+
+def device_at(protocol: Literal["pcp", "nat-pmp"], address: str, ours: str) -> Device:
+    """Return the device that speaks a protocol at an address; ``ours`` is the address of this machine towards it."""
+    return Device(
+        service_type=_IGD,
+        igd_our_addr=ours,
+        igd_status=IGDStatus.OK,
+        friendly_name=f"{protocol.upper()} router at {address}",
+        protocol=protocol,
+        address=address,
+    )
 
 
 class PcpSearch(Search):
@@ -113,15 +125,8 @@ class PcpSearch(Search):
             return
         if rank is not Rank.USELESS:
             address = join_address(host, self._port)
-            device = Device(
-                service_type=_IGD,
-                igd_our_addr=ours,
-                igd_status=IGDStatus.OK,
-                friendly_name=f"{self._protocol.upper()} router at {address}",
-                protocol=self._protocol,
-                address=address,
-            )
-            self._report(Candidate(device, rank, (_IGD,)))
+            device = device_at(self._protocol, address, ours)
+            self._report(Candidate(device, rank, (_IGD,), f"{self._protocol} {address}"))
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

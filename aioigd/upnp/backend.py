@@ -88,11 +88,15 @@ class UpnpBackend(Backend):
 
     def home_hosts(self) -> Sequence[str]:
         """Return the next hops of the best default route, unless this gateway is one or was chosen by the program."""
-        if self._scope.source_address is not None or self._scope.location is not None:
+        if (self._scope.source_address, self._scope.location, self._scope.host) != (None, None, None):
             return ()
         host = gateway_host(self.device)
         hops = default_next_hops(ipv6=self._scope.ipv6)
         return () if any(same_address(host, hop) for hop in hops) else sorted(hops)
+
+    def has_made(self, what: MappingKey | Pinhole) -> bool:
+        """Return whether this program has made a mapping or pinhole by UPnP."""
+        return what in self._client.state.ours if isinstance(what, MappingKey) else super().has_made(what)
 
     def local_address_changed(self) -> bool:
         """Return whether the address from which the gateway was found is not ours any more, or leads there no more.

@@ -49,7 +49,7 @@ _LAST_CALL: Final = 0.05
 """The part of a search, at its end, in which no description is read any more: what hangs is reported, too."""
 _TWIN_TIME: Final = 1.0
 """Seconds for the description of a router that was found over IPv6 at its IPv4 address."""
-_SILENT_GRACE: Final = 0.9
+SILENT_GRACE: Final = 0.9
 """Seconds from the start of a search in which the router of the default route may still answer: MX allows it 1."""
 _LATE: Final = 0.75
 """Seconds from the start after which no room is kept for replies that name a gateway in the router's name."""
@@ -200,7 +200,7 @@ class DescriptionReads:
         if any(one.is_pending for one in at_router):
             until = self._until if self._scope.single is not None else self._started + _PENDING_GRACE
         elif self._next_hops and not any(one.standing is Standing.CONFIRMED for one in at_router):
-            until = self._started + _SILENT_GRACE
+            until = self._started + SILENT_GRACE
         usable = [one for one in self._descriptions.values() if one.gateway is not None]
         hopeful = [one for one in usable if not self._next_hops or one in at_router]
         if hopeful and all(map(_refuses, hopeful)):

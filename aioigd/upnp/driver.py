@@ -31,6 +31,8 @@ _MAX_GATEWAYS: Final = 32
 class UpnpDriver(Driver):
     """UPnP IGD: SSDP, SOAP over HTTP, and GENA. ``scope`` says where gateways are listened to."""
 
+    protocol = "upnp"
+
     def __init__(self, scope: SearchScope, http: HttpClient | None = None) -> None:
         self._scope = scope
         self._http = http or HttpClient()
@@ -46,7 +48,9 @@ class UpnpDriver(Driver):
         )
 
     def connect(self, device: Device) -> Backend | None:
-        """Return the backend for a device."""
+        """Return the backend for a device that was found by UPnP."""
+        if device.protocol != self.protocol:
+            return None
         try:
             return UpnpBackend(self._http, device, self._state_of(device), self._scope)
         except ValueError as error:

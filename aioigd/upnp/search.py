@@ -28,12 +28,12 @@ from ..net.interfaces import (
 )
 from ..net.names import addresses_of
 from ..results import UPnPResult
-from .description_reads import DescriptionReads, rank
+from .description_reads import SILENT_GRACE, DescriptionReads, rank
 from .net.http import HttpClient
 from .net.ssdp_search import Ask, SearchReply, SearchSockets, SsdpSearch
 from .reading_plan import MAX_DEVICES, KnownPaths
 from .search_schedule import SINGLE_TARGETS, Budget, Burst, Way, schedule
-from .wire.url import parse_url
+from .wire.url import parse_url, same_address
 
 __all__ = ["MAX_DEVICES", "DeviceSearch", "rank"]
 
@@ -61,6 +61,8 @@ class DeviceSearch(Search):
         )
         self._loop = asyncio.get_running_loop()
         self._next_hops: Collection[str] = ()
+        self._only_host: str | None = None
+        """The router that the program has named: nobody else counts."""
         self._own_addresses: tuple[str, ...] = ()
         """On loopback, the addresses that are searched from: nobody else can have them."""
         self._sender: asyncio.Task[None] | None = None
@@ -94,6 +96,10 @@ class DeviceSearch(Search):
     def may_report_until(self, rank: Rank) -> float:
         """Return until when the next hop may still be reported, while it is silent or its description is being read."""
         return self._reads.may_report_until()
+
+    def awaited_until(self) -> float:
+        """Return until when a gateway that answers at all has answered, or its description has been read."""
+        return max(self.may_report_until(Rank.CERTAIN), self._started + SILENT_GRACE)
 
     def failure(self) -> IGDError:
         """Return why no gateway was found."""
@@ -130,6 +136,8 @@ class DeviceSearch(Search):
         else:
             asks = [Ask(scope.host, place) for place in leading_to(scope.host, places)]
             places = []
+            self._only_host = scope.host
+            self._next_hops = (scope.host,)
         self._ssdp = SsdpSearch(
             places,
             self._on_reply,
@@ -208,5 +216,7 @@ class DeviceSearch(Search):
         self._reads.read_named([url.with_host(address) for address in addresses])
 
     def _on_reply(self, reply: SearchReply) -> None:
+        if self._only_host is not None and not same_address(reply.sender, self._only_host):
+            return
         self._replies += 1
         self._reads.on_reply(reply)

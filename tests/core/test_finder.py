@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from typing import Self
 
 import pytest
 
 import aioigd
-from aioigd import Device, DiscoveryError, IGDStatus, LeaseState, PortMapper, UPnPResult
+from aioigd import Device, DiscoveryError, IGDStatus, LeaseState, NoRouteError, PortMapper, UPnPResult
 from aioigd.core.backend import NEVER, Backend, Candidate, Driver, Hint, Listener, Rank, Search, SearchScope
 from aioigd.core.finder import Finder
 from aioigd.testing import EmulatedGateway
@@ -31,7 +32,7 @@ class ScriptedSearch(Search):
         self._certain_until = certain_until
         self._timers: list[asyncio.TimerHandle] = []
 
-    async def __aenter__(self) -> ScriptedSearch:
+    async def __aenter__(self) -> Self:
         loop = asyncio.get_running_loop()
         self._began = loop.time()
         self._timers = [loop.call_later(after, self._report, each) for after, each in self._script]
@@ -102,9 +103,53 @@ async def test_a_search_that_is_complete_is_not_waited_for() -> None:
 
 
 async def test_all_drivers_search_at_the_same_time() -> None:
-    name, took = await found(ScriptedDriver(certain_until=9.0), ScriptedDriver((0.05, CERTAIN)))
+    name, took = await found(ScriptedDriver((0.05, CERTAIN)), ScriptedDriver(certain_until=9.0))
     assert name == "certain"
     assert took < 1.0
+
+
+PREFERRED, OTHER = candidate("preferred", Rank.CERTAIN), candidate("other", Rank.CERTAIN)
+
+
+async def test_a_preferred_protocol_is_waited_for_as_long_as_it_asks_for() -> None:
+    name, took = await found(ScriptedDriver((0.2, PREFERRED), certain_until=0.9), ScriptedDriver((0.0, OTHER)))
+    assert name == "preferred"
+    assert took < 0.8
+    name, took = await found(ScriptedDriver((3.0, PREFERRED), certain_until=0.3), ScriptedDriver((0.0, OTHER)))
+    assert name == "other"
+    assert took >= 0.29
+
+
+async def test_a_preferred_protocol_whose_search_has_ended_is_not_waited_for() -> None:
+    name, took = await found(ScriptedDriver((0.05, None), certain_until=4.0), ScriptedDriver((0.0, OTHER)))
+    assert name == "other"
+    assert took < 3.0
+
+
+async def test_the_router_counts_more_than_the_protocol() -> None:
+    name, _ = await found(ScriptedDriver((0.0, LIKELY), certain_until=0.3), ScriptedDriver((0.1, OTHER)))
+    assert name == "other"
+
+
+class MuteSearch(ScriptedSearch):
+    async def __aenter__(self) -> Self:
+        raise NoRouteError("no network")
+
+
+class MuteDriver(ScriptedDriver):
+    """One that cannot search here."""
+
+    def search(self, scope: SearchScope, until: float, report: Report) -> Search:
+        return MuteSearch(report, (), 0.0)
+
+
+async def test_where_one_protocol_cannot_search_the_others_do() -> None:
+    name, _ = await found(MuteDriver(), ScriptedDriver((0.05, CERTAIN)))
+    assert name == "certain"
+    with pytest.raises(NoRouteError, match="no network"):
+        await found(MuteDriver(), ScriptedDriver((0.0, None)))
+    with pytest.raises(NoRouteError, match="no network"):
+        await Finder([MuteDriver(), ScriptedDriver((0.0, None))], SearchScope()).discover(0.1, 2, "")
 
 
 async def test_nobody_there_is_what_the_first_search_says() -> None:

@@ -14,6 +14,7 @@ from aioigd.core.backend import Driver
 from aioigd.core.calls import CallQueue
 from aioigd.core.finder import Finder
 from aioigd.core.gateway_cache import GatewayCache
+from aioigd.results import ProtocolName
 
 pytestmark = pytest.mark.virtual_time
 
@@ -23,6 +24,8 @@ class Found:
     """A gateway that is no stopgap."""
 
     device: Device
+    protocol: ProtocolName = "upnp"
+    address: str = "192.168.1.1"
 
     def home_hosts(self) -> Sequence[str]:
         return ()

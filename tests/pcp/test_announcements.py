@@ -7,12 +7,13 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from ipaddress import IPv4Address
 
-from aioigd.core.backend import Hint, ProtocolName, SearchScope
+from aioigd.core.backend import Hint, SearchScope
 from aioigd.core.finder import Finder
 from aioigd.pcp.announcements import AnnouncementListener
 from aioigd.pcp.driver import PcpDriver
 from aioigd.pcp.wire import nat_pmp, pcp
 from aioigd.pcp.wire.common import CLIENT_PORT, GROUP_V4
+from aioigd.results import ProtocolName
 from aioigd.testing import EmulatedGateway, Quirk, network, quirks
 
 from ..support import sockets
