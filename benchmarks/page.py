@@ -19,6 +19,7 @@ from .targets import GOALS
 TEMPLATE: Final = Path(__file__).with_name("page.md")
 TABLES: Final[dict[str, tuple[Sequence[str], str, dict[str, Any]]]] = {
     "cold": (["cold start", "nobody"], "gateway", {}),
+    "datagrams": (["first mapping", "UPnP silent"], "gateway", {}),
     "batches": (["batch"], "delay", {"kept": False, "count": 1_000}),
     "batches-kept": (["batch"], "delay", {"kept": True, "count": 1_000}),
     "batches-counts": (["batch"], "count", {"kept": False, "delay": 0.02, "way": "at once"}),
