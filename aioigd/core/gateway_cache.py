@@ -135,9 +135,8 @@ class GatewayCache:
         return [one for one in (current, *self._others) if one.protocol != backend.protocol]
 
     def note_serving(self, backend: Backend) -> None:
-        """Note by which protocol the router has granted something that it refuses by the one in use."""
-        if backend in self._others:
-            self._serving = backend
+        """Note by which protocol the router grants mappings, where it has refused one by another."""
+        self._serving = backend if backend in self._others else None
 
     def presume(self) -> Backend | None:
         """Return a gateway that may be asked while it is searched for, None where only a search tells which it is.
