@@ -44,11 +44,7 @@ GOALS: Final = (
         for on in (_FIRST_MAPPING.by(gateway=network.REAL), _FIRST_MAPPING.by(gateway=network.EMULATED))
         for goal in (
             *(
-                Goal(
-                    f"{who}: beyond a blocking datagram, of what it may, {on.of['gateway']}",
-                    1,
-                    Which("over", who, on.of),
-                )
+                Goal(f"{who} beyond a blocking datagram, {on.of['gateway']}", 1, Which("over", who, on.of), unit="")
                 for who in (OURS_PCP, OURS_NAT_PMP, OURS_FAST)
             ),
             Goal(f"miniupnpc to aioigd by PCP, {on.of['gateway']}", 100, on.by(MINI), on.by(OURS_PCP), least=True),
