@@ -147,10 +147,8 @@ class RecordedPcp:
 
 def _questions(events: Iterable[PcpEvent]) -> tuple[list[_Question], int]:
     """Return the datagrams that were sent with the replies to each, and to how many the port was closed."""
-    questions: list[_Question] = []
+    sent = _Sent()
     refused = 0
-    latest: dict[_Subject, _Question] = {}
-    open_ones: dict[tuple[int, int], dict[_Subject, None]] = {}
     for event in sorted(events, key=lambda each: each.time):
         payload = event.datagram
         if event.failure:
@@ -158,30 +156,57 @@ def _questions(events: Iterable[PcpEvent]) -> tuple[list[_Question], int]:
         elif len(payload) < 2:
             continue
         elif event.direction == "out":
-            asked = _asked(payload)
-            if asked is not None:
-                subject = _subject(payload)
-                latest[subject] = question = _Question(event.time, asked, _arguments(asked), subject)
-                questions.append(question)
-                open_ones.setdefault(subject[:2], {})[subject] = None
-        elif questions:
-            subject = _subject(payload)
-            if subject not in latest:
-                subject = _oldest(payload, open_ones) or questions[-1].subject
-            open_ones[subject[:2]].pop(subject, None)
-            question = latest[subject]
-            if len(question.replies) < MAX_REPLIES and event.time - question.time <= _MAX_DELAY:
+            sent.add(event.time, payload)
+        else:
+            question = sent.answered_by(payload)
+            is_in_time = question is not None and event.time - question.time <= _MAX_DELAY
+            if question is not None and is_in_time and len(question.replies) < MAX_REPLIES:
                 question.replies.append(_Reply(event.time, payload))
-    return questions, refused
+    return sent.questions, refused
 
 
-def _oldest(reply: bytes, open_ones: dict[tuple[int, int], dict[_Subject, None]]) -> _Subject | None:
-    """Return the oldest request without a reply that one can be about which does not say about which it is."""
-    version, opcode = reply[0], reply[1] & 0x7F
-    groups = [(version, opcode)]
-    if reply[3:4] == bytes((pcp.ResultCode.UNSUPP_VERSION,)):  # the same in both protocols
-        groups += [(2, 0), (2, 1)] if version == nat_pmp.VERSION else [(0, 0), (0, 1), (0, 2)]
-    return next((next(iter(open_ones[group])) for group in groups if open_ones.get(group)), None)
+class _Sent:
+    """The datagrams that were sent up to some time, by what a reply may say of them. Each look-up is O(1)."""
+
+    def __init__(self) -> None:
+        self.questions: list[_Question] = []
+        self._latest: dict[_Subject, _Question] = {}
+        self._latest_by: dict[int, _Question] = {}
+        self._open: dict[tuple[int, int], dict[_Subject, None]] = {}
+
+    def add(self, time: float, datagram: bytes) -> None:
+        """Note a datagram; one that is no request is of no interest."""
+        asked = _asked(datagram)
+        if asked is not None:
+            subject = _subject(datagram)
+            question = _Question(time, asked, _arguments(asked), subject)
+            self.questions.append(question)
+            self._latest[subject] = self._latest_by[subject.version] = question
+            self._open.setdefault(subject[:2], {})[subject] = None
+
+    def answered_by(self, reply: bytes) -> _Question | None:
+        """Return the latest datagram of those to which a reply belongs; None if nothing was sent yet."""
+        subject = _subject(reply)
+        if reply[3:4] == bytes((pcp.ResultCode.UNSUPP_VERSION,)):  # the same in both protocols, and to the other one
+            others = [group for group in _GROUPS if group[0] != subject.version]
+            question = self._oldest(others) or self._latest_by.get(pcp.VERSION - subject.version)
+        else:
+            # Refusals do not say to what they are.
+            question = self._latest.get(subject) or self._oldest([subject[:2]])
+        if question is None:
+            question = self.questions[-1] if self.questions else None
+        if question is not None:
+            self._open[question.subject[:2]].pop(question.subject, None)
+        return question
+
+    def _oldest(self, groups: Iterable[tuple[int, int]]) -> _Question | None:
+        """Return the latest datagram for what has been waiting for a reply for longest."""
+        subject = next((next(iter(self._open[group])) for group in groups if self._open.get(group)), None)
+        return None if subject is None else self._latest[subject]
+
+
+_GROUPS: Final = ((pcp.VERSION, 0), (pcp.VERSION, 1), (nat_pmp.VERSION, 0), (nat_pmp.VERSION, 1), (nat_pmp.VERSION, 2))
+"""Versions and opcodes of requests."""
 
 
 def _subject(datagram: bytes) -> _Subject:

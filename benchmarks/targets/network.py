@@ -86,7 +86,7 @@ def datagrams(bench: Bench, gateway: str = EMULATED) -> None:
         for run in range(bench.plan.datagrams):
             if gateway == REAL and bench.lab:  # a new one: each rule that it has makes the next one slower
                 bench.lab.reset()
-                bench.lab.start_router()
+                bench.lab.start_router(console=False)
             for name in swift if run == 0 else (peers.PCP_FLOOR,):
                 bench.ask(name, "start", port=next(bench.ports))
             names = (*swift, *(slow if run < bench.plan.runs else ()))

@@ -17,6 +17,7 @@ from aioigd.models import Proto
 from aioigd.net.trace import tracer
 from aioigd.pcp.wire import nat_pmp, pcp
 from aioigd.pcp.wire.common import Address
+from aioigd.results import ProtocolName
 from aioigd.testing import EmulatedGateway, Quirk, ReplayedGateway, quirks, record
 from aioigd.testing.conversation import Conversation, PcpEvent
 from aioigd.testing.pcp_replay import MAX_REPLIES, RecordedPcp
@@ -26,6 +27,7 @@ from aioigd.testing.stand_ins import StandIns
 
 from ..pcp.test_backend import BOTH, Core, Name, by_both
 from .pcp_client import NONCE, OTHER_NONCE
+from .test_recording import use as use_mapper
 
 SECRET = "44.17.83.9"
 OURS, THEIRS = ip_address("10.20.30.40"), ip_address("10.20.30.41")
@@ -125,6 +127,73 @@ async def test_all_three_protocols_of_one_router_are_in_one_recording(tmp_path: 
     ):
         assert (await mapper.add_port_mapping(9000, proto="TCP")).external_port == made.external_port
         assert [await use(replayed, protocol) for protocol in BOTH] == outcomes
+
+
+@pytest.mark.parametrize(
+    ("spoken", "names"),
+    [
+        (("upnp", *BOTH), ()),
+        (BOTH, ()),
+        (("upnp", "pcp"), ("pcp_refuses_mappings",)),
+        (("upnp", "nat-pmp"), ("refuses_leases",)),
+        (("nat-pmp",), ("grants_lifetime",)),
+    ],
+)
+@pytest.mark.parametrize("order", [("upnp", *BOTH), (*BOTH, "upnp"), BOTH])
+async def test_a_mapper_of_any_order_does_the_same_with_the_recording(
+    order: Sequence[ProtocolName], spoken: Sequence[ProtocolName], names: Sequence[str], tmp_path: Path
+) -> None:
+    path = tmp_path / "router.json"
+    async with (
+        EmulatedGateway(*names, address=None, protocols=spoken) as gateway,
+        record(path),
+        PortMapper(source_address=gateway.address, protocols=order) as mapper,
+    ):
+        outcome = await use_mapper(mapper)
+    async with (
+        ReplayedGateway(path) as replayed,
+        PortMapper(source_address=replayed.address, protocols=order) as mapper,
+    ):
+        assert await use_mapper(mapper) == outcome
+
+
+async def test_a_shared_address_is_reached_by_its_port(tmp_path: Path) -> None:
+    path = tmp_path / "router.json"
+    for protocols in (("pcp",), ("nat-pmp",)):
+        async with EmulatedGateway(protocols=protocols) as gateway, record(path, overwrite=True):
+            router = f"{gateway.address}:{gateway.pcp_port}"
+            async with PortMapper(gateway=router, protocols=protocols) as mapper:
+                made = await mapper.add_port_mapping(8080, 80, proto="TCP", duration=60)
+        async with ReplayedGateway(path, address="127.0.0.1") as replayed:
+            router = f"{replayed.address}:{replayed.pcp_port}"
+            async with PortMapper(gateway=router, protocols=protocols) as mapper:
+                assert await mapper.add_port_mapping(8080, 80, proto="TCP", duration=60) == made
+
+
+async def test_a_lease_is_kept_on_a_recording(tmp_path: Path) -> None:
+    async def keep(router: EmulatedGateway | ReplayedGateway) -> None:
+        async with (
+            PortMapper(source_address=router.address, protocols=BOTH) as mapper,
+            mapper.lease(8080, proto="TCP", duration=600) as lease,
+        ):
+            assert (lease.external_port, lease.state.name) == (8080, "ACTIVE")
+
+    async with EmulatedGateway(address=None, protocols=BOTH) as gateway, record(tmp_path / "router.json"):
+        await keep(gateway)
+    async with ReplayedGateway(tmp_path / "router.json") as replayed:
+        await keep(replayed)
+    assert replayed.unexpected == []
+
+
+def test_another_version_is_an_answer_to_the_other_protocol() -> None:
+    """Both were asked at the same time, and both replies are by NAT-PMP and with its opcode 0."""
+    looks = [bytes(2), pcp.build_request(pcp.Request(pcp.Opcode.ANNOUNCE, OURS))]
+    unsupported = bytes((0, 0x80, 0, 1)) + bytes(4)
+    told = nat_pmp.build_response(nat_pmp.AddressResponse(0, IPv4Address("198.51.100.1")))
+    for replies in ([unsupported, told], [told, unsupported]):
+        events = [*(event(1.0, "out", each) for each in looks), *(event(1.1, "in", each) for each in replies)]
+        recording = RecordedPcp(events, [])
+        assert [recording.answer(each, "127.0.0.1", 0.0)[0].payload[3] for each in looks] == [0, 1]
 
 
 async def test_a_shared_address_has_another_port(tmp_path: Path) -> None:
