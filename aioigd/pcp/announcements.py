@@ -24,7 +24,7 @@ from .wire.common import CLIENT_PORT, GROUP_V4
 
 __all__ = ["AnnouncementListener"]
 
-log = get_logger("aioigd.leases")
+log = get_logger("aioigd.lease")
 
 _IP_MULTICAST_ALL: Final = 49
 """linux/in.h; not in the socket module of Python 3.11."""

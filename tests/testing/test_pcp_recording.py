@@ -18,7 +18,7 @@ from aioigd.net.trace import tracer
 from aioigd.pcp.wire import nat_pmp, pcp
 from aioigd.pcp.wire.common import Address
 from aioigd.results import ProtocolName
-from aioigd.testing import EmulatedGateway, Quirk, ReplayedGateway, quirks, record
+from aioigd.testing import EmulatedGateway, Quirk, ReplayedGateway, record
 from aioigd.testing.conversation import Conversation, PcpEvent
 from aioigd.testing.pcp_replay import MAX_REPLIES, RecordedPcp
 from aioigd.testing.pcp_scrubbing import described, scrubbed
@@ -32,6 +32,9 @@ from .test_recording import use as use_mapper
 SECRET = "44.17.83.9"
 OURS, THEIRS = ip_address("10.20.30.40"), ip_address("10.20.30.41")
 V6 = ip_address("2a02:8071:1234::5")
+
+# Which of two requests that are out together has no address yet, is a matter of chance.
+OF_PCP = [name for name, each in CATALOGUE.items() if each.family == "pcp" and name != "no_address_at_first"]
 
 
 async def use(gateway: EmulatedGateway | ReplayedGateway, protocol: Name, timeout: float = 10.0) -> list[object]:
@@ -81,7 +84,7 @@ async def recorded(path: Path, protocol: Name, *names: str | Quirk[...], timeout
         ("nat_pmp_maps_nothing", "nat_pmp_errors_echo_request"),
         ("repeats_replies",),
         ("loses_first_datagrams",),
-        (quirks.no_address_at_first(1),),
+        ("private_address_is_none",),
         ("forged_replies_first",),
     ],
 )
@@ -97,7 +100,7 @@ async def test_what_was_recorded_is_played_again_with_the_same_outcome(
 
 @pytest.mark.long
 @by_both
-@pytest.mark.parametrize("name", [name for name, each in CATALOGUE.items() if each.family == "pcp"])
+@pytest.mark.parametrize("name", OF_PCP)
 async def test_every_quirk_is_played_again_with_the_same_outcome(protocol: Name, name: str, tmp_path: Path) -> None:
     outcome = await recorded(tmp_path / "router.json", protocol, name, timeout=2)
     async with ReplayedGateway(tmp_path / "router.json") as replayed:
