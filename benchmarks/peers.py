@@ -87,7 +87,7 @@ async def heartbeat() -> AsyncIterator[dict[str, float]]:
 class Peer:
     """One way to map ports; this one is awaited. ``source``: the address of this machine that it is to work from.
 
-    ``needs`` is what it imports, or the command that it runs; ``took`` the seconds that such a command tells itself.
+    ``needs`` is what it imports, or the command that it runs; ``took`` the seconds that it tells itself.
     """
 
     needs: ClassVar[Sequence[str]] = ()
@@ -204,10 +204,12 @@ class Ours(Peer):
 
     def _start(self, port: int) -> int:
         try:
-            asyncio.run(cold_start(self.source, port, protocols=self.protocols))
+            # In a loop that runs, as that of any program that uses it.
+            self.took = asyncio.run(cold_start(self.source, port, protocols=self.protocols))
         except IGDError:
             if port:
                 raise
+            self.took = None
             return 0
         return 1
 

@@ -88,7 +88,7 @@ def main() -> int:
         parser.error("another checkout and at least one pair are needed")
     print(f"{'':<34} {'this':>12} {'other':>12}   {'ratio (95 % interval)':<26} limit {options.limit:g}", flush=True)
     failed = False
-    with gateway_process(pcp=bool(options.by)) as gateway:
+    with gateway_process(pcp=True) as gateway:
         for name in options.only:
             for figure, pairs in compare(name, other, gateway, options.pairs, options.by).items():
                 ratios = [this / other for this, other in pairs]
