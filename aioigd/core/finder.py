@@ -264,9 +264,11 @@ class _Searches:
             timer.cancel()
         for task in self._tasks:
             task.cancel()
-        if self._tasks and may_await_at_exit(kind):
-            await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._stack.__aexit__(kind, error, traceback)
+        try:
+            if self._tasks and may_await_at_exit(kind):
+                await asyncio.gather(*self._tasks, return_exceptions=True)
+        finally:
+            await self._stack.__aexit__(kind, error, traceback)
 
     def reporter(self, preference: int) -> Callable[[Candidate | None], None]:
         """Return what a search calls for each candidate."""

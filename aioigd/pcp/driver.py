@@ -81,9 +81,7 @@ class PcpDriver(Driver):
                 state.external_address = None  # of PCP, which tells it with the next mapping
             on_hint(hint)
 
-        listener = AnnouncementListener(give, self._scope)
-        listener.refresh()
-        return listener
+        return AnnouncementListener(self.protocol, give, self._scope)
 
     async def close(self) -> None:
         """Do nothing: each request has a socket of its own, which is closed with it."""
