@@ -8,7 +8,6 @@ from typing import Final
 
 from tests.leases.virtual import run
 
-from .. import peers
 from ..bench import Bench
 from ..codecs import STEPS
 from ..leases import month
@@ -17,8 +16,8 @@ from ..workload import seconds_to_import
 
 NEEDED: Final = "aiohttp and lxml"
 MEASURED: Final = {
-    ONE_BY_ONE: (OURS, peers.OURS_PCP, BARE, BARE_KEEP_ALIVE, FLOOR, ASYNC_UPNP, MINI, UPNP_CLIENT),
-    AT_ONCE: (OURS, peers.OURS_PCP, BARE, BARE_KEEP_ALIVE, ASYNC_UPNP, MINI),
+    ONE_BY_ONE: (OURS, BARE, BARE_KEEP_ALIVE, FLOOR, ASYNC_UPNP, MINI, UPNP_CLIENT),
+    AT_ONCE: (OURS, BARE, BARE_KEEP_ALIVE, ASYNC_UPNP, MINI),
 }
 AREAS: Final = ("aioigd", "aiohttp", "asyncio", "the rest")
 MOST_FUNCTIONS: Final = 12
@@ -29,7 +28,7 @@ SHORT_LIFE: Final = 0.01  # days: the leases are measured when they have been ma
 def cpu(bench: Bench) -> None:
     """Measure the CPU time of the process, on a gateway that answers at once."""
     count = bench.plan.cpu
-    with bench.gateway(pcp=True) as gateway:
+    with bench.gateway() as gateway:
         for way, names in MEASURED.items():
             for name in bench.turns(*names, runs=bench.plan.cpu_runs):
                 gateway.ask(keep_alive=name == BARE_KEEP_ALIVE)

@@ -62,7 +62,7 @@ def cold(bench: Bench, gateway: str = EMULATED) -> None:
 
 
 def datagrams(bench: Bench, gateway: str = EMULATED) -> None:
-    """Map the first port by each protocol, beside one blocking datagram of the same; and with UPnP silent.
+    """Map the first port by each protocol, beside one blocking datagram; with UPnP silent; and what it costs the CPU.
 
     "over" is what it takes beyond that datagram, as a share of what it may: half as much again or 0.7 ms, and 2 ms in
     the fast order.
@@ -98,6 +98,12 @@ def datagrams(bench: Bench, gateway: str = EMULATED) -> None:
         with bench.gateway(pcp=True, upnp=False):
             for _ in range(bench.plan.runs):
                 start(OURS, "UPnP silent")
+        with bench.gateway(pcp=True) as running:
+            for way in (peers.ONE_BY_ONE, peers.AT_ONCE):
+                for name in bench.turns(OURS, OURS_PCP, OURS_NAT_PMP, runs=bench.plan.cpu_runs):
+                    done = bench.ask(name, "batch", location=running.location, count=bench.plan.cpu, way=way)
+                    seconds = done["cpu"] / done["made"] if done else nan
+                    bench.add("cpu: protocols", name, "us", seconds * 1e6, way=way)
 
 
 def nobody(bench: Bench) -> None:
