@@ -84,6 +84,7 @@ def bench(session: nox.Session) -> None:
     session.install("-e", ".", *groups("bench"))
     if hasattr(os, "geteuid") and os.geteuid() == 0 and shutil.which("apt-get"):
         packages = ["godot3-server", "miniupnpc", "miniupnpd-iptables", "iptables", "nftables", "iproute2"]
+        packages += ["natpmp-utils", "python3-libtorrent"]
         install = ["apt-get", "install", "-qq", "-y", "--no-install-recommends", *packages]
         session.run(*install, env={"DEBIAN_FRONTEND": "noninteractive"}, external=True)
     session.run("python", "-m", "benchmarks.compare", *(session.posargs or ["--docs", "docs"]))

@@ -12,6 +12,7 @@ from aioigd import IGDError, PortMapper
 from aioigd.testing import EmulatedGateway, Quirk, quirks
 
 from .served import USABLE, Served, pairs, serve, serve_all
+from .table import PCP_HEAD, pcp_rows
 
 SAMPLE = 150
 QUICKER: dict[str, tuple[str | Quirk[...], float]] = {
@@ -87,8 +88,12 @@ async def test_a_router_that_cannot_be_used_is_an_error_of_ours_and_soon(name: s
 def test_the_table_of_the_documentation_has_every_quirk() -> None:
     """``python -m tests.compatibility.table`` writes it."""
     table = TABLE.read_text("utf-8")
-    of_pcp = [name for name, each in quirks.CATALOGUE.items() if each.family == "pcp"]
-    assert [name for name in [*USABLE, *of_pcp] if f"| `{name}` |" not in table] == []
+    assert [name for name in USABLE if f"| `{name}` |" not in table] == []
+
+
+async def test_the_table_of_pcp_and_nat_pmp_says_what_becomes_of_a_mapping() -> None:
+    """Of each quirk, by each of the two; written by the same command."""
+    assert TABLE.read_text("utf-8").partition(PCP_HEAD)[2] == await pcp_rows()
 
 
 async def test_an_answer_with_an_odd_status_may_show_late_in_the_table() -> None:

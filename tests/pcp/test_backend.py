@@ -35,6 +35,7 @@ from aioigd.pcp.backend import LONGEST_LIFETIME, NatPmpBackend, PcpBackend, join
 from aioigd.pcp.driver import PcpDriver
 from aioigd.pcp.search import device_at
 from aioigd.pcp.wire import nat_pmp, pcp
+from aioigd.pcp.wire.common import SERVER_PORT
 from aioigd.results import UPnPResult
 from aioigd.testing import (
     EmulatedGateway,
@@ -44,6 +45,7 @@ from aioigd.testing import (
     PcpQuery,
     PcpReply,
     Quirk,
+    ReplayedGateway,
     quirk,
     quirks,
 )
@@ -61,10 +63,15 @@ class Core:
     """The core with one driver, as a mapper makes it."""
 
     def __init__(
-        self, gateway: EmulatedGateway, protocol: Name, *, timeout: float = 10.0, secret: bytes = b"s"
+        self,
+        gateway: EmulatedGateway | ReplayedGateway,
+        protocol: Name,
+        *,
+        timeout: float = 10.0,
+        secret: bytes = b"s",
     ) -> None:
         scope = SearchScope(source_address=gateway.address)
-        self.driver = PcpDriver(protocol, scope, port=gateway.pcp_port, secret=secret)
+        self.driver = PcpDriver(protocol, scope, port=gateway.pcp_port or SERVER_PORT, secret=secret)
         self.queue = CallQueue()
         self.finder = Finder([self.driver], scope)
         self.cache = GatewayCache([self.driver], self.finder, self.queue, discovery_timeout=2.0)

@@ -267,6 +267,9 @@ async def test_only_hosts_on_the_link_and_routers_are_heard(address: str, sender
         def datagram(self, _: str, __: bytes, peer: str) -> None:
             traced.append(peer)
 
+        def pcp_datagram(self, *_: object) -> None:
+            raise AssertionError("nobody is asked by PCP")
+
         def exchange(self, _: object) -> None:
             raise AssertionError("nothing is requested")
 
