@@ -1,7 +1,8 @@
 """What all tests share: the event loops they run on, and the proof that a test leaves nothing behind.
 
 Coroutines of the modules named here run twice, on asyncio and on uvloop, with asyncio's debug mode switched on; where
-they make no sockets themselves, the default run has a sample of those on uvloop, and ``-m long`` the others. A test
+they make no sockets themselves, the default run has a sample of those on uvloop, and ``-m long`` the others. Those that
+wait for the clock are marked ``waits``: they run in virtual time, and with ``-m long`` on the real loops, too. A test
 module that says ``pytestmark = pytest.mark.usefixtures("nothing_is_left")`` fails where a task, a socket or an
 exception that nobody looked at is left.
 """
@@ -54,21 +55,25 @@ def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, Callable[[]
     part = item.path.relative_to(_HERE).parts[0] if _HERE in item.path.parents else ""
     if item.get_closest_marker("virtual_time") is not None:
         return {"virtual": VirtualLoop}
-    if part.removesuffix(".py") in _ON_BOTH_LOOPS and item.get_closest_marker("one_loop") is None:
-        return _loop_factories()
-    return {"asyncio": asyncio.new_event_loop}
+    on_both = part.removesuffix(".py") in _ON_BOTH_LOOPS and item.get_closest_marker("one_loop") is None
+    real = _loop_factories() if on_both else {"asyncio": asyncio.new_event_loop}
+    return {"virtual": VirtualLoop, **real} if _waits(item) else real
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what takes minutes, unless it is asked for: ``-m long``."""
     for item in items:
-        if _is_repetition(item):
+        if _is_repetition(item) or (_waits(item) and "[virtual" not in item.name):
             item.add_marker(pytest.mark.long)
     if "long" not in config.getoption("markexpr"):
         too_long = [item for item in items if item.get_closest_marker("long") is not None]
         config.hook.pytest_deselected(items=too_long)
         items[:] = [item for item in items if item not in too_long]
+
+
+def _waits(item: pytest.Item) -> bool:
+    return item.get_closest_marker("waits") is not None
 
 
 def _is_repetition(item: pytest.Item) -> bool:
@@ -86,6 +91,9 @@ def pytest_configure(config: pytest.Config) -> None:
     if not config.getoption("--hypothesis-profile", None):
         settings.load_profile("quick")
     config.addinivalue_line("markers", "virtual_time: the clock of its loop jumps to the next timer")
+    config.addinivalue_line(
+        "markers", "waits: it waits for the clock: in virtual time by default, in real time if long"
+    )
     config.addinivalue_line("markers", "one_loop: says nothing about event loops, so one of them is enough")
 
 

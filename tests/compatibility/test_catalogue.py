@@ -49,6 +49,7 @@ async def test_a_router_with_one_quirk_is_served(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", QUICKER)
+@pytest.mark.waits
 async def test_a_router_that_makes_us_wait_a_little_is_served(name: str) -> None:
     quirk, timeout = QUICKER[name]
     served = await serve(quirk, timeout=timeout)
@@ -64,6 +65,7 @@ async def test_a_router_that_makes_us_wait_for_seconds_is_served(name: str) -> N
     assert served.posts <= 12
 
 
+@pytest.mark.waits
 async def test_routers_with_two_quirks_are_served() -> None:
     """A sample, always the same, of those that do not make us wait; the long session tries all of them."""
     swift = [pair for pair in pairs() if not QUICKER.keys() & set(pair)]
@@ -76,6 +78,7 @@ async def test_routers_with_any_two_quirks_are_served() -> None:
 
 
 @pytest.mark.parametrize("name", HOPELESS)
+@pytest.mark.waits
 async def test_a_router_that_cannot_be_used_is_an_error_of_ours_and_soon(name: str) -> None:
     async with EmulatedGateway(name, address=None) as gateway:
         async with PortMapper(source_address=gateway.address, timeout=3, discovery_timeout=1) as mapper:
@@ -91,5 +94,6 @@ def test_the_table_of_the_documentation_has_every_quirk() -> None:
     assert [name for name in [*USABLE, *of_pcp] if f"| `{name}` |" not in table] == []
 
 
+@pytest.mark.waits
 async def test_an_answer_with_an_odd_status_may_show_late_in_the_table() -> None:
     assert not (await serve("answers_with_status", "late_table")).problem

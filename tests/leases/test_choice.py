@@ -169,6 +169,7 @@ async def test_what_another_lease_has_is_not_taken_back_with_what_was_made_in_va
     ],
     ids=repr,
 )
+@pytest.mark.waits
 async def test_another_cause_than_the_port_ends_it_at_once(quirk: Quirk[...]) -> None:
     async with connected(quirk) as (gateway, mapper):
         with pytest.raises(IGDError):

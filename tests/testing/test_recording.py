@@ -115,6 +115,7 @@ async def test_nothing_private_is_in_the_file(tmp_path: Path) -> None:
     assert all("uuid:" not in event.payload or "00000000-0000" in event.payload for event in described.datagrams)
 
 
+@pytest.mark.waits
 async def test_what_ends_in_an_error_is_recorded_too(tmp_path: Path) -> None:
     path = tmp_path / "router.json"
     async with EmulatedGateway(quirks.silent("control"), address=None) as gateway:
@@ -318,6 +319,7 @@ async def test_one_search_is_answered_with_a_few_datagrams(tmp_path: Path) -> No
         assert await answers(replayed.address, "upnp:rootdevice") == []
 
 
+@pytest.mark.waits
 async def test_equal_and_late_replies_are_not_sent(tmp_path: Path) -> None:
     reply = "HTTP/1.1 200 OK\r\nST: ssdp:all\r\n"
     replies = [DatagramEvent(1.1 + number / 100, "in", "192.0.2.1", f"{reply}\r\n") for number in range(5)]
