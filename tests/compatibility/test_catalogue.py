@@ -59,6 +59,7 @@ async def test_a_router_that_makes_us_wait_a_little_is_served(name: str) -> None
 
 @pytest.mark.long
 @pytest.mark.parametrize("name", QUICKER)
+@pytest.mark.virtual_time
 async def test_a_router_that_makes_us_wait_for_seconds_is_served(name: str) -> None:
     served = await serve(name)
     assert served.problem == ""
@@ -73,6 +74,7 @@ async def test_routers_with_two_quirks_are_served() -> None:
 
 
 @pytest.mark.long
+@pytest.mark.virtual_time
 async def test_routers_with_any_two_quirks_are_served() -> None:
     assert await unserved(pairs()) == []
 

@@ -214,6 +214,7 @@ async def test_whatever_the_router_is_like_a_lease_can_be_had_and_is_found_again
     ],
     ids=repr,
 )
+@pytest.mark.virtual_time
 async def test_a_short_lease_that_cannot_be_renewed_is_hardly_missing(quirk: list[Quirk[...]], at_first: float) -> None:
     dark: list[tuple[float, LeaseState]] = []
     async with (
@@ -341,6 +342,7 @@ async def test_a_deletion_that_is_answered_yes_and_not_done_is_done_again() -> N
 
 @pytest.mark.long
 @pytest.mark.one_loop
+@pytest.mark.virtual_time
 async def test_a_gateway_that_needs_long_for_each_action_has_a_lease_and_lets_go_of_it() -> None:
     async with (
         EmulatedGateway(quirks.slow_actions(2.4), address=None) as gateway,
