@@ -75,7 +75,7 @@ def tests(session: nox.Session) -> None:
 def long(session: nox.Session) -> None:
     """Run the tests that take minutes: long fuzzing, all pairs of quirks, many restarts, heavy packet loss."""
     run = python(session)
-    session.run(run, "-m", "pytest", "-m", "long", "--hypothesis-profile=long", *session.posargs)
+    session.run(run, "-m", "pytest", "-m", "long", *(session.posargs or ["-n", WORKERS]))
 
 
 @nox.session(venv_backend="venv")

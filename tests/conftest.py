@@ -66,14 +66,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if _is_repetition(item) or (_waits(item) and "[virtual" not in item.name):
             item.add_marker(pytest.mark.long)
-    if not _is_long_run(config):
+    if "long" not in config.getoption("markexpr"):
         too_long = [item for item in items if item.get_closest_marker("long") is not None]
         config.hook.pytest_deselected(items=too_long)
         items[:] = [item for item in items if item not in too_long]
 
 
-def _is_long_run(config: pytest.Config) -> bool:
-    return "long" in config.getoption("markexpr")
+def _asks_for_long(config: pytest.Config) -> bool:
+    return "long" in config.getoption("markexpr").replace("not long", "")
 
 
 def _waits(item: pytest.Item) -> bool:
@@ -93,7 +93,7 @@ def pytest_configure(config: pytest.Config) -> None:
         # As in a job in the background of a shell: the programs that tests start would inherit it.
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if not config.getoption("--hypothesis-profile", None):
-        settings.load_profile("long" if _is_long_run(config) else "quick")
+        settings.load_profile("long" if _asks_for_long(config) else "quick")
     config.addinivalue_line("markers", "virtual_time: the clock of its loop jumps to the next timer")
     config.addinivalue_line(
         "markers", "waits: it waits for the clock: in virtual time by default, in real time if long"
