@@ -524,6 +524,7 @@ async def test_forged_replies_are_not_believed(protocol: Name) -> None:
 @by_both
 @pytest.mark.parametrize("name", ["pcp_from_other_address", "pcp_from_other_port", "silent_port"])
 @on_linux
+@pytest.mark.waits
 async def test_who_answers_from_elsewhere_is_not_there(protocol: Name, name: str) -> None:
     async with served(protocol, name) as (_, core):
         with pytest.raises(DiscoveryError) as caught:
@@ -577,6 +578,7 @@ async def test_a_router_that_went_away_is_searched_for(protocol: Name) -> None:
 
 @by_both
 @pytest.mark.parametrize("name", ["loses_first_datagrams", "repeats_replies", "slow_pcp", "errors_without_lifetime"])
+@pytest.mark.waits
 async def test_ports_are_mapped_all_the_same(protocol: Name, name: str) -> None:
     async with served(protocol, name) as (gateway, core):
         await core.add(8080, 80)
@@ -887,6 +889,7 @@ async def test_identical_calls_are_one(protocol: Name) -> None:
 
 
 @by_both
+@pytest.mark.waits
 async def test_what_nobody_waits_for_is_taken_back(protocol: Name) -> None:
     async with served(protocol, quirks.slow_pcp(0.2)) as (gateway, core):
         await core.backend()
@@ -901,6 +904,7 @@ async def test_what_nobody_waits_for_is_taken_back(protocol: Name) -> None:
 
 
 @by_both
+@pytest.mark.waits
 async def test_a_renewal_that_nobody_waits_for_leaves_the_mapping(protocol: Name) -> None:
     async with served(protocol, quirks.slow_pcp(0.2)) as (gateway, core):
         await core.add(8080)

@@ -18,6 +18,7 @@ ADD = post("AddPortMapping", mapping())
 
 
 @pytest.mark.parametrize("name", proof)
+@pytest.mark.waits
 async def test_quirk(name: str) -> None:
     await proof.check(name)
 

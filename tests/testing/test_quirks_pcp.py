@@ -37,6 +37,7 @@ EXTERNAL = IPv4Address("11.22.33.44")
 
 
 @pytest.mark.parametrize("name", proof)
+@pytest.mark.waits
 async def test_quirk(name: str) -> None:
     await proof.check(name, protocols=BOTH)
 
