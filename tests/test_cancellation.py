@@ -262,6 +262,7 @@ async def test_a_plain_function_that_is_cancelled_at_any_step_leaves_nothing_ope
 
 
 @pytest.mark.parametrize("ending", ["close", "_release_sockets"])
+@pytest.mark.waits
 async def test_an_ending_that_is_cancelled_at_any_step_leaves_nothing(ending: str) -> None:
     async with chopping() as (axe, gateway):
         for step in range(1, MOST_STEPS):

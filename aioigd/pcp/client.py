@@ -206,6 +206,7 @@ class Exchange(asyncio.DatagramProtocol, Generic[T]):
     def error_received(self, exc: Exception) -> None:
         """End: nobody listens, or nothing can be sent."""
         if isinstance(exc, ConnectionError):
+            _trace("in", b"", self._host, type(exc).__name__)
             error: IGDError = TransportError(
                 f"nobody listens for PCP or NAT-PMP at {self._host}", may_have_arrived=False
             )
@@ -334,7 +335,7 @@ def _no_route(host: str, error: Exception) -> NoRouteError:
     return NoRouteError(f"there is no route to {host}: {getattr(error, 'strerror', None) or error}")
 
 
-def _trace(direction: Literal["in", "out"], datagram: bytes, host: str) -> None:
+def _trace(direction: Literal["in", "out"], datagram: bytes, host: str, failure: str = "") -> None:
     recorder = tracer.get()
     if recorder is not None:
-        recorder.datagram(direction, datagram, host)
+        recorder.pcp_datagram(direction, datagram, host, failure)

@@ -85,12 +85,14 @@ async def test_what_is_certain_ends_a_search_at_once() -> None:
     assert took < 0.3
 
 
+@pytest.mark.waits
 async def test_what_is_likely_waits_a_moment_for_something_better() -> None:
     name, took = await found(ScriptedDriver((0.0, LAST), (0.1, LIKELY), (3.0, CERTAIN)))
     assert name == "likely"
     assert 0.3 < took < 2.5
 
 
+@pytest.mark.waits
 async def test_it_waits_as_long_as_something_certain_may_come() -> None:
     name, _ = await found(ScriptedDriver((0.0, LIKELY), (0.7, CERTAIN), certain_until=2.0))
     assert name == "certain"

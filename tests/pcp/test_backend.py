@@ -35,6 +35,7 @@ from aioigd.pcp.backend import LONGEST_LIFETIME, NatPmpBackend, PcpBackend, join
 from aioigd.pcp.driver import PcpDriver
 from aioigd.pcp.search import device_at
 from aioigd.pcp.wire import nat_pmp, pcp
+from aioigd.pcp.wire.common import SERVER_PORT
 from aioigd.results import UPnPResult
 from aioigd.testing import (
     EmulatedGateway,
@@ -44,6 +45,7 @@ from aioigd.testing import (
     PcpQuery,
     PcpReply,
     Quirk,
+    ReplayedGateway,
     quirk,
     quirks,
 )
@@ -61,10 +63,15 @@ class Core:
     """The core with one driver, as a mapper makes it."""
 
     def __init__(
-        self, gateway: EmulatedGateway, protocol: Name, *, timeout: float = 10.0, secret: bytes = b"s"
+        self,
+        gateway: EmulatedGateway | ReplayedGateway,
+        protocol: Name,
+        *,
+        timeout: float = 10.0,
+        secret: bytes = b"s",
     ) -> None:
         scope = SearchScope(source_address=gateway.address)
-        self.driver = PcpDriver(protocol, scope, port=gateway.pcp_port, secret=secret)
+        self.driver = PcpDriver(protocol, scope, port=gateway.pcp_port or SERVER_PORT, secret=secret)
         self.queue = CallQueue()
         self.finder = Finder([self.driver], scope)
         self.cache = GatewayCache([self.driver], self.finder, self.queue, discovery_timeout=2.0)
@@ -532,6 +539,7 @@ async def test_forged_replies_are_not_believed(protocol: Name) -> None:
 @by_both
 @pytest.mark.parametrize("name", ["pcp_from_other_address", "pcp_from_other_port", "silent_port"])
 @on_linux
+@pytest.mark.waits
 async def test_who_answers_from_elsewhere_is_not_there(protocol: Name, name: str) -> None:
     async with served(protocol, name) as (_, core):
         with pytest.raises(DiscoveryError) as caught:
@@ -585,6 +593,7 @@ async def test_a_router_that_went_away_is_searched_for(protocol: Name) -> None:
 
 @by_both
 @pytest.mark.parametrize("name", ["loses_first_datagrams", "repeats_replies", "slow_pcp", "errors_without_lifetime"])
+@pytest.mark.waits
 async def test_ports_are_mapped_all_the_same(protocol: Name, name: str) -> None:
     async with served(protocol, name) as (gateway, core):
         await core.add(8080, 80)
@@ -895,6 +904,7 @@ async def test_identical_calls_are_one(protocol: Name) -> None:
 
 
 @by_both
+@pytest.mark.waits
 async def test_what_nobody_waits_for_is_taken_back(protocol: Name) -> None:
     async with served(protocol, quirks.slow_pcp(0.2)) as (gateway, core):
         await core.backend()
@@ -909,6 +919,7 @@ async def test_what_nobody_waits_for_is_taken_back(protocol: Name) -> None:
 
 
 @by_both
+@pytest.mark.waits
 async def test_a_renewal_that_nobody_waits_for_leaves_the_mapping(protocol: Name) -> None:
     async with served(protocol, quirks.slow_pcp(0.2)) as (gateway, core):
         await core.add(8080)

@@ -128,6 +128,7 @@ def test_it_ends_at_the_deadline() -> None:
 
 
 @on_linux
+@pytest.mark.waits
 async def test_a_router_that_does_not_cope_is_asked_less_at_once() -> None:
     """It answers late, and what was sent again meanwhile makes that worse."""
     async with router(quirks.slow_pcp(0.3)) as (gateway, _):
@@ -209,6 +210,7 @@ async def test_from_an_address_that_is_not_ours_nothing_can_be_sent() -> None:
 
 
 @on_linux
+@pytest.mark.waits
 async def test_many_are_out_at_once_but_not_all() -> None:
     async with router(quirks.slow_pcp(0.05)) as (gateway, client):
         before = sockets()
@@ -242,6 +244,7 @@ async def test_nothing_is_left_whenever_it_is_cancelled() -> None:
 
 
 @on_linux
+@pytest.mark.waits
 async def test_a_request_that_waits_has_not_begun() -> None:
     """Its deadline is asked for when it may go."""
     async with router(quirks.slow_pcp(0.2)) as (_, client):

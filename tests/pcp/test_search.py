@@ -140,6 +140,7 @@ async def find(gateway: EmulatedGateway, protocol: Name, *, timeout: float = 2.0
         ("loses_first_datagrams", Rank.CERTAIN),
     ],
 )
+@pytest.mark.waits
 async def test_a_router_that_answers_is_certain(protocol: Name, quirk: str | None, rank: Rank) -> None:
     async with EmulatedGateway(*([quirk] if quirk else []), address=None, protocols=("pcp", "nat-pmp")) as gateway:
         assert (await find(gateway, protocol))[0] is rank
