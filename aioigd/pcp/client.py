@@ -92,7 +92,7 @@ class PcpClient:
             outcome = Outcome.LOST
             raise
         finally:
-            self._limiter.release(permit, outcome)
+            self._limiter.release(permit, outcome, datagram[:2])  # version and opcode
 
     def _socket(self) -> socket.socket:
         """Return a socket that is connected to the router."""

@@ -6,7 +6,7 @@ Knows the control URLs of one service, and what is known of its gateway; does no
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Hashable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from ipaddress import ip_address
@@ -171,6 +171,7 @@ class SoapClient:
             permit = await state.limiter.acquire(first=op.is_started)
             op.request_started(waiting_since)
             outcome = Outcome.UNKNOWN
+            kind: Hashable = None
             failure: TransportError | DeadlineError
             second: list[_SecondTry] = []
             silence: asyncio.TimerHandle | None = None
@@ -202,6 +203,7 @@ class SoapClient:
                     body_rule=BodyRule.EXPECTED if latest.has_output else BodyRule.OPTIONAL,
                 )
                 outcome = Outcome.ANSWERED
+                kind = latest.name, reply.status  # a refusal is often quick
                 if loop.time() - sent_at > op.seconds_needed:
                     state.seconds_needed = op.seconds_needed = loop.time() - sent_at
             except asyncio.CancelledError:
@@ -227,7 +229,7 @@ class SoapClient:
                 if second and outcome is not Outcome.LOST:
                     second[0].stop()
                 op.request_finished()
-                state.limiter.release(permit, outcome)
+                state.limiter.release(permit, outcome, kind)
             if outcome is Outcome.ANSWERED:
                 parsed = soap.parse_reply(reply.body, latest.name)
                 if type(parsed) is soap.InvalidReply and reply.status in GONE_STATUSES and self._has_next_url(url):
@@ -309,7 +311,7 @@ class SoapClient:
                     raise
             finally:
                 op.request_finished()
-                limiter.release(permit, outcome)
+                limiter.release(permit, outcome, url)
 
     def for_service(self, service: Service, local_address: str) -> SoapClient:
         """Return a client for another service of the same gateway, from another of this machine's addresses."""
