@@ -197,10 +197,13 @@ class Window:
             if self._successes >= self._patience:
                 self._successes = 0
                 self._ceiling = min(LARGEST_WINDOW, self._ceiling + max(1, self._ceiling // 4))
-        if self._is_growing:  # with each answer, so that they do not go out in bursts
+        if self._is_growing and (
+            does_pay or self.size >= self._ceiling
+        ):  # with each answer, so that they do not go out in bursts
             self.size = min(self._ceiling, self.size + answers)
             self._needed = max(1, self.size // 5)
             return
+        self._is_growing = False
         self.size = min(self._ceiling, self.size + max(1, int(self.size * self._step)))
         if does_pay:
             self._step = min(1.0, 1.5 * self._step)

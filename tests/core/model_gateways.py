@@ -1,20 +1,24 @@
-"""Gateways that consist of nothing but the time they take, for a limiter on a clock that jumps."""
+"""Gateways that consist of nothing but the time they take, for a limiter on a clock that jumps.
+
+``python -m tests.core.model_gateways`` prints the table of docs/guides/batches.md.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import heapq
 import random
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Final
 
 from aioigd.core.limiter import Limiter, Outcome
 
 from ..leases import virtual
 
-__all__ = ["BATCH", "MODELS", "Batch", "ModelGateway", "simulate"]
+__all__ = ["BATCH", "MODELS", "Batch", "ModelGateway", "results", "simulate", "table"]
 
 BATCH: Final = 1000
 _RESET: Final = 0.001
@@ -167,3 +171,26 @@ MODELS: Final[Mapping[str, Callable[[], ModelGateway]]] = {
     ),
 }
 """By name, for tests and for the table of the documentation."""
+
+
+@cache
+def results(name: str) -> tuple[Batch, Batch]:
+    """Return what comes of two batches at a gateway of MODELS."""
+    first, second = simulate(MODELS[name](), batches=2)
+    return first, second
+
+
+def table() -> str:
+    """Return what comes of all of MODELS, as a table of Markdown."""
+    lines = ["| gateway | first batch | second | out, usually | at most | resets |", "|---|---:|---:|---:|---:|---:|"]
+    for name in MODELS:
+        first, second = results(name)
+        lines.append(
+            f"| {name} | {first.seconds:.2f} s | {second.seconds:.2f} s | {first.usually_out} | {first.most_out} "
+            f"| {first.resets} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(table())

@@ -6,14 +6,20 @@ import asyncio
 from dataclasses import dataclass
 from itertools import pairwise
 from math import log
+from pathlib import Path
 from typing import Final
 
 import pytest
 
+from aioigd import PortMapper
 from aioigd.core.limiter import FIRST_WINDOW, LARGEST_WINDOW, Elasticity, Limiter, Outcome, Sample
+from aioigd.testing import EmulatedGateway, quirks
+from aioigd.testing.http import Admission
 
 from ..leases import virtual
-from .model_gateways import BATCH, MODELS, ModelGateway, simulate
+from ..support import odd
+from ..testing.test_gateway import on_linux
+from .model_gateways import BATCH, MODELS, ModelGateway, results, simulate, table
 
 
 @dataclass(frozen=True)
@@ -53,11 +59,15 @@ BOUNDS: Final = {
 @pytest.mark.parametrize("name", MODELS)
 def test_a_batch_is_nearly_as_fast_as_the_gateway_can_be(name: str) -> None:
     bound = BOUNDS[name]
-    (batch,) = simulate(MODELS[name]())
+    batch, _ = results(name)
     assert batch.seconds <= bound.best * bound.of_best
     assert batch.resets <= bound.resets
     assert batch.most_out <= bound.most_out
     assert batch.late_most_out <= bound.late_most_out
+
+
+def test_the_documentation_shows_what_comes_of_them() -> None:
+    assert table() in (Path(__file__).parents[2] / "docs" / "guides" / "batches.md").read_text("utf-8")
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -68,7 +78,7 @@ def test_no_gateway_gets_more_at_first_than_a_weak_one_stands(name: str) -> None
 
 
 def test_a_second_batch_begins_where_the_first_one_ended() -> None:
-    first, second = simulate(MODELS["parallel, 20 ms"](), batches=2)
+    first, second = results("parallel, 20 ms")
     assert first.seconds >= 1.5 * second.seconds
     assert second.seconds == pytest.approx(BATCH / LARGEST_WINDOW * 0.02, rel=0.05)
 
@@ -207,6 +217,33 @@ def test_a_loop_without_a_clock_of_its_own_is_not_asked_for_the_time() -> None:
 
     assert asyncio.run(main()) > 0
     assert virtual.run(main()) == 0.0
+
+
+# With the rest of the library, and real connections
+
+
+@on_linux
+@pytest.mark.parametrize(("admission", "least", "most"), [(Admission.WAIT, 2, 3), (Admission.SERVE, 48, 128)])
+def test_as_many_connections_are_open_at_once_as_a_gateway_makes_use_of(
+    admission: Admission, least: int, most: int
+) -> None:
+    seen: list[int] = []
+
+    def admit(others: int) -> Admission:
+        seen.append(others + 1)
+        return admission if others else Admission.SERVE
+
+    async def main() -> None:
+        async with (
+            EmulatedGateway(odd(admit=admit), quirks.slow(0.02), address=None) as gateway,
+            PortMapper(location=gateway.location) as mapper,
+        ):
+            await asyncio.gather(*(mapper.add_port_mapping(port) for port in range(1, 301)))
+            assert len(gateway.mappings) == 300
+
+    virtual.run(main(), debug=False)
+    assert max(seen[:FIRST_WINDOW]) <= FIRST_WINDOW
+    assert least <= max(seen) <= most
 
 
 # The elasticity
