@@ -13,7 +13,7 @@ from statistics import median
 from typing import Any, Final
 
 from .bench import Record, Series
-from .peers import OURS
+from .peers import AT_ONCE, OURS
 from .targets import GOALS
 
 TEMPLATE: Final = Path(__file__).with_name("page.md")
@@ -22,6 +22,7 @@ TABLES: Final[dict[str, tuple[Sequence[str], str, dict[str, Any]]]] = {
     "datagrams": (["first mapping", "UPnP silent"], "gateway", {}),
     "cpu-protocols": (["cpu: protocols"], "way", {}),
     "batches": (["batch"], "delay", {"kept": False, "count": 1_000}),
+    "batches-again": (["batch: again"], "delay", {}),
     "batches-kept": (["batch"], "delay", {"kept": True, "count": 1_000}),
     "batches-counts": (["batch"], "count", {"kept": False, "delay": 0.02, "way": "at once"}),
     "crowded": (["crowded: lost", "crowded: resets", "crowded: time"], "figure", {}),
@@ -43,7 +44,10 @@ TABLES: Final[dict[str, tuple[Sequence[str], str, dict[str, Any]]]] = {
 
 def page(record: Record) -> str:
     """Return the page."""
-    filled = {name: table(record, figures, across, of) for name, (figures, across, of) in TABLES.items()}
+    filled = {
+        name: table(record, figures, across, of, weak=name == "batches")
+        for name, (figures, across, of) in TABLES.items()
+    }
     rows = [
         (
             *(goal.name, f"{'≥' if goal.least else '≤'} {goal.limit:g}", goal.unit, *shown(values, goal.unit)),
@@ -74,8 +78,11 @@ def write(record: Record, docs: Path) -> None:
     (docs / "benchmarks.md").write_text(page(record), "utf-8")
 
 
-def table(record: Record, figures: Sequence[str], across: str, of: dict[str, Any]) -> str:
-    """Return a table with a row for all that has the same name, and a column for each value of ``across``."""
+def table(record: Record, figures: Sequence[str], across: str, of: dict[str, Any], *, weak: bool = False) -> str:
+    """Return a table with a row for all that has the same name, and a column for each value of ``across``.
+
+    ``weak``: with another column for what each loses, done in the same way, on a gateway that stands one connection.
+    """
     series = [one for figure in figures for one in record.find(figure, **of)]
     found = [({"who": one.who, "figure": one.figure, **one.of}, one) for one in series]
     vary = {key for keys, _ in found for key in keys if len({other.get(key) for other, _ in found}) > 1}
@@ -87,8 +94,18 @@ def table(record: Record, figures: Sequence[str], across: str, of: dict[str, Any
     if not across:
         return markdown(("", "median", "spread"), [(name, *shown(rows[name][""])) for name in names])
     columns = list(dict.fromkeys(column for row in rows.values() for column in row))
+    head = ("", *(_label(across, column) for column in columns))
     cells = [(name, *(cell(rows[name].get(column)) for column in columns)) for name in names]
-    return markdown(("", *(_label(across, column) for column in columns)), cells)
+    if weak:
+        head = (*head, "lost on a weak router")
+        cells = [(*row, _lost(record, next(iter(rows[row[0]].values())))) for row in cells]
+    return markdown(head, cells)
+
+
+def _lost(record: Record, one: Series) -> str:
+    """Return how many mappings of how many were lost on a weak router by who has this series, in the same way."""
+    lost = [other for other in record.find("crowded: lost", one.who) if other.of.get("way", AT_ONCE) == one.of["way"]]
+    return f"{cell(lost[0])} of {lost[0].of['count']:,}" if lost else ""
 
 
 def shown(series: Series | Sequence[float], unit: str = "") -> tuple[str, str]:

@@ -493,7 +493,7 @@ async def test_a_gateway_that_serves_one_connection_at_a_time_gets_all_of_a_larg
             assert len(gateway.mappings) == number
             assert (await mapper.get_gateway())._backend._client.state.limiter.window < 2  # type: ignore[attr-defined]
             assert gateway.count(ADD) <= number + 5
-            assert gateway.tally.reset < 0.1 * number
+            assert gateway.tally.reset <= 12
 
 
 async def test_a_batch_learns_from_its_first_requests() -> None:

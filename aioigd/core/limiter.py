@@ -1,24 +1,63 @@
-"""How many requests may be out at a gateway: few, and fewer when it shows that they are too many.
+"""How many requests may be out at a gateway? As many as it answers sooner together than one after another.
 
-Routers are weak; some serve one connection at a time and reset the rest. The window grows while all is well,
-halves when requests get lost (at most once for those that were out together), and after that tries a larger one
-only now and then.
+Routers differ: some work on many requests in parallel, most on one after another, and some serve one connection at a
+time and reset the rest. None of them says so, but their replies do. For each request that is answered while others wait
+for their turn, it is known how many were out with it, and how long it took. The *elasticity* of these times says by how
+many per cent they grow when one per cent more are out: 0 where the gateway works in parallel, 1 where it works on one
+after another. By Little's law (requests out = rate * time) twice as many out are ``2 ** (1 - elasticity)`` times as
+fast. Below a half the window grows, above it shrinks, and in between it waits for more samples.
+
+The window doubles with each round until it has met its limit for the first time. After that it never rests for long: it
+tries some more, and goes back where that gained nothing, so that there is always something to compare, and a gateway
+that has become slower or faster is noticed.
+
+Requests that get lost halve the window (at most once for those that were out together); what failed is tried again ever
+more rarely.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Final
+from itertools import islice
+from math import exp, log, sqrt
+from time import perf_counter
+from typing import Final, NamedTuple
 
-__all__ = ["Limiter", "Outcome", "Permit"]
+__all__ = ["FIRST_WINDOW", "LARGEST_WINDOW", "Elasticity", "Limiter", "Outcome", "Permit", "Sample", "Window"]
 
-FIRST_WINDOW: Final = 4
-LARGEST_WINDOW: Final = 8
+FIRST_WINDOW: Final = 3
+"""Enough to tell whether a gateway works in parallel, and not too many for one that does not."""
+LARGEST_WINDOW: Final = 128
+"""Each request has a socket, and macOS gives a program 256 files."""
+_LEAST_BY_TIME: Final = 2
+"""While one request is worked on the next one is on its way; only losses make it one."""
+_ENOUGH: Final = 0.5
+"""The elasticity from which fewer are enough: twice as many out would be no more than 1.4 times as fast."""
+_THRASHING: Final = 1.3
+"""The elasticity from which more out get less done, which is as bad as a loss."""
+_DOUBT: Final = 0.5
+"""How many standard errors the elasticity has to be away from ``_ENOUGH``, while there are not many samples."""
+_SLOWER: Final = 1.5
+"""How many times as long replies take when, with as many out, the gateway counts as another one."""
+_CUT: Final = 0.75
+_CUT_AGAIN: Final = 0.5
+_MANY: Final = 32
+"""Above that, and where the last cut lost nothing, it is cut by more: a round of that many takes long."""
+_FIRST_STEP: Final = 0.25
+"""The part of itself by which the window grows when it tries more; half as much again each time that it pays."""
+_FEWEST_SAMPLES: Final = 3
 _FIRST_PATIENCE: Final = 32
-"""Successes in a row before a window that has failed once is tried again; doubles each time it fails."""
+"""Answers before more are tried than have failed; doubles each time that they fail again."""
+_MEMORY: Final = 30.0
+"""Seconds without a request after which the gateway may be another one, or in another state."""
+_LEAST_SECONDS: Final = 0.004
+"""What is quicker counts as this: it is mostly this program's own time."""
+_LEAST_SPREAD: Final = 0.003
+"""Variance of the logarithms of the numbers out; below it they differ too little to show an effect."""
 
 
 class Outcome(Enum):
@@ -31,79 +70,272 @@ class Outcome(Enum):
 
 @dataclass(slots=True, eq=False)
 class Permit:
-    """The right to have one request out. ``had_company``: there was another one out with it at some time."""
+    """The right to have one request out.
 
-    generation: int
+    ``round``: that of the window in which it was given. ``number``: how many were out then, this one among them.
+    ``had_company``: there was another one out with it at some time. ``since``: when it was given.
+    """
+
+    round: int
+    number: int
     had_company: bool
+    since: float
 
 
-class Limiter:
-    """A window of requests in flight, first come first served."""
+class Sample(NamedTuple):
+    """One answer: its kind, and the logarithms of how many were out with it and of the seconds that it took."""
+
+    kind: Hashable
+    out: float
+    time: float
+
+
+class Elasticity(NamedTuple):
+    """By how many per cent times grow when one per cent more are out, and the standard error of that."""
+
+    slope: float
+    error: float
+
+    @classmethod
+    def of(cls, samples: Sequence[Sample]) -> Elasticity | None:
+        """Find it by least squares, each sample beside those of its kind; None where the numbers hardly differ."""
+        both = spread = scatter = 0.0
+        freedom = -1
+        for some in _by_kind(samples).values():
+            out = sum(sample.out for sample in some) / len(some)
+            time = sum(sample.time for sample in some) / len(some)
+            for sample in some:
+                both += (sample.out - out) * (sample.time - time)
+                spread += (sample.out - out) ** 2
+                scatter += (sample.time - time) ** 2
+            freedom += len(some) - 1
+        if freedom < 1 or spread / len(samples) < _LEAST_SPREAD:
+            return None
+        slope = both / spread
+        return cls(slope, sqrt(max(0.0, scatter - slope * both) / freedom / spread))
+
+
+class Window:
+    """The rule, without tasks or clocks: fed with what became of requests, it says how many may be out (``size``)."""
 
     def __init__(self) -> None:
-        self.window: float = FIRST_WINDOW
+        self.size = FIRST_WINDOW
+        self.round = 0
+        """Counts the changes of the size; but the first growth is one round."""
+        self._is_growing = True
+        """It has not met its limit yet."""
+        self._step = _FIRST_STEP
+        self._samples: deque[Sample] = deque(maxlen=3 * LARGEST_WINDOW)
+        self._new_samples = self._old_samples = 0
+        """How many of them are of this round, and of the one before."""
+        self._answers = 0
+        """To requests of this round that have not been counted for a change yet."""
+        self._needed = _FEWEST_SAMPLES
+        """So many of those are needed to think about a change."""
+        self._smaller_since = 0
+        """The round in which it became smaller; what was sent before waited behind more than are out now."""
+        self._lost_since = 0
         self._ceiling = LARGEST_WINDOW
         self._patience = _FIRST_PATIENCE
         self._successes = 0
-        self._generation = 0
+        """Answers at the ceiling."""
+
+    def answered(self, permit: Permit, out: int, kind: Hashable, seconds: float) -> None:
+        """Learn from an answer that came while others waited; ``out``: how many were out when it came, with it."""
+        if permit.round < self._smaller_since:
+            return
+        self._samples.append(Sample(kind, log(permit.number * out) / 2, log(max(seconds, _LEAST_SECONDS))))
+        self._new_samples += 1
+        if permit.round == self.round:
+            self._answers += 1
+            if self._answers >= self._needed:
+                self._adapt()
+
+    def lost(self, permit: Permit) -> None:
+        """Learn from a request that was lost."""
+        self._successes = 0
+        if permit.round >= self._lost_since and permit.had_company:  # alone it is not a matter of how many are out
+            self._fail(self.size - 1, self.size // 2)
+            self._lost_since = self.round
+
+    def forget(self) -> None:
+        """Begin anew, but for what has failed."""
+        self.size = min(self.size, FIRST_WINDOW)
+        self._is_growing = True
+        self._samples.clear()
+        self._next_round()
+        self._needed = _FEWEST_SAMPLES
+
+    def _adapt(self) -> None:
+        number = max(2 * _FEWEST_SAMPLES, self.size) if self._is_growing else self._new_samples + self._old_samples
+        samples = list(islice(reversed(self._samples), number))
+        elasticity = Elasticity.of(samples)
+        if elasticity is None:
+            slower = _slowdown(samples)
+            if slower >= _SLOWER:
+                self._shrink(max(FIRST_WINDOW, int(self.size / slower)), forgets=True)
+            else:
+                self._grow(does_pay=False)
+            return
+        slope, error = elasticity
+        doubt = _DOUBT * error if len(samples) < 24 + 6 * self.size else 0.0
+        if slope - doubt < _ENOUGH <= slope + doubt:
+            self._needed = self._answers + max(1, self.size // (4 if self._is_growing else 2))
+        elif slope < _ENOUGH:
+            self._grow(does_pay=True)
+        elif slope - 2 * error > _THRASHING and len(samples) >= 4 * _FEWEST_SAMPLES:
+            self._fail(max(FIRST_WINDOW, int(self.size * _CUT)), max(_LEAST_BY_TIME, self.size // 2))
+        else:
+            is_again = self.round == self._smaller_since and self.size > _MANY
+            self._shrink(max(_LEAST_BY_TIME, int(self.size * (_CUT_AGAIN if is_again else _CUT))))
+
+    def _grow(self, *, does_pay: bool) -> None:
+        """Let more out, up to the ceiling, which rises with success."""
+        answers, self._answers = self._answers, 0
+        if self.size >= self._ceiling and self._ceiling < LARGEST_WINDOW:
+            self._successes += answers
+            if self._successes >= self._patience:
+                self._successes = 0
+                self._ceiling = min(LARGEST_WINDOW, self._ceiling + max(1, self._ceiling // 4))
+        if self._is_growing and (
+            does_pay or self.size >= self._ceiling
+        ):  # with each answer, so that they do not go out in bursts
+            self.size = min(self._ceiling, self.size + answers)
+            self._needed = max(1, self.size // 5)
+            return
+        self._is_growing = False
+        self.size = min(self._ceiling, self.size + max(1, int(self.size * self._step)))
+        if does_pay:
+            self._step = min(1.0, 1.5 * self._step)
+        self._next_round()
+
+    def _fail(self, ceiling: int, size: int) -> None:
+        """Let fewer out, and no more than ``ceiling`` until many have been answered."""
+        if self._ceiling < LARGEST_WINDOW:
+            self._patience *= 2
+        self._ceiling = max(1, min(self._ceiling, ceiling))
+        self._successes = 0
+        self._shrink(max(1, size), forgets=True)
+
+    def _shrink(self, size: int, *, forgets: bool = False) -> None:
+        """Let fewer out. ``forgets``: what was seen before does not compare with what comes now."""
+        self.size = min(self.size, size)
+        self._is_growing = False
+        self._step = _FIRST_STEP
+        self._next_round()
+        self._smaller_since = self.round
+        if forgets:
+            self._old_samples = 0
+
+    def _next_round(self) -> None:
+        self.round += 1
+        self._old_samples, self._new_samples = self._new_samples, 0
+        self._answers = 0
+        self._needed = max(2 * _FEWEST_SAMPLES, self.size)
+
+
+class Limiter:
+    """Lets so many requests out as the window says, first come first served.
+
+    ``clock`` returns the time in seconds. By default it is the best one there is: the clocks of Windows' and uvloop's
+    event loops are coarser than the times of some gateways.
+    """
+
+    def __init__(self, clock: Callable[[], float] | None = None) -> None:
+        self._window = Window()
+        self._clock = clock
         self._out: set[Permit] = set()
+        self._lone: Permit | None = None
+        """The only one that is out, if it has been all the time."""
+        self._last = 0.0
+        """When the last permit was given."""
         self._queue: deque[asyncio.Future[Permit]] = deque()
 
     def __repr__(self) -> str:
-        return f"<Limiter window={self.window:.1f} out={len(self._out)} waiting={len(self._queue)}>"
+        return f"<Limiter window={self.window} out={len(self._out)} waiting={len(self._queue)}>"
+
+    @property
+    def window(self) -> int:
+        """How many may be out."""
+        return self._window.size
 
     async def acquire(self, *, first: bool = False) -> Permit:
         """Wait for a permit. With ``first``, for a call that has begun already, at the front of the queue."""
-        if len(self._out) < int(self.window) and (first or not self._queue):
-            return self._grant()
+        if self._clock is None:
+            self._clock = _clock_of(asyncio.get_running_loop())
+        if len(self._out) < self._window.size and (first or not self._queue):
+            return self._grant(self._clock())
         turn: asyncio.Future[Permit] = asyncio.get_running_loop().create_future()
         (self._queue.appendleft if first else self._queue.append)(turn)
         try:
-            return await turn
+            permit = await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
                 self.release(turn.result(), Outcome.UNKNOWN)  # it had been granted already
             raise
+        permit.since = self._clock()  # what this program did in between is not the gateway's time
+        return permit
 
-    def release(self, permit: Permit, outcome: Outcome = Outcome.ANSWERED) -> None:
-        """Give a permit back."""
-        self._out.discard(permit)
-        if outcome is Outcome.ANSWERED:
-            self._grow()
-        elif outcome is Outcome.LOST:
-            self._shrink(permit)
+    def release(self, permit: Permit, outcome: Outcome = Outcome.ANSWERED, kind: Hashable = None) -> None:
+        """Give a permit back; nothing happens if it has been given back already.
+
+        ``kind``: what requests have in common that take about the same time, so that they can be compared.
+        """
+        if permit not in self._out:
+            return
+        if outcome is Outcome.LOST:
+            self._window.lost(permit)
+        elif outcome is Outcome.ANSWERED and self._queue and self._clock is not None:
+            self._window.answered(permit, len(self._out), kind, self._clock() - permit.since)
+        self._out.remove(permit)
+        if permit is self._lone:
+            self._lone = None
         if self._queue:
             self._wake()
 
-    def _grant(self) -> Permit:
-        permit = Permit(self._generation, had_company=bool(self._out))
-        if permit.had_company:
-            for other in self._out:
-                other.had_company = True
+    def _grant(self, now: float) -> Permit:
+        if not self._out and now - self._last > _MEMORY:
+            self._window.forget()
+        permit = Permit(self._window.round, len(self._out) + 1, bool(self._out), now)
+        if not self._out:
+            self._lone = permit
+        elif self._lone is not None:
+            self._lone.had_company = True
+            self._lone = None
+        self._last = now
         self._out.add(permit)
         return permit
 
     def _wake(self) -> None:
-        while self._queue and len(self._out) < int(self.window):
+        assert self._clock is not None  # noqa: S101 - who waits has asked
+        now = self._clock()
+        while self._queue and len(self._out) < self._window.size:
             turn = self._queue.popleft()
             if not turn.done():
-                turn.set_result(self._grant())
+                turn.set_result(self._grant(now))
 
-    def _shrink(self, permit: Permit) -> None:
-        self._successes = 0
-        if permit.generation != self._generation or not permit.had_company:
-            return  # out together with one that has been counted, or alone: not a matter of how many
-        self._generation += 1
-        if self._ceiling < LARGEST_WINDOW:
-            self._patience *= 2
-        self._ceiling = max(1, int(self.window) - 1)
-        self.window = max(1, int(self.window) // 2)
 
-    def _grow(self) -> None:
-        if self.window < self._ceiling:
-            self.window = min(self._ceiling, self.window + 1 / self.window)
-        elif self._ceiling < LARGEST_WINDOW:
-            self._successes += 1
-            if self._successes >= self._patience:
-                self._successes = 0
-                self._ceiling += 1
+def _slowdown(samples: Sequence[Sample]) -> float:
+    """Return how many times as long the newer half took, which comes first, as the older one; 1 for few samples."""
+    middle = len(samples) // 2
+    newer, older = _by_kind(samples[:middle]), _by_kind(samples[middle:])
+    longer = weight = 0.0
+    for kind in newer.keys() & older.keys():
+        times = [sum(sample.time for sample in some) / len(some) for some in (newer[kind], older[kind])]
+        some = min(len(newer[kind]), len(older[kind]))
+        longer += some * (times[0] - times[1])
+        weight += some
+    return exp(longer / weight) if weight and len(samples) >= 5 * _FEWEST_SAMPLES else 1.0
+
+
+def _by_kind(samples: Sequence[Sample]) -> dict[Hashable, list[Sample]]:
+    kinds: dict[Hashable, list[Sample]] = {}
+    for sample in samples:
+        kinds.setdefault(sample.kind, []).append(sample)
+    return kinds
+
+
+def _clock_of(loop: asyncio.AbstractEventLoop) -> Callable[[], float]:
+    """Return a fine clock; that of the loop if it has one of its own, as loops for tests have."""
+    own = isinstance(loop, asyncio.BaseEventLoop) and loop.time != asyncio.BaseEventLoop.time.__get__(loop)
+    return loop.time if own else perf_counter

@@ -328,7 +328,7 @@ class PcpClient:
             outcome = Outcome.LOST
             raise
         finally:
-            self._limiter.release(permit, outcome)
+            self._limiter.release(permit, outcome, datagram[:2])  # version and opcode
 
 
 def _no_route(host: str, error: Exception) -> NoRouteError:

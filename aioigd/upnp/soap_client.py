@@ -6,7 +6,7 @@ Knows the control URLs of one service, and what is known of its gateway; does no
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Hashable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from ipaddress import ip_address
@@ -181,6 +181,7 @@ class SoapClient:
                 state.waiting -= 1
             op.request_started(waiting_since)
             outcome = Outcome.UNKNOWN
+            kind: Hashable = None
             failure: TransportError | DeadlineError
             second: list[_SecondTry] = []
             silence: asyncio.TimerHandle | None = None
@@ -206,7 +207,7 @@ class SoapClient:
                 is_batch = state.waiting or (permit.had_company and state.kept.verdict is Verdict.PROVEN)
                 state.kept.others_out.add(permit)
                 if is_batch or state.kept.idle:
-                    most = int(state.limiter.window) if is_batch else 0
+                    most = state.limiter.window if is_batch else 0
                     may_reuse = latest.name not in _ON_NEW_CONNECTIONS
                     options["keep"] = Keep(state.kept, most, may_reuse, latest.name.encode(), permit)
                 reply = await self.http.request(
@@ -221,6 +222,8 @@ class SoapClient:
                     **options,
                 )
                 outcome = Outcome.ANSWERED
+                # A refusal is often quick, and so is what goes on a connection that is there.
+                kind = latest.name, reply.status, bool(options)
                 if loop.time() - sent_at > op.seconds_needed:
                     state.kept.seconds_needed = state.seconds_needed = op.seconds_needed = loop.time() - sent_at
             except asyncio.CancelledError:
@@ -247,7 +250,7 @@ class SoapClient:
                     second[0].stop()
                 op.request_finished()
                 state.kept.others_out.discard(permit)
-                state.limiter.release(permit, outcome)
+                state.limiter.release(permit, outcome, kind)
             if outcome is Outcome.ANSWERED:
                 parsed = soap.parse_reply(reply.body, latest.name)
                 if type(parsed) is soap.InvalidReply and reply.status in GONE_STATUSES and self._has_next_url(url):
@@ -329,7 +332,7 @@ class SoapClient:
                     raise
             finally:
                 op.request_finished()
-                limiter.release(permit, outcome)
+                limiter.release(permit, outcome, url)
 
     def for_service(self, service: Service, local_address: str) -> SoapClient:
         """Return a client for another service of the same gateway, from another of this machine's addresses."""

@@ -45,18 +45,20 @@ def batches(bench: Bench, *, kept: bool = False) -> None:
 
 
 def one_at_a_time(bench: Bench) -> None:
-    """Map at once on an emulated gateway that resets each connection that comes while another is open."""
-    count, resets = bench.plan.crowded, 0
-    of: dict[str, Any] = {"count": count, "delay": CROWDED_DELAY}
+    """Map on an emulated gateway that resets each connection that comes while another is open, in both ways."""
+    resets = 0
     with bench.gateway(quirks.one_connection_or_reset, quirks.slow(CROWDED_DELAY)) as gateway:
-        for name in bench.turns(without=(MINI_LONG, FLOOR, BARE_KEEP_ALIVE, *NOT_AT_ONCE)):
-            done = bench.ask(name, "batch", location=gateway.location, count=count, way=AT_ONCE)
-            before, resets = resets, gateway.ask()["resets"]
-            # Who does not even get the description has lost everything.
-            bench.add("crowded: lost", name, "", count - done["made"] if done else count, **of)
-            bench.add("crowded: resets", name, "", resets - before, **of)
-            if done:
-                bench.add("crowded: time", name, "s", done["seconds"], **of)
+        for name in bench.turns(without=(MINI_LONG, FLOOR, BARE_KEEP_ALIVE)):
+            for way in (ONE_BY_ONE, AT_ONCE) if name not in NOT_AT_ONCE else (ONE_BY_ONE,):
+                count = bench.plan.crowded if way == AT_ONCE else bench.plan.crowded_one_by_one
+                of: dict[str, Any] = {"count": count, "delay": CROWDED_DELAY, "way": way}
+                done = bench.ask(name, "batch", location=gateway.location, count=count, way=way)
+                before, resets = resets, gateway.ask()["resets"]
+                # Who does not even get the description has lost everything.
+                bench.add("crowded: lost", name, "", count - done["made"] if done else count, **of)
+                bench.add("crowded: resets", name, "", resets - before, **of)
+                if done:
+                    bench.add("crowded: time", name, "s", done["seconds"], **of)
 
 
 def stalls(bench: Bench) -> None:
@@ -98,10 +100,13 @@ def callers(bench: Bench) -> None:
 
 def _batch(bench: Bench, gateway: Process, name: str, sample: int, count: int, of: dict[str, Any]) -> None:
     watch = of["way"] == AT_ONCE
-    done = bench.ask(name, "batch", location=gateway.location, count=sample, way=of["way"], watch=watch)
+    again = watch and not of["kept"] and sample == count == 1_000
+    done = bench.ask(name, "batch", location=gateway.location, count=sample, way=of["way"], watch=watch, again=again)
     if done:
         of = {**of, "count": count, "note": "" if sample == count else f"from {sample}"}
         bench.add("batch", name, "s", done["seconds"] / sample * count, **of)
+        if again:
+            bench.add("batch: again", name, "s", done["again"], **of)
         bench.add("lost", name, "", sample - done["made"], **of)
         if watch:
             bench.add("stall", name, "ms", done["stall"] * 1e3, **of)

@@ -1074,7 +1074,7 @@ async def test_a_cancelled_task_takes_back_what_it_may_have_made() -> None:
 async def test_a_call_that_waits_for_its_turn_has_sent_nothing_to_take_back() -> None:
     gateway = PaperGateway()
     state = GatewayState()
-    permits = [await state.limiter.acquire() for _ in range(4)]
+    permits = [await state.limiter.acquire() for _ in range(state.limiter.window)]
     op = Operation(10)
     task = asyncio.create_task(add(gateway, state=state, op=op))
     await asyncio.sleep(0)

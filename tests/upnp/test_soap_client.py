@@ -198,7 +198,7 @@ async def test_a_cancelled_request_gives_its_slot_back_and_says_nothing_about_th
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert repr(client.state.limiter) == "<Limiter window=4.0 out=0 waiting=0>"
+    assert repr(client.state.limiter) == "<Limiter window=3 out=0 waiting=0>"
 
 
 # Documents
@@ -242,7 +242,7 @@ async def test_a_document_that_cannot_be_read_is_an_error(loss: IGDError) -> Non
 async def test_the_clock_begins_with_the_first_request_and_stands_still_while_waiting_for_others() -> None:
     gateway, state = PaperGateway(), GatewayState()
     client = gateway.client(state=state)
-    permits = [await state.limiter.acquire() for _ in range(4)]
+    permits = [await state.limiter.acquire() for _ in range(state.limiter.window)]
     fresh, begun = Operation(0.1), Operation(0.1)
     begun.start()
     tasks = [asyncio.create_task(client.call(GET_STATUS_INFO, call)) for call in (fresh, begun)]
@@ -258,7 +258,7 @@ async def test_the_clock_begins_with_the_first_request_and_stands_still_while_wa
 async def test_a_call_that_has_begun_comes_before_those_that_have_not() -> None:
     gateway, state = PaperGateway(), GatewayState()
     client = gateway.client(state=state)
-    permits = [await state.limiter.acquire() for _ in range(4)]
+    permits = [await state.limiter.acquire() for _ in range(state.limiter.window)]
     fresh, begun = Operation(10), Operation(10)
     begun.start()
     tasks = [
@@ -340,7 +340,7 @@ async def test_a_fault_with_status_404_is_no_reason_to_look_elsewhere() -> None:
 
 async def test_the_action_may_be_chosen_when_it_is_its_turn() -> None:
     gateway, state = PaperGateway(), GatewayState()
-    permits = [await state.limiter.acquire() for _ in range(4)]
+    permits = [await state.limiter.acquire() for _ in range(state.limiter.window)]
     name = "GetStatusInfo"
     task = asyncio.create_task(gateway.client(state=state).send(lambda: Action(name, {}), Operation(10)))
     await asyncio.sleep(0)
