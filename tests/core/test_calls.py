@@ -254,15 +254,19 @@ async def undone(tasks_that_stay: int, tasks_that_leave: int, failure: BaseExcep
     """What happens to work that is done when so many of its callers leave before they have had the result."""
     queue, job = CallQueue(), Settling()
     job.failure = failure
-    tasks = [enter(queue, "same", job) for _ in range(tasks_that_stay + tasks_that_leave)]
-    await settled_loop()
-    call = queue.submit("lane", "same", job, 10)
 
-    def cancel_the_rest(_: object) -> None:  # results are given out, and nobody has had his yet
+    def cancel_the_rest() -> None:  # results are given out, and nobody has had his yet
         for task in tasks[tasks_that_stay:]:
             task.cancel()
 
-    call._task.add_done_callback(cancel_the_rest)
+    async def work(op: Operation) -> str:
+        try:
+            return await job(op)
+        finally:
+            asyncio.get_running_loop().call_soon(cancel_the_rest)
+
+    tasks = [enter(queue, "same", work) for _ in range(tasks_that_stay + tasks_that_leave)]
+    await settled_loop()
     job.may_end.set()
     await asyncio.wait(tasks)
     assert [task.cancelled() for task in tasks] == [False] * tasks_that_stay + [True] * tasks_that_leave
