@@ -170,8 +170,8 @@ class Operation:
         """Whether no time is left."""
         return self._deadline is not None and self._loop.time() >= self._deadline
 
-    def request_started(self, waiting_since: float) -> None:
-        """Note that a request may go now, for which the call has waited since then.
+    def request_started(self, waiting_since: float) -> float:
+        """Note that a request may go now, for which the call has waited since then, and return the time.
 
         The clock stood still for that time, as far as no other request of this call was out in it.
         """
@@ -182,6 +182,7 @@ class Operation:
         elif not self._requests_out:
             self._deadline += max(0.0, now - max(waiting_since, self._idle_since))
         self._requests_out += 1
+        return now
 
     def request_finished(self) -> None:
         """Note that a request is over, however it ended."""

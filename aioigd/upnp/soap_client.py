@@ -169,12 +169,11 @@ class SoapClient:
         while True:
             waiting_since = loop.time()
             permit = await state.limiter.acquire(first=op.is_started)
-            op.request_started(waiting_since)
+            sent_at = op.request_started(waiting_since)
             outcome = Outcome.UNKNOWN
             failure: TransportError | DeadlineError
             second: list[_SecondTry] = []
             silence: asyncio.TimerHandle | None = None
-            sent_at = loop.time()
             try:
                 if undo is not None:
                     op.sent(undo)
@@ -202,8 +201,9 @@ class SoapClient:
                     body_rule=BodyRule.EXPECTED if latest.has_output else BodyRule.OPTIONAL,
                 )
                 outcome = Outcome.ANSWERED
-                if loop.time() - sent_at > op.seconds_needed:
-                    state.seconds_needed = op.seconds_needed = loop.time() - sent_at
+                needed = loop.time() - sent_at
+                if needed > op.seconds_needed:
+                    state.seconds_needed = op.seconds_needed = needed
             except asyncio.CancelledError:
                 if not (second and second[0].has_come_first()):
                     raise

@@ -246,6 +246,22 @@ class _CountingHandler(ResponseHandler):
         self._room = MAX_HEAD
         """Bytes that may still come: of heads at first, then of the whole reply."""
         self._is_in_body = False
+        self._made: asyncio.BaseTransport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Remember the transport, as aiohttp forgets it when it closes it."""
+        self._made = transport
+        super().connection_made(transport)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Let go of the transport.
+
+        That of asyncio holds a method of its own, so each connection would be left to the garbage collector; now that
+        it is closed it reads no more.
+        """
+        super().connection_lost(exc)
+        getattr(self._made, "__dict__", {}).pop("_read_ready_cb", None)
+        self._made = None
 
     def data_received(self, data: bytes) -> None:
         """Pass on what was received, up to the caps."""
