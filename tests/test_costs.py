@@ -7,7 +7,8 @@ import gc
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,17 +36,22 @@ asyncio.run(main())
 
 
 @pytest.fixture
-async def mapper() -> AsyncIterator[PortMapper]:
-    """A warm mapper of a gateway in a process of its own, so that what is counted is what the mapper does."""
+def location() -> Iterator[str]:
+    """The description of a gateway in a process of its own, so that what is counted is what the mapper does."""
     command = [sys.executable, "-c", SERVE]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as served:
         assert served.stdout is not None
-        location = (await asyncio.to_thread(served.stdout.readline)).strip()
-        async with PortMapper(location=location) as mapper:
-            for port in WARM:
-                await mapper.add_port_mapping(port, desc="costs", proto="TCP")
-            yield mapper
+        yield served.stdout.readline().strip()
         served.communicate()
+
+
+@pytest.fixture
+async def mapper(location: str) -> AsyncIterator[PortMapper]:
+    """A warm mapper of that gateway."""
+    async with PortMapper(location=location) as mapper:
+        for port in WARM:
+            await mapper.add_port_mapping(port, desc="costs", proto="TCP")
+        yield mapper
 
 
 async def garbage_of(work: Callable[[], Awaitable[object]]) -> Counter[str]:
@@ -93,10 +99,9 @@ async def leave(mapper: PortMapper, callers: int) -> None:
 async def test_callers_who_agree_leave_no_more_for_the_collector_than_one_does(
     behave: Callable[[PortMapper, int], Awaitable[None]],
 ) -> None:
-    async with EmulatedGateway(address=None) as gateway:
-        async with PortMapper(source_address=gateway.address) as mapper:
-            await mapper.get_gateway()
-            one, many = [await garbage_of(lambda: behave(mapper, callers)) for callers in (1, 1_000)]
+    async with EmulatedGateway(address=None) as gateway, PortMapper(source_address=gateway.address) as mapper:
+        await mapper.get_gateway()
+        one, many = [await garbage_of(partial(behave, mapper, callers)) for callers in (1, 1_000)]
     assert many.total() < one.total() + 50, many - one
 
 
