@@ -41,6 +41,8 @@ _SKIPPED_HEADERS: Final = ("Accept", "Accept-Encoding", "User-Agent", "Content-T
 """Headers that aiohttp would add by itself."""
 _MAX_CACHED: Final = 64
 """Entries of each cache: origins whose replies aiohttp cannot read, and parsed URLs."""
+_TRANSPORTS: Final = "asyncio.selector_events"
+"""Where the transports are made that hold a method of their own."""
 _IP_BIND_ADDRESS_NO_PORT: Final = 24  # Linux; the socket module names it only from Python 3.12 on
 
 _source: ContextVar[str] = ContextVar("source", default="")
@@ -246,12 +248,8 @@ class _CountingHandler(ResponseHandler):
         self._room = MAX_HEAD
         """Bytes that may still come: of heads at first, then of the whole reply."""
         self._is_in_body = False
-        self._made: asyncio.BaseTransport | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Remember the transport, as aiohttp forgets it when it closes it."""
-        self._made = transport
-        super().connection_made(transport)
+        self._made: Any = None
+        """The transport; aiohttp forgets it when it closes it."""
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Let go of the transport.
@@ -260,21 +258,23 @@ class _CountingHandler(ResponseHandler):
         it is closed it reads no more.
         """
         super().connection_lost(exc)
-        getattr(self._made, "__dict__", {}).pop("_read_ready_cb", None)
-        self._made = None
+        transport, self._made = self._made, None
+        if type(transport).__module__ == _TRANSPORTS:
+            transport._read_ready_cb = None
 
     def data_received(self, data: bytes) -> None:
         """Pass on what was received, up to the caps."""
-        passed = data if len(data) <= self._room else data[: self._room]
-        self._room -= len(passed)
-        super().data_received(passed)
-        if len(passed) < len(data):
-            self._receive_more(data[len(passed) :])
+        room = self._room
+        self._room = max(0, room - len(data))
+        super().data_received(data if len(data) <= room else data[:room])
+        if len(data) > room:
+            self._receive_more(data[room:])
 
     def feed_data(self, data: tuple[aiohttp.http.RawResponseMessage, aiohttp.StreamReader], size: int = 0) -> None:
         """Take a head from the parser, and the reader of its body."""
         if not self._is_in_body and not 100 <= data[0].code < 200:
             self._is_in_body = True
+            self._made = self.transport
             self._room += MAX_REPLY - MAX_HEAD
         super().feed_data(data, size)
 
