@@ -13,8 +13,10 @@ import os
 import socket
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from contextvars import ContextVar
 from functools import lru_cache, partial
+from math import inf
 from typing import Any, Final
 
 import aiohttp
@@ -36,6 +38,7 @@ from .lenient_http import MAX_LOOKS, patience_after, zone_index
 
 __all__ = ["HttpClient"]
 
+_UNLIMITED: Final = nullcontext()
 _NO_TIMERS: Final = aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None, sock_read=None)
 _SKIPPED_HEADERS: Final = ("Accept", "Accept-Encoding", "User-Agent", "Content-Type")
 """Headers that aiohttp would add by itself."""
@@ -79,10 +82,10 @@ class HttpClient:
     ) -> HttpReply:
         """Send one request and return the reply, whatever its status.
 
-        ``deadline`` is a time of the loop's clock, ``source`` the local address to send from ("" for any). If aiohttp
-        cannot read the reply, the request is sent once more with :mod:`.lenient_http`, if it is ``repeatable``.
-        ``body_rule`` says what may come behind the head of the reply; where nothing of it counts, the request is sent
-        with :mod:`.lenient_http` alone, as aiohttp drops a whole head for one line of it.
+        ``deadline`` is a time of the loop's clock, infinite for none, ``source`` the local address to send from ("" for
+        any). If aiohttp cannot read the reply, the request is sent once more with :mod:`.lenient_http`, if it is
+        ``repeatable``. ``body_rule`` says what may come behind the head of the reply; where nothing of it counts, the
+        request is sent with :mod:`.lenient_http` alone, as aiohttp drops a whole head for one line of it.
 
         Raises TransportError where there is no reply, InvalidResponseError for one that breaks a cap, and
         DeadlineError.
@@ -95,7 +98,7 @@ class HttpClient:
         origin = (url.host, url.port)
         try:
             try:
-                async with timeout_at(deadline):
+                async with timeout_at(deadline) if deadline < inf else _UNLIMITED:
                     reply = None
                     if origin not in self._lenient and body_rule is not BodyRule.NONE:
                         reply = await self._send(method, url, source, complete, body, body_rule)
