@@ -362,9 +362,11 @@ class SharedCall(Generic[T]):
             self.op.wanted()
         try:
             result = await waiter
-        except BaseException:
+        except BaseException as error:
             self._leave(waiter)
             del waiter  # it has the error, which has this frame in its traceback
+            if type(error) is asyncio.CancelledError:
+                error.__traceback__ = None  # with it, this frame would stay as long as the caller's task
             raise
         self._delivered = True
         return result
