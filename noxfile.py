@@ -17,7 +17,7 @@ nox.options.sessions = ["lint", "types", "tests", "docs", "package"]
 SHARED = os.path.abspath(os.path.join(".nox", "checks"))
 """The environment of all checks, but of none that must have an empty one."""
 WORKERS = "3"
-"""Processes that run tests, for two processors: the tests wait for the clock about as long as they work."""
+"""Processes that run tests, for two processors: tests of programs and of the lab wait while others work."""
 BIN = "Scripts" if os.name == "nt" else "bin"
 
 _is_set_up = False
@@ -75,7 +75,7 @@ def tests(session: nox.Session) -> None:
 def long(session: nox.Session) -> None:
     """Run the tests that take minutes: long fuzzing, all pairs of quirks, many restarts, heavy packet loss."""
     run = python(session)
-    session.run(run, "-m", "pytest", "-m", "long", "--hypothesis-profile=long", *session.posargs)
+    session.run(run, "-m", "pytest", "-m", "long", *(session.posargs or ["-n", WORKERS]))
 
 
 @nox.session(venv_backend="venv")
@@ -84,6 +84,7 @@ def bench(session: nox.Session) -> None:
     session.install("-e", ".", *groups("bench"))
     if hasattr(os, "geteuid") and os.geteuid() == 0 and shutil.which("apt-get"):
         packages = ["godot3-server", "miniupnpc", "miniupnpd-iptables", "iptables", "nftables", "iproute2"]
+        packages += ["natpmp-utils", "python3-libtorrent"]
         install = ["apt-get", "install", "-qq", "-y", "--no-install-recommends", *packages]
         session.run(*install, env={"DEBIAN_FRONTEND": "noninteractive"}, external=True)
     session.run("python", "-m", "benchmarks.compare", *(session.posargs or ["--docs", "docs"]))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import aclosing
-from functools import partial
+from functools import cached_property, partial
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 # First, as it loads aiohttp: see __init__.py.
 from .upnp.driver import UpnpDriver, check_location
@@ -29,7 +29,7 @@ from .arguments import (
     check_ttl,
 )
 from .core import background
-from .core.backend import Backend, Driver, SearchScope
+from .core.backend import Backend, Candidate, Driver, Hint, Listener, Search, SearchScope
 from .core.background import BackgroundTask, carry_through, join, may_await_at_exit
 from .core.calls import CallQueue, SharedCall
 from .core.dispatcher import Dispatcher
@@ -39,7 +39,6 @@ from .errors import UsageError
 from .gateway import Gateway
 from .models import Device, PortMapping, Proto
 from .net.interfaces import source_address_for
-from .pcp.driver import PcpDriver
 from .results import ProtocolName
 from .text import printable, shown
 
@@ -118,7 +117,7 @@ class PortMapper:
         search_seconds = min(check_seconds(discovery_timeout, "discovery_timeout"), seconds)
         self._timeout = seconds
         self._drivers: Sequence[Driver] = [
-            UpnpDriver(scope) if name == "upnp" else PcpDriver(name, scope, secret=secret) for name in names
+            UpnpDriver(scope) if name == "upnp" else _PcpDriverWhenNeeded(name, scope, secret) for name in names
         ]
         self._queue = CallQueue()
         self._finder = Finder(self._drivers, scope)
@@ -395,6 +394,41 @@ class PortMapper:
     async def _close_drivers(self) -> None:
         for driver in self._drivers:
             await driver.close()
+
+
+class _PcpDriverWhenNeeded(Driver):
+    """PCP or NAT-PMP, of which nothing is loaded as long as UPnP serves: it would cost each program 5 ms."""
+
+    def __init__(self, protocol: Literal["pcp", "nat-pmp"], scope: SearchScope, secret: bytes | None) -> None:
+        self.protocol = self._name = protocol
+        self._scope = scope
+        self._secret = secret
+
+    @cached_property
+    def _driver(self) -> Driver:
+        from .pcp.driver import PcpDriver
+
+        return PcpDriver(self._name, self._scope, secret=self._secret)
+
+    def search(self, scope: SearchScope, until: float, report: Callable[[Candidate | None], None]) -> Search:
+        return self._driver.search(scope, until, report)
+
+    def connect(self, device: Device) -> Backend | None:
+        return self._driver.connect(device) if device.protocol == self.protocol else None
+
+    def presume(self) -> Device | None:
+        return self._driver.presume()
+
+    async def listen(self, on_hint: Callable[[Hint], None]) -> Listener:
+        return await self._driver.listen(on_hint)
+
+    async def close(self) -> None:
+        if "_driver" in self.__dict__:
+            await self._driver.close()
+
+    def abandon(self) -> None:
+        if "_driver" in self.__dict__:
+            self._driver.abandon()
 
 
 def _scope_of_host(scope: SearchScope, host: str) -> SearchScope:

@@ -29,12 +29,12 @@ from typing import Any, Final, NamedTuple
 from tests.lab.network import LAN_ADDRESS, ROUTER_ADDRESS, Lab, Place
 
 from .gateway_server import emulated_process, gateway_process
-from .peers import BARE, BARE_KEEP_ALIVE, FLOOR, OURS, PEERS, UPNP_CLIENT
+from .peers import ALL, BARE, BARE_KEEP_ALIVE, FLOOR, LIBTORRENT, OURS, PEERS, UPNP_CLIENT
 from .process import OutOfTimeError, Process, ProcessError, run_process
 
 LOOPBACK: Final = "127.77.7.7"
-PACKAGES: Final = ("aioigd", "aiohttp", "lxml", "yarl", "miniupnpc", "async-upnp-client", "upnpclient", "requests")
-DEBIAN: Final = ("godot3-server", "miniupnpc", "miniupnpd-iptables")
+PACKAGES: Final = ("aioigd", "aiohttp", "lxml", "yarl", "miniupnpc", "async-upnp-client", "upnpclient", "py-natpmp")
+DEBIAN: Final = ("godot3-server", "miniupnpc", "miniupnpd-iptables", "natpmp-utils", "python3-libtorrent")
 
 
 SIZES: Final[dict[str, tuple[Any, Any]]] = {
@@ -51,6 +51,7 @@ SIZES: Final[dict[str, tuple[Any, Any]]] = {
     "cpu_runs": (12, 2),  # short to measure and noisy
     "hostile_limit": (6.0, 2.0),
     "profile": (1_000, 300),
+    "datagrams": (40, 4),
 }
 """How much is measured in a full run, and in a smoke test from which nothing is to be concluded.
 
@@ -147,7 +148,9 @@ class Bench:
         self.record = record
         self.add = record.add
         self.lab = lab
-        self.names = [name for name, peer in PEERS.items() if peer.is_installed() and (lab or name != UPNP_CLIENT)]
+        self.names = [
+            name for name, peer in ALL.items() if peer.is_installed() and (lab or name not in (UPNP_CLIENT, LIBTORRENT))
+        ]
         self.ports = itertools.count(20_000)
         """Each cold start takes a port of its own: gateways tell a new mapping from one that they hold."""
         self._stack = stack
@@ -156,7 +159,7 @@ class Bench:
 
     def turns(self, *names: str, without: Sequence[str] = (), runs: int = 0) -> Iterator[str]:
         """Return those names that are there (all but some), for each run, beginning with another one each time."""
-        there = [name for name in names or self.names if name in self.names and name not in without]
+        there = [name for name in names or PEERS if name in self.names and name not in without]
         for run in range(runs or self.plan.runs):
             first = run % len(there) if there else 0
             yield from (*there[first:], *there[:first])

@@ -26,6 +26,7 @@ def main() -> int:
     parser.add_argument("--rest", type=Path, metavar="FILE", help="take what is not measured from an earlier --json")
     parser.add_argument("--docs", type=Path, metavar="DIRECTORY", help="write benchmarks.md and its plots there")
     parser.add_argument("--from-json", type=Path, metavar="FILE", help="measure nothing, show an earlier --json")
+    parser.add_argument("--note", help="what else the page says of how it was measured")
     parser.add_argument("--strict", action="store_true", help="end with 1 where a goal is missed")
     options = parser.parse_args()
     if options.from_json:
@@ -47,6 +48,8 @@ def main() -> int:
             **record.series,
         }
         record.environment = {**earlier.environment, "again": options.only or []}
+    if options.note:
+        record.environment["notes"] = [*record.environment.get("notes", ()), options.note]
     if options.json:
         options.json.write_text(record.as_json())
     if options.docs:

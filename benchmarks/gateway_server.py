@@ -2,7 +2,8 @@
 
 :func:`gateway_process` runs one that costs next to nothing: one SSDP reply for each search for a gateway, one
 description, and actions that always succeed; nothing is checked and nothing is stored. It can take its time, keep
-connections open, listen on any address (the peers of the lab search from the LAN), and play other devices as well.
+connections open, listen on any address (the peers of the lab search from the LAN), play other devices, and speak
+PCP and NAT-PMP.
 
 :func:`emulated_process` runs an EmulatedGateway of aioigd.testing, for what needs its quirks more than its speed.
 """
@@ -15,11 +16,16 @@ import os
 import re
 import socket
 import sys
+import time
 from collections import Counter
 from contextlib import AbstractContextManager
 from functools import partial
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any, Final, cast
+
+from aioigd.pcp.wire import nat_pmp
+from aioigd.pcp.wire.common import SERVER_PORT, pack_address
 
 from .process import Process, answer, run_process
 
@@ -28,8 +34,9 @@ PORT: Final = 1900
 SERVICE: Final = "urn:schemas-upnp-org:service:WANIPConnection:1"
 DEVICE: Final = "urn:schemas-upnp-org:device:InternetGatewayDevice:1"
 
+EXTERNAL: Final = IPv4Address("11.22.33.44")
 _OUTPUTS: Final[dict[str, dict[str, object]]] = {
-    "GetExternalIPAddress": {"ExternalIPAddress": "11.22.33.44"},
+    "GetExternalIPAddress": {"ExternalIPAddress": EXTERNAL},
     "GetStatusInfo": {"ConnectionStatus": "Connected", "LastConnectionError": "ERROR_NONE", "Uptime": 1},
     "GetSpecificPortMappingEntry": {"InternalPort": 1, "InternalClient": "192.0.2.1", "LeaseDuration": 0, "Enabled": 1},
 }
@@ -118,6 +125,25 @@ class Connection(asyncio.Protocol):
                 self._transport.close()
 
 
+class Datagrams(asyncio.DatagramProtocol):
+    """Grants what is asked for by PCP and NAT-PMP."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Remember the socket."""
+        self._transport = cast(asyncio.DatagramTransport, transport)
+
+    def datagram_received(self, datagram: bytes, address: tuple[Any, ...]) -> None:
+        """Reply at once."""
+        version, opcode = datagram[:2]
+        head, epoch = bytes((version, opcode | 0x80, 0, 0)), int(time.monotonic()).to_bytes(4, "big")
+        if version == nat_pmp.VERSION:
+            reply = head + epoch + (datagram[4:] or EXTERNAL.packed)
+        else:
+            granted = datagram[24:44] + pack_address(EXTERNAL) + datagram[60:] if opcode else b""
+            reply = head + datagram[4:8] + epoch + bytes(12) + granted
+        self._transport.sendto(reply, address)
+
+
 class Searches(asyncio.DatagramProtocol):
     """Answers searches from the gateway's own address, or (outside of loopback) from any; other devices do so first."""
 
@@ -154,14 +180,19 @@ def _bound(address: str, port: int = 0) -> socket.socket:
     return opened
 
 
-async def serve(address: str = "", devices: int = 1, **settings: Any) -> None:
-    """Be a gateway at an address of this host, and so many devices in all, until standard input ends."""
+async def serve(address: str = "", devices: int = 1, pcp: bool = False, upnp: bool = True, **settings: Any) -> None:
+    """Be a gateway at an address of this host, and so many devices in all, until standard input ends.
+
+    ``pcp``: it speaks PCP and NAT-PMP. Without ``upnp`` it hears no search.
+    """
     loop, gateway, process = asyncio.get_running_loop(), Gateway(**settings), os.getpid()
     address = address or f"127.77.{process // 250 % 250 + 1}.{process % 250 + 1}"
     listening = address if devices == 1 else "0.0.0.0"
     server = await loop.create_server(partial(Connection, gateway), listening, 0, backlog=4096)
     port = server.sockets[0].getsockname()[1]
-    ear = _bound(GROUP, PORT)
+    if pcp:
+        await loop.create_datagram_endpoint(Datagrams, sock=_bound(address, SERVER_PORT))
+    ear = _bound(GROUP, PORT if upnp else 0)
     ear.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, socket.inet_aton(GROUP) + socket.inet_aton(address))
     await loop.create_datagram_endpoint(lambda: Searches(address, port, devices - 1), sock=ear)
     ready = {"address": address, "location": f"http://{address}:{port}/rootDesc.xml"}

@@ -19,6 +19,8 @@ from .targets import GOALS
 TEMPLATE: Final = Path(__file__).with_name("page.md")
 TABLES: Final[dict[str, tuple[Sequence[str], str, dict[str, Any]]]] = {
     "cold": (["cold start", "nobody"], "gateway", {}),
+    "datagrams": (["first mapping", "UPnP silent"], "gateway", {}),
+    "cpu-protocols": (["cpu: protocols"], "way", {}),
     "batches": (["batch"], "delay", {"kept": False, "count": 1_000}),
     "batches-kept": (["batch"], "delay", {"kept": True, "count": 1_000}),
     "batches-counts": (["batch"], "count", {"kept": False, "delay": 0.02, "way": "at once"}),
@@ -116,6 +118,7 @@ def _measured(known: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {number}" for key in ("packages", "debian") for name, number in known[key].items())
     text = f"{known['date']}: {known['processor']}, {known['system']}, {known['python']}; {versions}."
     text += f" The place: {known['place']}." + (f" Again: {', '.join(known['again'])}." if "again" in known else "")
+    text += "".join(f" {note}" for note in known.get("notes", ()))
     return text + (" **This was a smoke test (`--quick`): the figures mean nothing.**" if known.get("quick") else "")
 
 

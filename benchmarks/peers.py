@@ -36,9 +36,12 @@ import aiohttp
 
 from aioigd import IGDError, PortMapper
 from aioigd.arguments import check_request
+from aioigd.pcp.wire import nat_pmp, pcp
+from aioigd.pcp.wire.common import NUMBER_OF, SERVER_PORT
 from aioigd.upnp.wire.soap import build_request
 from aioigd.upnp.wire.ssdp import MULTICAST_V4, build_search
 from aioigd.upnp.wire.wan_ip_connection import add_port_mapping
+from tests.lab.network import ROUTER_ADDRESS
 
 from .gateway_server import DEVICE, GROUP, PORT
 from .process import answer
@@ -51,6 +54,7 @@ THREADS: Final = 128
 CONCURRENCY: Final = 8  # the largest window of aioigd's limiter
 BEAT: Final = 0.001
 TIMEOUT: Final = 5.0
+LEASE: Final = 3600
 LIMIT: Final = 120.0  # seconds for a command
 
 Add = Callable[[int], Any]
@@ -83,7 +87,7 @@ async def heartbeat() -> AsyncIterator[dict[str, float]]:
 class Peer:
     """One way to map ports; this one is awaited. ``source``: the address of this machine that it is to work from.
 
-    ``needs`` is what it imports, or the command that it runs; ``took`` the seconds that such a command tells itself.
+    ``needs`` is what it imports, or the command that it runs; ``took`` the seconds that it tells itself.
     """
 
     needs: ClassVar[Sequence[str]] = ()
@@ -92,6 +96,7 @@ class Peer:
 
     def __init__(self, source: str) -> None:
         self.source = source
+        self.router = source if source.startswith("127.") else ROUTER_ADDRESS
         self.modules = [import_module(name) for name in self.needs if not shutil.which(name)]
 
     @classmethod
@@ -195,21 +200,32 @@ class Ours(Peer):
     """Aioigd as its documentation shows it: one mapper, awaited or gathered."""
 
     needs = ("aioigd",)
+    protocols: ClassVar[Sequence[str]] = ("upnp", "pcp", "nat-pmp")
 
     def _start(self, port: int) -> int:
         try:
-            asyncio.run(cold_start(self.source, port))
+            # In a loop that runs, as that of any program that uses it.
+            self.took = asyncio.run(cold_start(self.source, port, protocols=self.protocols))
         except IGDError:
             if port:
                 raise
+            self.took = None
             return 0
         return 1
 
     @asynccontextmanager
     async def _opened(self, location: str) -> AsyncIterator[Add]:
-        async with PortMapper(location=location) as mapper:
+        known: Any = {"location": location}
+        if "upnp" not in self.protocols:
+            known = {"source_address": self.source, "protocols": self.protocols}
+        async with PortMapper(**known) as mapper:
             await mapper.get_gateway()
             yield lambda port: mapper.add_port_mapping(port, desc="benchmark", proto="TCP")
+
+
+def ours_by(*protocols: str) -> type[Ours]:
+    """Return the same with other protocols."""
+    return type("OursBy", (Ours,), {"protocols": protocols})
 
 
 class Floor(BlockingPeer):
@@ -247,6 +263,64 @@ class Floor(BlockingPeer):
         with socket.create_connection(address, TIMEOUT, (self.source, 0)) as connection:
             connection.sendall(request.encode() + body)
             return b"".join(iter(lambda: connection.recv(65536), b""))
+
+
+class PcpFloor(BlockingPeer):
+    """A blocking socket, one datagram, and its reply, of which the result is looked at."""
+
+    def _start(self, port: int) -> int:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as opened:
+            opened.settimeout(TIMEOUT)
+            opened.bind((self.source, 0))
+            opened.connect((self.router, SERVER_PORT))
+            opened.send(self._datagram(port))
+            return int(opened.recv(2048)[3] == 0)
+
+    def _datagram(self, port: int) -> bytes:
+        asked = pcp.MapData(os.urandom(pcp.NONCE_SIZE), NUMBER_OF["TCP"], port, port, IPv4Address(0))
+        return pcp.build_request(pcp.Request(pcp.Opcode.MAP, IPv4Address(self.source), LEASE, asked))
+
+
+class NatPmpFloor(PcpFloor):
+    """The same by NAT-PMP."""
+
+    def _datagram(self, port: int) -> bytes:
+        return nat_pmp.build_request(nat_pmp.MapRequest("TCP", port, port, LEASE))
+
+
+class PyNatPmp(BlockingPeer):
+    """PyPI's py-natpmp, which is told the router."""
+
+    needs = ("natpmp",)
+
+    def _start(self, port: int) -> int:
+        return int(self.modules[0].map_tcp_port(port, port, LEASE, gateway_ip=self.router).result == 0)
+
+
+class Natpmpc(BlockingPeer):
+    """Debian's command, which asks for the address, too; the whole process counts."""
+
+    needs = ("natpmpc",)
+
+    def _start(self, port: int) -> int:
+        command = ["natpmpc", "-g", self.router, "-a", str(port), str(port), "tcp", str(LEASE)]
+        return int(subprocess.run(command, check=True, capture_output=True, timeout=LIMIT).returncode == 0)
+
+
+class Libtorrent(BlockingPeer):
+    """Debian's python3-libtorrent: a session that listens, until its port is mapped by PCP or NAT-PMP."""
+
+    needs = ("libtorrent",)
+
+    def _start(self, port: int) -> int:
+        library = self.modules[0]
+        settings = {"listen_interfaces": f"{self.source}:{port}", "alert_mask": library.alert.category_t.all_categories}
+        session = library.session({**settings, **dict.fromkeys(("enable_upnp", "enable_lsd", "enable_dht"), False)})
+        until = time.perf_counter() + LIMIT
+        while not any(isinstance(alert, library.portmap_alert) for alert in session.pop_alerts()):
+            assert time.perf_counter() < until, "nothing was mapped"
+            session.wait_for_alert(1000)
+        return 1
 
 
 class Bare(Peer):
@@ -462,11 +536,23 @@ PEERS: Final[dict[str, type[Peer]]] = {
     (GODOT := "godot3-server"): Godot,
     (UPNPC := "upnpc"): Upnpc,
 }
+"""Those by UPnP, of which most is measured."""
+BY_DATAGRAM: Final[dict[str, type[Peer]]] = {
+    (OURS_PCP := "aioigd by PCP"): ours_by("pcp"),
+    (OURS_NAT_PMP := "aioigd by NAT-PMP"): ours_by("nat-pmp"),
+    (OURS_FAST := "aioigd, fast order"): ours_by("pcp", "nat-pmp", "upnp"),
+    (PCP_FLOOR := "blocking datagram of PCP"): PcpFloor,
+    (NAT_PMP_FLOOR := "blocking datagram of NAT-PMP"): NatPmpFloor,
+    (PY_NATPMP := "py-natpmp"): PyNatPmp,
+    (NATPMPC := "natpmpc"): Natpmpc,
+    (LIBTORRENT := "libtorrent"): Libtorrent,
+}
+ALL: Final = {**PEERS, **BY_DATAGRAM}
 
 
 def main() -> None:
     """Answer until the input ends."""
-    peer = PEERS[sys.argv[1]](sys.argv[2])
+    peer = ALL[sys.argv[1]](sys.argv[2])
 
     def measure(do: str, **arguments: Any) -> Any:
         found = getattr(peer, do)(**arguments)

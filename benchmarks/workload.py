@@ -2,7 +2,7 @@
 
 As a script it does one kind of work in a process of its own, and prints JSON with the figures in seconds::
 
-    python -P benchmarks/workload.py NAME SOURCE_ADDRESS LOCATION
+    python -P benchmarks/workload.py NAME SOURCE_ADDRESS LOCATION [PROTOCOL]
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from statistics import median
-from typing import Final
+from typing import Any, Final
 
 import aioigd
 from aioigd import PortMapper
@@ -31,10 +31,10 @@ CALLERS: Final = 10_000
 Clock = Callable[[], float]
 
 
-async def cold_start(source: str, port: int) -> float:
+async def cold_start(source: str, port: int, **options: Any) -> float:
     """Return the seconds from making a mapper to having closed it, with a search and a mapping (not port 0) between."""
     started = time.perf_counter()
-    async with PortMapper(source_address=source) as mapper:
+    async with PortMapper(source_address=source, **options) as mapper:
         await (mapper.add_port_mapping(port, desc="benchmark", proto="TCP") if port else mapper.get_gateway())
     return time.perf_counter() - started
 
@@ -56,8 +56,8 @@ def seconds_to_import(names: str, checkout: Path = HERE, clock: str = "perf_coun
     return float(subprocess.check_output([sys.executable, "-P", "-c", timed], env=environment))
 
 
-async def _cpu_per_mapping(location: str, *, at_once: bool) -> float:
-    async with PortMapper(location=location) as mapper:
+async def _cpu_per_mapping(at_once: bool, **options: Any) -> float:
+    async with PortMapper(**options) as mapper:
         for port in WARM_UP:
             await mapper.add_port_mapping(port, desc="benchmark", proto="TCP")
         gc.collect()
@@ -71,35 +71,37 @@ async def _cpu_per_mapping(location: str, *, at_once: bool) -> float:
         return (time.process_time() - started) / len(PORTS)
 
 
-async def _cold(source: str, _: str) -> dict[str, float]:
-    first = await cold_start(source, PORT)
+async def _cold(source: str, _: str, *protocol: str) -> dict[str, float]:
+    options = {"protocols": protocol} if protocol else {}
+    first = await cold_start(source, PORT, **options)
     cpu = time.process_time()
-    others = [await cold_start(source, PORT + number) for number in range(1, 21)]
+    others = [await cold_start(source, PORT + number, **options) for number in range(1, 21)]
     cpu = (time.process_time() - cpu) / len(others)
     return {"cold start, first in its process": first, "cold start": median(others), "CPU of a cold start": cpu}
 
 
-async def _cpu(_: str, location: str) -> dict[str, float]:
+async def _cpu(source: str, location: str, *protocol: str) -> dict[str, float]:
+    options = {"source_address": source, "protocols": protocol} if protocol else {"location": location}
     ways = {"one by one": False, "at once": True}
-    return {f"CPU of a mapping, {way}": await _cpu_per_mapping(location, at_once=at) for way, at in ways.items()}
+    return {f"CPU of a mapping, {way}": await _cpu_per_mapping(at, **options) for way, at in ways.items()}
 
 
-async def _identical(_: str, location: str) -> dict[str, float]:
+async def _identical(_: str, location: str, *__: str) -> dict[str, float]:
     took = [await call_identical(location, CALLERS, time.process_time) for _ in range(5)]
     return {f"CPU of {CALLERS:,} identical callers": median(took)}
 
 
-WORK: Final[Mapping[str, Callable[[str, str], Awaitable[dict[str, float]]]]] = {
+WORK: Final[Mapping[str, Callable[..., Awaitable[dict[str, float]]]]] = {
     "cold": _cold,
     "cpu": _cpu,
     "identical": _identical,
 }
 
 
-async def main(name: str, source: str, location: str) -> None:
+async def main(name: str, *where: str) -> None:
     """Do the work in a running event loop, and print figures and where aioigd was imported from."""
-    print(json.dumps({"figures": await WORK[name](source, location), "imported": aioigd.__file__}))
+    print(json.dumps({"figures": await WORK[name](*where), "imported": aioigd.__file__}))
 
 
 if __name__ == "__main__":
-    asyncio.run(main(*sys.argv[1:4]))
+    asyncio.run(main(*sys.argv[1:]))

@@ -1,7 +1,8 @@
 """What all tests share: the event loops they run on, and the proof that a test leaves nothing behind.
 
 Coroutines of the modules named here run twice, on asyncio and on uvloop, with asyncio's debug mode switched on; where
-they make no sockets themselves, the default run has a sample of those on uvloop, and ``-m long`` the others. A test
+they make no sockets themselves, the default run has a sample of those on uvloop, and ``-m long`` the others. Those that
+wait for the clock are marked ``waits``: they run in virtual time, and with ``-m long`` on the real loops, too. A test
 module that says ``pytestmark = pytest.mark.usefixtures("nothing_is_left")`` fails where a task, a socket or an
 exception that nobody looked at is left.
 """
@@ -37,7 +38,7 @@ _HERE = Path(__file__).parent
 asyncio.constants.DEBUG_STACK_DEPTH = 1  # type: ignore[attr-defined]
 
 settings.register_profile("quick", max_examples=100, deadline=None)
-settings.register_profile("long", max_examples=10_000, deadline=None)
+settings.register_profile("long", max_examples=5_000, deadline=None)
 
 
 def _loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
@@ -54,21 +55,29 @@ def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, Callable[[]
     part = item.path.relative_to(_HERE).parts[0] if _HERE in item.path.parents else ""
     if item.get_closest_marker("virtual_time") is not None:
         return {"virtual": VirtualLoop}
-    if part.removesuffix(".py") in _ON_BOTH_LOOPS and item.get_closest_marker("one_loop") is None:
-        return _loop_factories()
-    return {"asyncio": asyncio.new_event_loop}
+    on_both = part.removesuffix(".py") in _ON_BOTH_LOOPS and item.get_closest_marker("one_loop") is None
+    real = _loop_factories() if on_both else {"asyncio": asyncio.new_event_loop}
+    return {"virtual": VirtualLoop, **real} if _waits(item) else real
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what takes minutes, unless it is asked for: ``-m long``."""
     for item in items:
-        if _is_repetition(item):
+        if _is_repetition(item) or (_waits(item) and "[virtual" not in item.name):
             item.add_marker(pytest.mark.long)
     if "long" not in config.getoption("markexpr"):
         too_long = [item for item in items if item.get_closest_marker("long") is not None]
         config.hook.pytest_deselected(items=too_long)
         items[:] = [item for item in items if item not in too_long]
+
+
+def _asks_for_long(config: pytest.Config) -> bool:
+    return "long" in config.getoption("markexpr").replace("not long", "")
+
+
+def _waits(item: pytest.Item) -> bool:
+    return item.get_closest_marker("waits") is not None
 
 
 def _is_repetition(item: pytest.Item) -> bool:
@@ -84,8 +93,11 @@ def pytest_configure(config: pytest.Config) -> None:
         # As in a job in the background of a shell: the programs that tests start would inherit it.
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if not config.getoption("--hypothesis-profile", None):
-        settings.load_profile("quick")
+        settings.load_profile("long" if _asks_for_long(config) else "quick")
     config.addinivalue_line("markers", "virtual_time: the clock of its loop jumps to the next timer")
+    config.addinivalue_line(
+        "markers", "waits: it waits for the clock: in virtual time by default, in real time if long"
+    )
     config.addinivalue_line("markers", "one_loop: says nothing about event loops, so one of them is enough")
 
 
@@ -94,6 +106,16 @@ def _runtime_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Keep the lock files of leases away from those of programs that run on this machine."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("runtime")))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _compiled_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Where Python is told to keep nothing that it compiles, let the programs that tests start do it once, not each."""
+    with pytest.MonkeyPatch.context() as patch:
+        if sys.dont_write_bytecode:
+            patch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
+            patch.setenv("PYTHONPYCACHEPREFIX", str(tmp_path_factory.getbasetemp().parent / "compiled"))
         yield
 
 

@@ -323,6 +323,7 @@ class PaperGateway(HttpClient):
         body: bytes | None = None,
         repeatable: bool = True,
         body_rule: BodyRule = BodyRule.EXPECTED,
+        keep: object = None,
     ) -> HttpReply:
         assert body is not None
         service_type, action, arguments = parse_call(body)

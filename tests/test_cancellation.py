@@ -8,7 +8,7 @@ each of them nothing may be left: no task, no socket, no session, and no mapping
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -16,9 +16,11 @@ import pytest
 
 import aioigd
 from aioigd import PortMapper
-from aioigd.testing import EmulatedGateway, Quirk
+from aioigd.results import ProtocolName
+from aioigd.testing import EmulatedGateway, Quirk, quirks
 from aioigd.testing.hooks import Exchange
 from aioigd.testing.http import Response
+from aioigd.upnp.backend import UpnpBackend
 
 from .support import connected, odd, page, refuses, settled_loop, sockets
 
@@ -129,14 +131,20 @@ OPERATIONS: dict[str, tuple[Operation, list[Quirk[...]]]] = {
 
 
 async def sweep(
-    axe: Axe, gateway: EmulatedGateway, operation: Operation, *, warm: bool = True, undone: bool = True
+    axe: Axe,
+    gateway: EmulatedGateway,
+    operation: Operation,
+    *,
+    warm: bool = True,
+    undone: bool = True,
+    protocols: Sequence[ProtocolName] = ("upnp",),
 ) -> int:
     """Cancel an operation at every step; return how many there were."""
     for step in range(1, MOST_STEPS):
         gateway.add_mapping(9999)
         before = {each.key for each in gateway.mappings}
         open_before = sockets()
-        mapper = PortMapper(source_address=gateway.address)
+        mapper = PortMapper(source_address=gateway.address, protocols=protocols)
         if warm:
             await mapper.get_gateway()
 
@@ -150,7 +158,8 @@ async def sweep(
         if undone and not over:
             assert {each.key for each in gateway.mappings} <= before, where
         backend = mapper._cache.last
-        assert backend is None or "out=0 waiting=0" in repr(backend._client.state.limiter), where  # type: ignore[attr-defined]
+        if isinstance(backend, UpnpBackend):
+            assert "out=0 waiting=0" in repr(backend._client.state.limiter), where
         await mapper.query_external_address()  # it still works
         await mapper.close()
         await settled_loop()
@@ -171,9 +180,11 @@ async def gateway_is_idle(gateway: EmulatedGateway) -> None:
 
 
 @asynccontextmanager
-async def chopping(*quirks: Quirk[...]) -> AsyncIterator[tuple[Axe, EmulatedGateway]]:
+async def chopping(
+    *rules: Quirk[...], protocols: Sequence[ProtocolName] = ("upnp",)
+) -> AsyncIterator[tuple[Axe, EmulatedGateway]]:
     loop = asyncio.get_running_loop()
-    async with EmulatedGateway(*quirks, address=None) as gateway:
+    async with EmulatedGateway(*rules, address=None, protocols=protocols) as gateway:
         try:
             yield Axe(), gateway
         finally:
@@ -182,8 +193,8 @@ async def chopping(*quirks: Quirk[...]) -> AsyncIterator[tuple[Axe, EmulatedGate
 
 @pytest.mark.parametrize("name", OPERATIONS)
 async def test_an_operation_that_is_cancelled_at_any_step_leaves_nothing(name: str) -> None:
-    operation, quirks = OPERATIONS[name]
-    async with chopping(*quirks) as (axe, gateway):
+    operation, rules = OPERATIONS[name]
+    async with chopping(*rules) as (axe, gateway):
         steps = await sweep(
             axe, gateway, operation, warm=name not in ("get_gateway", "discover"), undone=name not in SEVERAL_CALLERS
         )
@@ -193,6 +204,33 @@ async def test_an_operation_that_is_cancelled_at_any_step_leaves_nothing(name: s
 async def test_an_operation_that_has_to_search_first_leaves_nothing() -> None:
     async with chopping() as (axe, gateway):
         assert await sweep(axe, gateway, OPERATIONS["add"][0], warm=False) > 20
+
+
+ORDERS: dict[str, tuple[Sequence[ProtocolName], list[Quirk[...]]]] = {
+    "PCP first": (("pcp", "nat-pmp", "upnp"), []),
+    "NAT-PMP alone": (("nat-pmp",), []),
+    "PCP refuses": (("pcp", "upnp"), [quirks.pcp_refuses_mappings()]),
+    "PCP is silent": (("pcp", "nat-pmp", "upnp"), [quirks.pcp_ignored()]),
+    "UPnP refuses": (("upnp", "pcp"), [odd(response=sloppy)]),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "is_known"),
+    [
+        # Each undo at a silent router takes two seconds.
+        pytest.param(name, is_known, marks=pytest.mark.long if name == "PCP is silent" and not is_known else ())
+        for name in ORDERS
+        for is_known in (True, False)
+    ],
+)
+async def test_a_mapping_by_any_protocol_that_is_cancelled_at_any_step_leaves_nothing(
+    name: str, is_known: bool
+) -> None:
+    protocols, rules = ORDERS[name]
+    async with chopping(*rules, protocols=("upnp", "pcp", "nat-pmp")) as (axe, gateway):
+        steps = await sweep(axe, gateway, OPERATIONS["add"][0], warm=is_known, protocols=protocols)
+        assert steps > 3
 
 
 async def test_an_operation_that_has_to_search_again_leaves_nothing() -> None:
@@ -224,6 +262,7 @@ async def test_a_plain_function_that_is_cancelled_at_any_step_leaves_nothing_ope
 
 
 @pytest.mark.parametrize("ending", ["close", "_release_sockets"])
+@pytest.mark.waits
 async def test_an_ending_that_is_cancelled_at_any_step_leaves_nothing(ending: str) -> None:
     async with chopping() as (axe, gateway):
         for step in range(1, MOST_STEPS):

@@ -87,6 +87,8 @@ def test_a_test_in_the_documentation_passes(name: str, tmp_path: Path) -> None:
         "-q",
         "-p",
         "no:cacheprovider",
+        "-p",
+        "no:hypothesispytest",
         "-o",
         "asyncio_mode=auto",
         "test_block.py",

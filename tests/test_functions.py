@@ -118,6 +118,7 @@ async def test_no_mapper_is_closed_that_a_call_is_using(gateway: EmulatedGateway
     assert len(functions._of_loop[asyncio.get_running_loop()]) == 32
 
 
+@pytest.mark.waits
 async def test_everybody_is_discovered_with_a_mapper_of_its_own(gateway: EmulatedGateway) -> None:
     before = sockets()
     (device,) = await aioigd.discover(0.2, source_address=gateway.address)

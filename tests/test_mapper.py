@@ -171,6 +171,7 @@ async def test_a_given_location_is_read_instead_of_searching(gateway: EmulatedGa
         assert gateway.count("M-SEARCH") == 0
 
 
+@pytest.mark.waits
 async def test_discover_replaces_the_list_and_the_first_valid_device_is_the_gateway(
     gateway: EmulatedGateway, mapper: PortMapper
 ) -> None:
@@ -212,6 +213,7 @@ async def test_a_list_that_is_cleared_means_a_new_search(gateway: EmulatedGatewa
     assert again.device == found.device
 
 
+@pytest.mark.waits
 async def test_removing_and_assigning_are_heeded_by_the_next_call() -> None:
     with loopback_address() as here:
         async with (
@@ -251,6 +253,7 @@ async def test_nobody_is_no_devices_and_the_failure_is_not_kept(address: str) ->
 
 
 @pytest.mark.parametrize("polite", [True, False])
+@pytest.mark.waits
 async def test_a_gateway_that_restarted_at_another_port_is_found_again(
     gateway: EmulatedGateway, mapper: PortMapper, polite: bool
 ) -> None:
@@ -305,6 +308,7 @@ async def test_another_gateway_at_another_address_takes_its_place() -> None:
                 assert len(new.mappings) == 1
 
 
+@pytest.mark.waits
 async def test_a_gateway_that_has_gone_for_good_is_reported_as_it_went(
     gateway: EmulatedGateway,
 ) -> None:
@@ -317,6 +321,7 @@ async def test_a_gateway_that_has_gone_for_good_is_reported_as_it_went(
         assert {attempt.action for attempt in caught.value.attempts} == {ADD}
 
 
+@pytest.mark.waits
 async def test_a_given_location_that_has_gone_is_reported_as_it_went(gateway: EmulatedGateway) -> None:
     here = gateway.address
     async with PortMapper(location=gateway.location, source_address=here, discovery_timeout=10) as mapper:
@@ -355,6 +360,7 @@ VERB_NAMES = ["add", "delete", "query"]
 
 @pytest.mark.parametrize("verb", VERBS, ids=VERB_NAMES)
 @pytest.mark.parametrize("known", [True, False], ids=["known", "unknown"])
+@pytest.mark.waits
 async def test_a_gateway_that_hangs_is_an_error_within_the_deadline(
     gateway: EmulatedGateway, verb: Callable[[PortMapper], Awaitable[object]], known: bool
 ) -> None:
@@ -375,6 +381,7 @@ async def test_a_gateway_that_hangs_is_an_error_within_the_deadline(
         gateway.resume()
 
 
+@pytest.mark.waits
 async def test_a_gateway_that_hangs_only_in_its_controls_is_an_error_within_the_deadline() -> None:
     def intercept(exchange: Exchange) -> Response | None:
         return Response(delay=60) if exchange.purpose == "control" else None
@@ -387,6 +394,7 @@ async def test_a_gateway_that_hangs_only_in_its_controls_is_an_error_within_the_
             assert took() < 0.5 + 0.5
 
 
+@pytest.mark.waits
 async def test_one_answer_that_never_comes_leaves_time_for_another_try() -> None:
     first = once()
 
@@ -398,6 +406,7 @@ async def test_one_answer_that_never_comes_leaves_time_for_another_try() -> None
         assert gateway.count(ADD) == 2
 
 
+@pytest.mark.waits
 async def test_waiting_behind_ones_own_requests_does_not_count() -> None:
     def slowly(exchange: Exchange, response: Response) -> Response:
         return response.delayed(0.1) if exchange.purpose == "control" else response
@@ -729,6 +738,7 @@ async def test_no_request_ever_goes_to_another_host(canary: Canary) -> None:
 
 @pytest.mark.one_loop
 @pytest.mark.parametrize("verify", [False, True])
+@pytest.mark.waits
 async def test_a_gateway_that_needs_more_than_half_the_call_is_waited_for(verify: bool) -> None:
     async with (
         EmulatedGateway(quirks.slow_actions(1.2), address=None) as gateway,

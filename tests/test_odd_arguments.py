@@ -225,6 +225,7 @@ async def attempt(name: str, function: Any, arguments: dict[str, Any]) -> IGDErr
     return None
 
 
+@pytest.mark.waits
 async def test_nothing_foreign_comes_out(public: dict[str, Any]) -> None:
     assert len(public) > 35
     count = 0
@@ -244,6 +245,7 @@ async def test_nothing_foreign_comes_out(public: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("what", ODD)
+@pytest.mark.waits
 async def test_devices_may_hold_anything(what: str) -> None:
     async with PortMapper(source_address="127.0.0.1", timeout=0.2, discovery_timeout=0.2) as mapper:
         for chosen in (ODD[what](), [ODD[what]()]):

@@ -51,7 +51,7 @@ ADD = (
         (
             PortMapper,
             "(*, source_address=None, location=None, timeout=10.0, discovery_timeout=5.0, ttl=2, local_port=0, "
-            "ipv6=False)",
+            f"ipv6=False{WAYS})",
         ),
         (PortMapper.discover, "(timeout=2.0, ttl=2, device_filter='InternetGatewayDevice')"),
         (PortMapper.iter_devices, "(timeout=2.0, ttl=2, device_filter='InternetGatewayDevice', *, host=None)"),
@@ -67,7 +67,7 @@ ADD = (
         (aioigd.add_port_mapping, ADD.format(overwrite=True, more=", source_address=None, location=None" + WAYS)),
         (
             aioigd.delete_port_mapping,
-            "(port, proto='UDP', *, remote_host='', verify=False, source_address=None, location=None)",
+            f"(port, proto='UDP', *, remote_host='', verify=False, source_address=None, location=None{WAYS})",
         ),
         (aioigd.query_external_address, "(*, source_address=None, location=None" + WAYS + ")"),
     ],

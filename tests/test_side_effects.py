@@ -61,7 +61,7 @@ print(*seen, sep="\\n")
 
 
 def effects(*arguments: str, **variables: str) -> list[str]:
-    environment = {**os.environ, VARIABLE: "1", **variables}
+    environment = {**os.environ, VARIABLE: "1", "PYTHONDONTWRITEBYTECODE": "1", **variables}
     done = subprocess.run(
         [sys.executable, "-X", "dev", "-W", "error", "-c", PROGRAM, *arguments],
         env=environment,

@@ -28,7 +28,8 @@ JSON, one document:
 _REPLAY = """\
 \b
 JSON lines:
-  {"event": "ready", "address", "location" (null if no description was read)}
+  {"event": "ready", "address", "location" (null if no description was read),
+   "pcp_port" (that of PCP and NAT-PMP, where it is another one than 5351)}
 """
 
 
@@ -67,7 +68,7 @@ async def _record(settings: Settings, file: Path, *, trial: bool, overwrite: boo
 def _count(file: Path) -> tuple[int, int]:
     """Return how many datagrams and HTTP requests a recording has."""
     kinds = [event["kind"] for event in json.loads(file.read_text("utf-8"))["events"]]
-    return kinds.count("datagram"), kinds.count("http")
+    return kinds.count("datagram") + kinds.count("pcp"), kinds.count("http")
 
 
 @click.command(cls=Command, epilog=_REPLAY, short_help="Be the router of a recorded conversation.")
@@ -94,7 +95,10 @@ async def _replay(output: Output, file: Path) -> None:
             location = gateway.location
         except RecordingError:  # nobody has read a description: there is something to be searched for all the same
             location = None
-        output.json_line({"event": "ready", "address": gateway.address, "location": location})
+        ready: dict[str, str | int | None] = {"event": "ready", "address": gateway.address, "location": location}
+        if gateway.pcp_port not in (0, 5351):  # where there is no loopback address of its own
+            ready["pcp_port"] = gateway.pcp_port
+        output.json_line(ready)
         place = location or gateway.address
         output.show(
             Text(f"The router of {printable(str(file), 200)} is at {place} until Ctrl-C. Talk to it, for instance,")

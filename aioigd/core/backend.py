@@ -166,6 +166,9 @@ class Driver(ABC):
     """One protocol. Owns its sessions and sockets, and what it has learned of each gateway."""
 
     protocol: ProtocolName
+    head_start: float = 0.0
+    """Seconds for which the searches of less preferred protocols let the one of this go ahead: much less than what they
+    found would wait for it in any case (:meth:`Search.awaited_until`)."""
 
     @abstractmethod
     def search(self, scope: SearchScope, until: float, report: Callable[[Candidate | None], None]) -> Search:

@@ -221,7 +221,7 @@ class Operation:
         if self.phase is Phase.UNWANTED:
             raise asyncio.CancelledError
 
-    def give_up(self) -> Undo | None:
+    def begin_anew(self) -> Undo | None:
         """Note that something else is tried instead of what was sent, and return how to undo that, if it is to be.
 
         Raises CancelledError if nobody waits any more.
@@ -230,6 +230,16 @@ class Operation:
         undo, self._undo = self._undo if self.is_to_be_undone else None, None
         self.phase = Phase.UNSENT
         return undo
+
+    async def undo_and_begin_anew(self) -> None:
+        """Undo what was sent, and note that something else is tried instead.
+
+        Raises CancelledError if nobody waits any more, and no IGDError.
+        """
+        self.checkpoint()
+        if self._undo is not None and self.is_to_be_undone:
+            await _run_undo(self._undo, _UndoOperation(self))  # if that is cancelled, it is undone all the same
+        self.begin_anew()
 
     @property
     def is_to_be_undone(self) -> bool:
@@ -546,14 +556,17 @@ class CallQueue:
         """Undo, in the background but in its order, a call whose callers were cancelled before they had its result."""
         undo = call.op.take_undo()
         if undo is not None:
-            op = Operation(ROLLBACK_TIMEOUT)
-            op.phase = Phase.ROLLING_BACK
-            last = self._last.get(call.order_key)
-            work = partial(_carry_undo_through, undo)
-            undoing = SharedCall(self, call.order_key, None, work, op, last, is_undo=True)
-            self._calls.add(undoing)
-            if call.order_key is not None:
-                self._last[call.order_key] = undoing
+            self.undo_in_order(call.order_key, undo)
+
+    def undo_in_order(self, order_key: Hashable, undo: Undo) -> None:
+        """Run an undo in the background, behind the calls with this ``order_key``."""
+        op = Operation(ROLLBACK_TIMEOUT)
+        op.phase = Phase.ROLLING_BACK
+        work = partial(_carry_undo_through, undo)
+        undoing = SharedCall(self, order_key, None, work, op, self._last.get(order_key), is_undo=True)
+        self._calls.add(undoing)
+        if order_key is not None:
+            self._last[order_key] = undoing
 
 
 def _wrapped(failure: BaseException) -> IGDError:

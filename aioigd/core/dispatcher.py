@@ -11,19 +11,30 @@ from typing import Any, Final, TypeVar
 
 from async_timeout import timeout_at
 
-from ..errors import ConflictError, DeadlineError, IGDError, InvalidResponseError, RefusedError, is_gone
+from ..errors import (
+    ConflictError,
+    DeadlineError,
+    IGDError,
+    InvalidResponseError,
+    NoRouteError,
+    RefusedError,
+    TransportError,
+    is_gone,
+)
 from ..models import MappingKey, MappingRequest, Pinhole, PinholeRequest, PortMapping
 from ..results import UPnPResult
 from .backend import Backend, Trial
-from .calls import ROLLBACK_TIMEOUT, CallQueue, Operation
+from .calls import CallQueue, Operation
 from .gateway_cache import GatewayCache
 
 __all__ = ["Dispatcher"]
 
 T = TypeVar("T")
 
-FinalErrors = type[IGDError] | tuple[type[IGDError], ...]
+FinalErrors = tuple[type[IGDError], ...]
 
+_ANY: Final[FinalErrors] = (IGDError,)
+_CONFLICT: Final[FinalErrors] = (ConflictError,)
 _LOOPBACK: Final = "127."
 """How IPv4 addresses begin that lead no further than to this machine (RFC 1122 section 3.2.1.3)."""
 
@@ -66,7 +77,7 @@ class Dispatcher:
                 self._run,
                 lambda backend, op: backend.add(op, _reachable(request, backend), overwrite=overwrite, verify=verify),
                 request.key,
-                () if overwrite else ConflictError,
+                () if overwrite else _CONFLICT,
             ),
             self._timeout,
         ).wait()
@@ -80,7 +91,7 @@ class Dispatcher:
             request.key[:2],
             (self, request, trial),
             what=request.key,
-            final=ConflictError,
+            final=_CONFLICT,
         )
 
     def add_any(self, request: MappingRequest) -> Awaitable[PortMapping]:
@@ -138,7 +149,7 @@ class Dispatcher:
         share_key: Hashable = None,
         *,
         what: MappingKey | Pinhole | None = None,
-        final: FinalErrors = IGDError,
+        final: FinalErrors = _ANY,
     ) -> Awaitable[T]:
         """Do anything on the gateway; the keys are those of :meth:`~aioigd.core.calls.CallQueue.submit`.
 
@@ -156,7 +167,7 @@ class Dispatcher:
         op: Operation,
     ) -> T:
         if self._fixed is not None:
-            return await self._by_each(operation, self._fixed, what, IGDError, op)
+            return await self._by_each(operation, self._fixed, what, _ANY, op)
         backend = self._cache.cached()
         if backend is None:
             op.start()  # the search is part of the call's own work
@@ -173,6 +184,7 @@ class Dispatcher:
                 self.seconds_needed = op.seconds_needed
             return result
         except IGDError as error:
+            error.protocol = error.protocol or asked.protocol
             may_have_moved = isinstance(error, DeadlineError) and op.rediscover_on_timeout
             if op.expired or not (is_gone(error) or may_have_moved):
                 return await self._by_others(operation, asked, error, what, final, op)
@@ -212,27 +224,27 @@ class Dispatcher:
         What the refusing protocol has made before is deleted by it: the others take it for somebody else's.
         """
         error.protocol = error.protocol or refusing.protocol
-        if op.expired or not _is_refusal(error, final):
+        if op.expired or not _may_go_on(error, final):
             raise error
-        undo = op.give_up()
+        is_conflict = isinstance(error, ConflictError)
         for backend in await self._cache.others(refusing, op.deadline):
-            with suppress(IGDError):
-                if undo is not None:
-                    await undo(op)
-                if isinstance(what, MappingKey) and refusing.has_made(what):
+            await op.undo_and_begin_anew()
+            if isinstance(what, MappingKey) and refusing.has_made(what):
+                with suppress(IGDError):
                     await refusing.delete(op, what)
-            undo = op.give_up()
+                op.begin_anew()
             try:
                 result = await operation(backend, op)
             except IGDError as another:
-                another.protocol = backend.protocol
-                if isinstance(another, ConflictError):
-                    error = another  # says more than that the first one maps nothing
-                if op.expired or not _is_refusal(another, final):
+                another.protocol = another.protocol or backend.protocol
+                if isinstance(another, ConflictError) and not is_conflict:
+                    error, is_conflict = another, True  # says more than that the first one maps nothing
+                if op.expired or not _may_go_on(another, final):
                     break
-                refusing, undo = backend, op.give_up()
+                refusing = backend
             else:
-                self._cache.note_serving(backend)
+                if isinstance(what, MappingKey) and not is_conflict:
+                    self._cache.note_serving(backend)
                 return result
         raise error
 
@@ -262,11 +274,14 @@ class Dispatcher:
             asking.cancel()
             search.cancel()
             failure = (await asyncio.gather(asking, search, return_exceptions=True))[0]
-        if isinstance(failure, IGDError) and _is_same(backend, presumed):
-            return await self._by_others(operation, backend, failure, what, final, op)
-        undo = op.give_up()
-        if undo is not None:  # the request was out, and may yet arrive: not before this call is done
-            self._queue.submit(None, None, undo, ROLLBACK_TIMEOUT)
+        if isinstance(failure, IGDError):
+            if _is_same(backend, presumed):
+                return await self._by_others(operation, backend, failure, what, final, op)
+        elif isinstance(failure, Exception):
+            raise failure
+        undo = op.begin_anew()
+        if undo is not None:  # the request may yet arrive: behind this call, which may ask the same router for the same
+            self._queue.undo_in_order(what[:2] if isinstance(what, MappingKey) else None, undo)
         return await self._by_each(operation, backend, what, final, op)
 
     async def _is_elsewhere(self, backend: Backend) -> bool:
@@ -282,14 +297,16 @@ def _is_same(one: Backend, other: Backend) -> bool:
     return (one.protocol, one.location) == (other.protocol, other.location)
 
 
-def _is_refusal(error: IGDError, final: FinalErrors) -> bool:
-    """Return whether an error is one after which another protocol may succeed: a refusal, or what is no answer.
+def _may_go_on(error: IGDError, final: FinalErrors) -> bool:
+    """Return whether another protocol may succeed after an error: a refusal, what is no answer, a cut connection.
 
-    Not where nothing was sent as the request is one that no gateway can grant.
+    Not where nothing was sent, as no gateway can grant the request, or nothing can be sent from here.
     """
-    if isinstance(error, final) or not isinstance(error, (RefusedError, InvalidResponseError)):
+    if isinstance(error, (*final, NoRouteError)):
         return False
-    return error.result is not UPnPResult.INVALID_ARGS or error.error_code is not None
+    if isinstance(error, RefusedError):
+        return error.result is not UPnPResult.INVALID_ARGS or error.error_code is not None
+    return isinstance(error, (InvalidResponseError, TransportError))
 
 
 def _reachable(request: MappingRequest, backend: Backend) -> MappingRequest:

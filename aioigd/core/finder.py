@@ -6,7 +6,9 @@ import asyncio
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from typing import Final, NamedTuple
+from functools import partial
+from types import TracebackType
+from typing import Final, NamedTuple, Self
 
 from async_timeout import timeout_at
 
@@ -15,6 +17,7 @@ from ..models import Device
 from ..results import ProtocolName, UPnPResult
 from ..text import get_logger
 from .backend import NEVER, Backend, Candidate, Driver, Rank, Search, SearchScope
+from .background import may_await_at_exit
 from .standing import HAS_ADDRESS, most_connected
 
 __all__ = ["Finder"]
@@ -73,7 +76,7 @@ class Finder:
                 return min(until, max(look_on_until, searches.certain_until()))
 
             while best is None or best.rank is not Rank.CERTAIN or decide_at() > loop.time() + _CLOCK_SLACK:
-                report = await searches.next(decide_at())
+                report = await searches.next(decide_at)
                 if report is None:
                     is_over = best is None or searches.are_complete or decide_at() <= loop.time() + _CLOCK_SLACK
                     if is_over and best is not None and best.rank == Rank.LIKELY and len(rivals) > 1:
@@ -112,7 +115,7 @@ class Finder:
         found: dict[int, Device] = {}
         async with self._entered(self._scope, until, protocols) as searches:
             while len(found) < len(protocols):
-                report = await searches.next(min(until, searches.preferred_until(len(self._drivers))))
+                report = await searches.next(lambda: min(until, searches.preferred_until(len(self._drivers))))
                 if report is None:
                     break
                 if report.rank < Rank.LAST_RESORT and is_wanted(report.device):
@@ -137,7 +140,7 @@ class Finder:
                 )
 
             while not searches.are_complete and (best is None or look_until() > loop.time() + _CLOCK_SLACK):
-                report = await searches.next(look_until())
+                report = await searches.next(look_until)
                 if report is not None:
                     has_answered = True
                     if report.rank is Rank.CERTAIN and (best is None or report.order < best.order):
@@ -151,7 +154,7 @@ class Finder:
         until = asyncio.get_running_loop().time() + timeout
         found: dict[str, Report] = {}
         async with self._entered(self._scope._replace(ttl=ttl), until) as searches:
-            while report := await searches.next(until):
+            while report := await searches.next(lambda: until):
                 found[report.key] = report
             if not found:
                 searches.check_all_have_begun()
@@ -169,7 +172,7 @@ class Finder:
         scope = self._scope._replace(ttl=ttl, host=self._scope.host if host is None else host)
         async with self._entered(scope, until) as searches:
             has_found = False
-            while report := await searches.next(until):
+            while report := await searches.next(lambda: until):
                 has_found = True
                 if _passes(report.candidate, device_filter):
                     yield report.device
@@ -199,15 +202,16 @@ class Finder:
         """
         if os.environ.get(_SWITCH, "").strip() not in ("", "0"):
             raise DiscoveryError(f"port mapping is switched off here by {_SWITCH}", UPnPResult.NO_GATEWAY)
-        searches = _Searches()
-        async with AsyncExitStack() as stack:
+        head_start = 0.0
+        async with _Searches() as searches:
             for preference, driver in enumerate(self._drivers):
                 if protocols is None or driver.protocol in protocols:
-                    search = driver.search(scope, until, searches.reporter(preference))
-                    try:
-                        searches.begun(preference, await stack.enter_async_context(search))
-                    except IGDError as error:
-                        searches.refused(preference, error)
+                    begin = partial(driver.search, scope, until, searches.reporter(preference))
+                    if head_start:
+                        searches.begin_later(preference, begin, head_start)
+                    else:
+                        await searches.begin(preference, begin)
+                    head_start = max(head_start, driver.head_start)
             yield searches
 
 
@@ -236,26 +240,61 @@ class Report(NamedTuple):
 
 
 class _Searches:
-    """The searches of all protocols, and what they report, in the order in which it comes."""
+    """The searches of all protocols, and what they report, in the order in which it comes.
+
+    A context manager, at the end of which all of them are closed.
+    """
 
     def __init__(self) -> None:
         self._queue: asyncio.Queue[tuple[int, Candidate | None]] = asyncio.Queue()
-        self._under_way: dict[int, Search] = {}
-        self._all: dict[int, Search] = {}
+        self._begun: dict[int, Search] = {}
+        self._under_way: dict[int, Search | None] = {}  # None: not begun yet
         self._errors: dict[int, IGDError] = {}
+        self._stack = AsyncExitStack()
+        self._timers: list[asyncio.TimerHandle] = []
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        for timer in self._timers:
+            timer.cancel()
+        for task in self._tasks:
+            task.cancel()
+        try:
+            if self._tasks and may_await_at_exit(kind):
+                await asyncio.gather(*self._tasks, return_exceptions=True)
+        finally:
+            await self._stack.__aexit__(kind, error, traceback)
 
     def reporter(self, preference: int) -> Callable[[Candidate | None], None]:
         """Return what a search calls for each candidate."""
         return lambda candidate: self._queue.put_nowait((preference, candidate))
 
-    def begun(self, preference: int, search: Search) -> None:
-        """Note a search that has begun."""
+    async def begin(self, preference: int, make: Callable[[], Search]) -> None:
+        """Begin a search. Where that is not possible, the others go on."""
+        search = make()
         self._under_way[preference] = search
-        self._all[preference] = search
+        try:
+            await self._stack.enter_async_context(search)
+        except IGDError as error:
+            self._errors[preference] = error
+            self._queue.put_nowait((preference, None))
+        else:
+            self._begun[preference] = search
 
-    def refused(self, preference: int, error: IGDError) -> None:
-        """Note that a search could not begin."""
-        self._errors[preference] = error
+    def begin_later(self, preference: int, make: Callable[[], Search], seconds: float) -> None:
+        """Begin a search after a while, unless all of them have ended by then."""
+
+        def begin() -> None:
+            self._tasks.append(loop.create_task(self.begin(preference, make)))
+
+        loop = asyncio.get_running_loop()
+        self._under_way[preference] = None
+        self._timers.append(loop.call_later(seconds, begin))
 
     def check_all_have_begun(self) -> None:
         """Raise IGDError where one of the searches could not begin: that nothing was found tells nothing then."""
@@ -269,34 +308,36 @@ class _Searches:
 
     def certain_until(self) -> float:
         """Return until when a gateway that is certain may still be reported, or NEVER."""
-        return max((search.may_report_until(Rank.CERTAIN) for search in self._under_way.values()), default=NEVER)
+        return max(
+            (search.may_report_until(Rank.CERTAIN) for search in self._under_way.values() if search), default=NEVER
+        )
 
     def preferred_until(self, preference: int) -> float:
         """Return until when a gateway waits that was found by a protocol to which others are preferred, or NEVER."""
         if not preference:
             return NEVER
-        waited_for = (search for better, search in self._under_way.items() if better < preference)
+        waited_for = (search for better, search in self._under_way.items() if better < preference and search)
         return max((search.awaited_until() for search in waited_for), default=NEVER)
 
     def failure(self) -> IGDError:
         """Return why no gateway was found: that there are other devices says more than that nobody answers."""
-        failures = {preference: search.failure() for preference, search in self._all.items()} | self._errors
+        failures = {preference: search.failure() for preference, search in self._begun.items()} | self._errors
         in_order = [failures[preference] for preference in sorted(failures)]
         return next((error for error in in_order if error.result is UPnPResult.NO_GATEWAY), in_order[0])
 
-    async def next(self, until: float) -> Report | None:
-        """Return the next candidate; None at the time ``until``, or when no more can come."""
-        try:
-            async with timeout_at(until):
-                while not self.are_complete:
+    async def next(self, until: Callable[[], float]) -> Report | None:
+        """Return the next candidate; None at the time ``until()``, or when no more can come."""
+        while not self.are_complete:
+            try:
+                async with timeout_at(until()):
                     preference, candidate = await self._queue.get()
-                    if candidate is not None:
-                        for search in self._under_way.values():
-                            search.note_candidate(candidate)
-                        return Report(preference, candidate)
-                    self._under_way.pop(preference, None)
-        except TimeoutError:
-            pass
+            except TimeoutError:
+                break
+            if candidate is not None:
+                for search in filter(None, self._under_way.values()):
+                    search.note_candidate(candidate)
+                return Report(preference, candidate)
+            self._under_way.pop(preference, None)
         return None
 
 

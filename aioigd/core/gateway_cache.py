@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Sequence
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from functools import partial
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
@@ -135,9 +135,8 @@ class GatewayCache:
         return [one for one in (current, *self._others) if one.protocol != backend.protocol]
 
     def note_serving(self, backend: Backend) -> None:
-        """Note by which protocol the router has granted something that it refuses by the one in use."""
-        if backend in self._others:
-            self._serving = backend
+        """Note by which protocol the router grants mappings, where it has refused one by another."""
+        self._serving = backend if backend in self._others else None
 
     def presume(self) -> Backend | None:
         """Return a gateway that may be asked while it is searched for, None where only a search tells which it is.
@@ -216,15 +215,14 @@ class GatewayCache:
 
     async def listen(self, on_hint: Callable[[Hint], None]) -> Listener:
         """Begin to listen for announcements by all protocols; the caller closes what is returned."""
-        listeners: list[Listener] = []
+        listeners = _Listeners()
         try:
             for driver in self._drivers:
                 listeners.append(await driver.listen(on_hint))
         except BaseException:
-            for listener in listeners:
-                await listener.close()
+            await listeners.close()
             raise
-        return _Listeners(listeners)
+        return listeners
 
     async def _discover(self, _: Operation) -> Backend:
         device, devices = await self._finder.find_gateway(self._discovery_timeout)
@@ -280,8 +278,12 @@ class GatewayCache:
 class _Listeners(Listener):
     """The listeners of all protocols as one."""
 
-    def __init__(self, listeners: Sequence[Listener]) -> None:
-        self._listeners = listeners
+    def __init__(self) -> None:
+        self._listeners: list[Listener] = []
+
+    def append(self, listener: Listener) -> None:
+        """Add the listener of one protocol."""
+        self._listeners.append(listener)
 
     def follow(self, backend: Backend | None, *, resubscribe: bool) -> None:
         for listener in self._listeners:
@@ -296,5 +298,7 @@ class _Listeners(Listener):
             listener.refresh()
 
     async def close(self) -> None:
-        for listener in self._listeners:
-            await listener.close()
+        """Close all, whatever becomes of one of them."""
+        async with AsyncExitStack() as stack:
+            for listener in self._listeners:
+                stack.push_async_callback(listener.close)

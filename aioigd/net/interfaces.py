@@ -28,6 +28,7 @@ __all__ = [
     "can_send_from",
     "default_next_hops",
     "interfaces",
+    "ipv6_next_hops",
     "is_our_address",
     "leading_to",
     "public_ipv6_address",
@@ -194,6 +195,22 @@ def default_next_hops(*, ipv6: bool = False) -> frozenset[str]:
     routes = [route for route in _default_routes(ipv6=wants_ipv6) if route.next_hop is not None]
     best = min((route.metric for route in routes), default=0)
     return frozenset(route.next_hop for route in routes if route.next_hop is not None and route.metric == best)
+
+
+def ipv6_next_hops(*, beside: str = "") -> list[str]:
+    """Return the addresses of the routers behind the best IPv6 default route, link-local ones with their zone.
+
+    With ``beside``, an address of this machine, only routes over its interface count. Empty where the system does not
+    tell.
+    """
+    names = {one.name for one in all_addresses() if one.address == beside}
+    routes = [
+        (route.metric, route.next_hop, route.device)
+        for route in _default_routes(ipv6=True)
+        if route.next_hop is not None and (not beside or route.device in names)
+    ]
+    best = min((metric for metric, _, _ in routes), default=0)
+    return sorted({_zoned(hop, device) for metric, hop, device in routes if metric == best})
 
 
 def source_address_for(host: str) -> str:
@@ -393,6 +410,10 @@ def _default_routes_v6() -> list[_Route]:
             address = str(IPv6Address(int(hop, 16))) if int(flags, 16) & _RTF_GATEWAY else None
             found.append(_Route(int(metric, 16), address, os.fsdecode(device)))
     return found
+
+
+def _zoned(hop: str, device: str) -> str:
+    return f"{hop}%{device}" if ip_address(hop).is_link_local else hop
 
 
 def _sources_for_next_hops(*, ipv6: bool) -> set[str]:

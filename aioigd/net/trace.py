@@ -40,7 +40,10 @@ class Tracer(Protocol):
     """What receives the traffic."""
 
     def datagram(self, direction: Literal["in", "out"], payload: bytes, peer: str) -> None:
-        """Take a datagram, whatever is in it; ``peer`` is the address of the other side."""
+        """Take a datagram of SSDP, whatever is in it; ``peer`` is the address of the other side."""
+
+    def pcp_datagram(self, direction: Literal["in", "out"], payload: bytes, peer: str, failure: str = "") -> None:
+        """Take a datagram of PCP or NAT-PMP; ``failure`` is the exception where nobody listens at the peer."""
 
     def exchange(self, exchange: HttpExchange) -> None:
         """Take an HTTP request with its reply."""

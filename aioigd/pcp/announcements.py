@@ -9,7 +9,8 @@ import asyncio
 import socket
 import struct
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
@@ -17,6 +18,7 @@ from ..core.backend import Backend, Hint, Listener, SearchScope
 from ..errors import IGDError
 from ..net.guard import check_destination
 from ..net.interfaces import Interface, interfaces
+from ..results import ProtocolName
 from ..text import get_logger
 from .epoch import Epoch, NatPmpEpoch, PcpEpoch
 from .wire import nat_pmp, pcp
@@ -24,7 +26,7 @@ from .wire.common import CLIENT_PORT, GROUP_V4
 
 __all__ = ["AnnouncementListener"]
 
-log = get_logger("aioigd.leases")
+log = get_logger("aioigd.lease")
 
 _IP_MULTICAST_ALL: Final = 49
 """linux/in.h; not in the socket module of Python 3.11."""
@@ -37,12 +39,15 @@ _PAUSE: Final = 0.1
 class AnnouncementListener(Listener):
     """Listens on every IPv4 interface on which routers are searched for, or on none where that is not possible.
 
+    Only as long as the router in use is spoken to by ``protocol``: one listener of a program is enough.
+
     The first announcement of the router in use is RESTARTED: they are sent for nothing else (RFC 6887 section 14.1.3),
     but for a change of address. After that it is one whose epoch contradicts the one before, so that repetitions, of
     which there are ten, cost nothing. One that tells another external address than the last one is CHANGED.
     """
 
-    def __init__(self, on_hint: Callable[[Hint], None], scope: SearchScope) -> None:
+    def __init__(self, protocol: ProtocolName, on_hint: Callable[[Hint], None], scope: SearchScope) -> None:
+        self._protocol = protocol
         self._on_hint = on_hint
         self._scope = scope
         self._router: str | None = None
@@ -53,7 +58,7 @@ class AnnouncementListener(Listener):
 
     def follow(self, backend: Backend | None, *, resubscribe: bool) -> None:
         """Heed the announcements of this router from now on."""
-        router = backend.address if backend is not None else None
+        router = backend.address if backend is not None and backend.protocol == self._protocol else None
         if router != self._router:
             self._router = router
             self._epochs = PcpEpoch(), NatPmpEpoch()
@@ -65,10 +70,10 @@ class AnnouncementListener(Listener):
 
     def refresh(self) -> None:
         """Look at the interfaces, and listen on those that are there."""
-        try:
-            wanted = interfaces(source_address=self._scope.source_address)
-        except IGDError:
-            wanted = []
+        wanted: Sequence[Interface] = ()
+        with suppress(IGDError):
+            if self._router is not None:
+                wanted = interfaces(source_address=self._scope.source_address)
         for gone in self._sockets.keys() - set(wanted):
             self._leave(gone)
         for interface in wanted:

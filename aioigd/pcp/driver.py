@@ -47,7 +47,21 @@ class PcpDriver(Driver):
 
     def search(self, scope: SearchScope, until: float, report: Callable[[Candidate | None], None]) -> Search:
         """Return a search that asks the next hop, or the host that the scope names."""
-        return PcpSearch(self.protocol, scope, scope.port or self._port, until, report)
+        return PcpSearch(self.protocol, scope, self._port_of(scope), until, report)
+
+    def presume(self) -> Device | None:
+        """Return the router of the default route, or the one that the program has named.
+
+        None where it is not known, or there are several.
+        """
+        hosts = hosts_of(self._scope)
+        if len(hosts) != 1:
+            return None
+        try:
+            ours = self._scope.source_address or source_address_for(hosts[0])
+        except IGDError:
+            return None
+        return device_at(self.protocol, join_address(hosts[0], self._port_of(self._scope)), ours)
 
     def connect(self, device: Device) -> Backend | None:
         """Return the backend for a device that was found by this protocol."""
@@ -58,26 +72,23 @@ class PcpDriver(Driver):
             return PcpBackend(device, state, self._scope, default_secret() if self._secret is None else self._secret)
         return NatPmpBackend(device, state, self._scope)
 
-    def presume(self) -> Device | None:
-        """Return the router of the default route, or the one that the program has named."""
-        hosts = hosts_of(self._scope)
-        if len(hosts) != 1:
-            return None
-        try:
-            ours = self._scope.source_address or source_address_for(hosts[0])
-        except IGDError:
-            return None
-        return device_at(self.protocol, join_address(hosts[0], self._scope.port or SERVER_PORT), ours)
-
     async def listen(self, on_hint: Callable[[Hint], None]) -> AnnouncementListener:
         """Begin to listen for announcements; an epoch in a reply that shows a restart is a hint, too."""
         self._on_hint = on_hint
-        listener = AnnouncementListener(on_hint, self._scope)
-        listener.refresh()
-        return listener
+
+        def give(hint: Hint) -> None:
+            for state in self._states.values():
+                state.external_address = None  # of PCP, which tells it with the next mapping
+            on_hint(hint)
+
+        return AnnouncementListener(self.protocol, give, self._scope)
 
     async def close(self) -> None:
         """Do nothing: each request has a socket of its own, which is closed with it."""
+
+    def _port_of(self, scope: SearchScope) -> int:
+        """Return the UDP port at which routers are asked."""
+        return scope.port or self._port
 
     def _state_of(self, address: str) -> RouterState:
         """Return what is known of a router."""

@@ -24,7 +24,7 @@ _RANDOM_SIZE: Final = 32
 def derive_nonce(secret: bytes, router: str, client: str, proto: str, internal_port: int) -> bytes:
     """Return the nonce of a mapping: of a router, for a port of a client (both are addresses)."""
     text = "\n".join((router, client, proto, str(internal_port)))
-    return hmac.new(secret, text.encode(), hashlib.sha256).digest()[:NONCE_SIZE]
+    return hmac.digest(secret, text.encode(), "sha256")[:NONCE_SIZE]
 
 
 @cache

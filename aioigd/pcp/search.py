@@ -1,31 +1,34 @@
 """Does the router speak PCP or NAT-PMP? Asked by a question that changes nothing: ANNOUNCE, or for the address.
 
 Only the next hop of the best default route is asked, or the host that the program has named; with a loopback address to
-search from it is that address. Silence is the usual answer, and must delay no other protocol.
+search from it is that address. Silence is the usual answer, and must delay no other protocol: neither by waiting for
+it, nor by what it costs, as each search asks. So a question is one socket, a reader and a timer, and no task.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from ipaddress import ip_address
 from types import TracebackType
-from typing import Final, Literal, Self
+from typing import Final, Literal, NamedTuple, Self
+from urllib.parse import urlsplit
 
 from ..core.backend import NEVER, Candidate, Rank, Search, SearchScope
 from ..errors import DeadlineError, DiscoveryError, IGDError, NoRouteError
 from ..models import Device
-from ..net.interfaces import default_next_hops, source_address_for
+from ..net.interfaces import default_next_hops, ipv6_next_hops, source_address_for
 from ..results import IGDStatus, UPnPResult
-from .backend import join_address
-from .client import PcpClient
+from .backend import join_address, split_address
+from .client import MAX_SENT, Doubtful, Exchange, connected_socket
 from .wire import nat_pmp, pcp
 
 __all__ = ["PATIENCE", "PcpSearch", "device_at", "hosts_of"]
 
 PATIENCE: Final = 0.9
 """Seconds in which a router that is there has answered, three datagrams; others wait no longer for it."""
+_SHORTEST_PATIENCE: Final = 0.03
+"""Seconds for which a router is still waited for that has answered by another protocol."""
 _IGD: Final = "urn:schemas-upnp-org:device:InternetGatewayDevice:1"
 """What a filter of devices looks for: a gateway is one, whatever it speaks."""
 
@@ -39,7 +42,9 @@ def hosts_of(scope: SearchScope) -> Sequence[str]:
     source = scope.source_address
     if source is not None and ip_address(source).is_loopback:
         return (source,)
-    hops = sorted(default_next_hops(ipv6=scope.ipv6))
+    if scope.ipv6 or (source is not None and ":" in source):
+        return ipv6_next_hops(beside=source or "")
+    hops = sorted(default_next_hops(ipv6=False))
     return hops if source is None else [hop for hop in hops if _leads_from(source, hop)]
 
 
@@ -71,93 +76,123 @@ class PcpSearch(Search):
         self._port = port
         self._until = until
         self._report = report
-        self._patient_until = NEVER
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._began = 0.0
+        self._probes: dict[str, _Probe] = {}
         self._failures: list[IGDError] = []
 
     async def __aenter__(self) -> Self:
         """Begin to ask."""
-        loop = asyncio.get_running_loop()
+        self._began = asyncio.get_running_loop().time()
         for host in hosts_of(self._scope):
-            self._patient_until = min(loop.time() + PATIENCE, self._until)
-            task = loop.create_task(self._ask(host))
-            self._tasks.add(task)
-            task.add_done_callback(self._ended)
-        if not self._tasks:
+            self._ask(host)
+        if not self._probes:
             self._report(None)
+        for probe in list(self._probes.values()):
+            probe.exchange.begin()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Stop asking."""
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.remove_done_callback(self._ended)
-            task.cancel()
-        with suppress(asyncio.CancelledError):
-            await asyncio.gather(*tasks, return_exceptions=True)
-        self._tasks.clear()
+        for probe in self._probes.values():
+            probe.exchange.close()
+        self._probes.clear()
 
     def may_report_until(self, rank: Rank) -> float:
         """Return until when a router may still answer, as a rule: most have none of this, and are silent."""
-        return self._patient_until if self._tasks else NEVER
+        return max((probe.patient_until for probe in self._probes.values()), default=NEVER)
+
+    def note_candidate(self, candidate: Candidate) -> None:
+        """Note what any protocol has found by now.
+
+        A router that has answered by another one would have answered by this one as well, were there not a loss: it is
+        waited for only as long again, while the question goes on.
+        """
+        if candidate.device.protocol == self._protocol:
+            return
+        now = asyncio.get_running_loop().time()
+        found = _host_of(candidate.device)
+        patience = max(_SHORTEST_PATIENCE, 2 * (now - self._began))
+        for host, probe in self._probes.items():
+            if _without_zone(host) == found:
+                self._probes[host] = probe._replace(patient_until=min(probe.patient_until, now + patience))
 
     def failure(self) -> IGDError:
         """Return that there is none, or why none could be asked."""
         unsent = next((error for error in self._failures if isinstance(error, NoRouteError)), None)
         return unsent or DiscoveryError(f"no router answers by {self._protocol}", UPnPResult.NO_DEVICES)
 
-    async def _ask(self, host: str) -> None:
+    def _ask(self, host: str) -> None:
         try:
-            source = self._scope.source_address
-            ours = source or source_address_for(host)
-            client = PcpClient(host, self._port, source)
-            if self._protocol == "pcp":
-                request = pcp.build_request(pcp.Request(pcp.Opcode.ANNOUNCE, ip_address(ours)))
-                rank = await client.request(request, _rank_by_pcp, lambda: self._until)
-            else:
-                request = nat_pmp.build_request(nat_pmp.AddressRequest())
-                rank = await client.request(request, _rank_by_nat_pmp, lambda: self._until)
+            opened = connected_socket(host, self._port, self._scope.source_address)
         except IGDError as error:
-            if not isinstance(error, DeadlineError):
-                self._failures.append(error)
+            self._failures.append(error)
             return
-        if rank is not Rank.USELESS:
-            address = join_address(host, self._port)
-            device = device_at(self._protocol, address, ours)
-            self._report(Candidate(device, rank, (_IGD,), f"{self._protocol} {address}"))
+        ours = str(opened.getsockname()[0]).partition("%")[0]
+        is_pcp = self._protocol == "pcp"
+        exchange: Exchange[Rank] = Exchange(
+            opened,
+            host,
+            pcp.build_request(pcp.Request(pcp.Opcode.ANNOUNCE, ip_address(ours))) if is_pcp else _ADDRESS,
+            _rank_by_pcp if is_pcp else _rank_by_nat_pmp,
+            self._until,
+            lambda answer: self._ended(host, ours, answer),
+            most=MAX_SENT if self._scope.single is None else 1,
+        )
+        self._probes[host] = _Probe(exchange, min(self._began + PATIENCE, self._until))
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled():
-            task.result()
-        if not self._tasks:
+    def _ended(self, host: str, ours: str, answer: Rank | Exception) -> None:
+        del self._probes[host]
+        if isinstance(answer, IGDError):
+            if not isinstance(answer, DeadlineError):
+                self._failures.append(answer)
+        elif isinstance(answer, Exception):
+            raise answer
+        elif answer is not Rank.USELESS:
+            device = device_at(self._protocol, join_address(host, self._port), ours)
+            self._report(Candidate(device, answer, (_IGD,), f"{self._protocol} {device.address}"))
+        if not self._probes:
             self._report(None)
 
 
-def _rank_by_pcp(datagram: bytes) -> Rank | None:
-    """Return how good the router is that has sent a datagram, None where that is no answer."""
+class _Probe(NamedTuple):
+    """A question that is out; ``patient_until`` is a time of the loop's clock."""
+
+    exchange: Exchange[Rank]
+    patient_until: float
+
+
+_ADDRESS: Final = nat_pmp.build_request(nat_pmp.AddressRequest())
+
+
+def _rank_by_pcp(datagram: bytes) -> Rank | Doubtful[Rank] | None:
+    """Return how good the router is that has sent a datagram, None where that is no answer.
+
+    One that knows no ANNOUNCE is a PCP server all the same.
+    """
     response = pcp.parse_response(datagram)
     if response is not None and response.opcode == pcp.Opcode.ANNOUNCE:
-        return Rank.CERTAIN if response.result == pcp.ResultCode.SUCCESS else Rank.USELESS
+        if response.result in (pcp.ResultCode.SUCCESS, pcp.ResultCode.UNSUPP_OPCODE):
+            return Rank.CERTAIN
+        return Doubtful(Rank.USELESS)
     other = nat_pmp.parse_response(datagram)
     is_other = isinstance(other, nat_pmp.Refusal) and other.result == nat_pmp.ResultCode.UNSUPPORTED_VERSION
-    return Rank.USELESS if is_other else None
+    return Doubtful(Rank.USELESS) if is_other else None
 
 
-def _rank_by_nat_pmp(datagram: bytes) -> Rank | None:
+def _rank_by_nat_pmp(datagram: bytes) -> Rank | Doubtful[Rank] | None:
     """Return the same for NAT-PMP. One that has no address yet, or a private one, may map ports all the same."""
     match nat_pmp.parse_response(datagram):
         case nat_pmp.AddressResponse():
             return Rank.CERTAIN
         case nat_pmp.Refusal(opcode=nat_pmp.Opcode.ADDRESS, result=nat_pmp.ResultCode.NETWORK_FAILURE):
-            return Rank.LAST_RESORT
+            return Doubtful(Rank.LAST_RESORT)
         case nat_pmp.Refusal(opcode=nat_pmp.Opcode.ADDRESS):
-            return Rank.USELESS
+            return Doubtful(Rank.USELESS)
     response = pcp.parse_response(datagram)
     is_other = response is not None and response.result == pcp.ResultCode.UNSUPP_VERSION
-    return Rank.USELESS if is_other else None
+    return Doubtful(Rank.USELESS) if is_other else None
 
 
 def _leads_from(source: str, host: str) -> bool:
@@ -165,3 +200,17 @@ def _leads_from(source: str, host: str) -> bool:
         return ip_address(source_address_for(host)) == ip_address(source)
     except IGDError:
         return False
+
+
+def _host_of(device: Device) -> str:
+    """Return the address of a device that was found by any protocol, "" where it is not known."""
+    if device.address:
+        return _without_zone(split_address(device.address)[0])
+    try:
+        return _without_zone(urlsplit(device.description_url).hostname or "")
+    except ValueError:
+        return ""
+
+
+def _without_zone(host: str) -> str:
+    return host.partition("%")[0]

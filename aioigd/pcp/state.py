@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable
 from ipaddress import IPv4Address, IPv6Address
-from typing import NamedTuple
+from typing import Final, NamedTuple
 from weakref import WeakValueDictionary
 
 from ..core.limiter import Limiter
+from ..errors import RefusedError
 from ..models import MappingKey, Proto
 from .epoch import Epoch
 
-__all__ = ["Held", "Owner", "RouterState"]
+__all__ = ["Held", "Owner", "Remote", "RouterState"]
+
+_FREE_REPETITIONS: Final = 2
+"""How often a request may be refused before it has to wait: what was in the way may be gone at once."""
+_UNTOLD_LIFETIME: Final = 30
+"""Seconds for which a refusal counts that says nothing of it (RFC 6887 section 7.4: errors that may be over soon)."""
+_LONGEST_LIFETIME: Final = 1800
+"""Seconds for which a refusal counts at most (section 7.4: errors that stay), whatever it says: it can be a lie."""
+_MAX_REFUSALS: Final = 256
+"""Requests of which it is known that they were refused, the latest."""
+
+Remote = tuple[str, int]
+"""From where packets may come through a pinhole: host ("" for any) and port (0 for any)."""
 
 
 class Owner(NamedTuple):
@@ -27,12 +39,25 @@ class Owner(NamedTuple):
         return f"{self.proto} port {self.internal_port} of {self.client}"
 
 
-@dataclass(frozen=True, slots=True)
-class Held:
-    """A mapping that this program has made; ``expires`` is a time of the loop's clock."""
+class Held(NamedTuple):
+    """A mapping that this program has made.
+
+    ``expires`` is a time of the loop's clock, ``lifetime`` what it was granted for, in seconds. ``era`` is that in
+    which it was seen last; in a later one it may be gone.
+    """
 
     key: MappingKey
     expires: float
+    lifetime: int
+    era: int
+
+
+class _Refusal(NamedTuple):
+    """A request that was refused: how often in a row, how, and until when it is not sent again."""
+
+    times: int
+    error: RefusedError
+    until: float
 
 
 class RouterState:
@@ -43,10 +68,17 @@ class RouterState:
         self.limiter = Limiter()
         self.on_restart: Callable[[], None] | None = None
         """Called when a reply shows that the router has lost its mappings."""
+        self.has_told_of_refusals = False
+        """Whether it was logged that the router maps no ports for this machine."""
+        self.beside: dict[str, RouterState] = {}
+        """The states of the routers next to this one that open pinholes in its stead."""
         self._epoch = epoch
+        self._era = 0
         self._held: dict[Owner, Held] = {}
         self._owners: dict[MappingKey, Owner] = {}
+        self._pinholes: dict[Owner, dict[Remote, float]] = {}
         self._turns: WeakValueDictionary[Owner, asyncio.Lock] = WeakValueDictionary()
+        self._refusals: dict[Hashable, _Refusal] = {}
 
     def turn(self, owner: Owner) -> asyncio.Lock:
         """Return what is held while a mapping of an owner is made or deleted: one request for it at a time.
@@ -55,32 +87,90 @@ class RouterState:
         """
         return self._turns.setdefault(owner, asyncio.Lock())
 
+    # Restarts
+
     def note_epoch(self, epoch: int, now: float) -> None:
-        """Note the epoch of a reply that was received at ``now``."""
+        """Note the epoch of a reply that was received at ``now``. Whoever is told of a restart bounds what it costs."""
         if self._epoch.lost_state(epoch, now):
-            self._held.clear()
-            self._owners.clear()
+            self._era += 1
             self.external_address = None
             if self.on_restart is not None:
                 self.on_restart()
 
+    # Mappings
+
     def held(self, owner: Owner, now: float) -> Held | None:
-        """Return the mapping of an owner, None where this program has none."""
+        """Return the mapping of an owner, None where this program has none, or the router may have lost it."""
         held = self._held.get(owner)
-        return held if held is not None and held.expires > now else None
+        return held if held is not None and held.expires > now and held.era == self._era else None
 
-    def owner_of(self, key: MappingKey) -> Owner | None:
-        """Return whose mapping has a key, None where this program has made none."""
-        return self._owners.get(key)
+    def owner_of(self, key: MappingKey, now: float) -> Owner | None:
+        """Return whose mapping has a key, None where this program has made none that lasts until ``now``.
 
-    def granted(self, owner: Owner, key: MappingKey, expires: float) -> None:
-        """Note a mapping."""
+        The router may have lost it meanwhile.
+        """
+        owner = self._owners.get(key)
+        if owner is not None and self._held[owner].expires <= now:
+            self.gone(owner)
+            return None
+        return owner
+
+    def granted(self, owner: Owner, key: MappingKey, lifetime: int, now: float) -> None:
+        """Note a mapping that was granted for so many seconds."""
         self.gone(owner)
-        self._held[owner] = Held(key, expires)
+        before = self._owners.get(key)
+        if before is not None:
+            self.gone(before)
+        self._held[owner] = Held(key, now + lifetime, lifetime, self._era)
         self._owners[key] = owner
+
+    def doubted(self, owner: Owner) -> None:
+        """Note that a mapping may be gone."""
+        held = self._held.get(owner)
+        if held is not None:
+            self._held[owner] = held._replace(era=self._era - 1)
 
     def gone(self, owner: Owner) -> None:
         """Forget a mapping."""
         held = self._held.pop(owner, None)
         if held is not None and self._owners.get(held.key) == owner:
             del self._owners[held.key]
+
+    # Pinholes
+
+    def pinholes(self, owner: Owner, now: float) -> dict[Remote, float]:
+        """Return from where packets may come to a port, and until when, as far as this program has asked for it."""
+        return {remote: expires for remote, expires in self._pinholes.get(owner, {}).items() if expires > now}
+
+    def opened(self, owner: Owner, remotes: dict[Remote, float]) -> None:
+        """Note the pinholes to a port."""
+        if remotes:
+            self._pinholes[owner] = remotes
+        else:
+            self._pinholes.pop(owner, None)
+
+    # Refusals
+
+    def refusal(self, request: Hashable, now: float) -> RefusedError | None:
+        """Return the error with which a request was refused, if it is too early to send it again."""
+        refused = self._refusals.get(request)
+        return refused.error.copy() if refused is not None and now < refused.until else None
+
+    def note_refusal(self, request: Hashable, error: RefusedError, lifetime: int, now: float) -> None:
+        """Note that a request was refused; ``lifetime``: the seconds for which the router says so, 0 for untold.
+
+        The first repetitions are free, and then the pauses between them double up to that time: so a program that
+        asks all the time does not flood the router, and one whose user has changed something there need not wait.
+        """
+        before = self._refusals.pop(request, None)
+        times = 1 if before is None else before.times + 1
+        longest = min(lifetime or _UNTOLD_LIFETIME, _LONGEST_LIFETIME)
+        pause = 0.0 if times <= _FREE_REPETITIONS else min(longest, 2.0 ** min(times - _FREE_REPETITIONS - 1, 16))
+        self._refusals[request] = _Refusal(times, error.copy(), now + pause)
+        if len(self._refusals) > _MAX_REFUSALS:
+            del self._refusals[next(iter(self._refusals))]
+
+    def accepted(self, request: Hashable) -> None:
+        """Note that a request was not refused."""
+        if self._refusals:
+            self._refusals.pop(request, None)

@@ -29,7 +29,9 @@ __all__ = [
     "MAX_VALUES",
     "Conversation",
     "DatagramEvent",
+    "Event",
     "HttpEvent",
+    "PcpEvent",
     "RecordingError",
     "is_header",
     "read",
@@ -42,7 +44,7 @@ _BASE64: Final = "base64:"
 """The prefix of content that is not UTF-8."""
 
 MAX_EVENTS: Final = 10_000
-"""Datagrams and HTTP exchanges of a file."""
+"""Datagrams, of whatever protocol, and HTTP exchanges of a file."""
 MAX_HEADERS: Final = 64
 """Headers of a message. Real ones have under 15."""
 MAX_VALUES: Final = 300_000
@@ -61,6 +63,7 @@ _MAX_URL: Final = 2048
 _MAX_ORIGINS: Final = 64
 """Servers that are asked, each of which is a socket when it is replayed."""
 _MAX_ABOUT: Final = 32
+_MAX_WORDS: Final = 400
 
 _JSON_TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[\]{},:]', re.DOTALL)
 _METHOD = re.compile(r"[A-Z][A-Z-]{0,15}")
@@ -68,6 +71,8 @@ _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}")
 _NO_HEADER_VALUE = re.compile(r"[^\t\x20-\x7e\x80-\xff]")
 _NO_URL = re.compile(r"[^\x21-\x7e]")
 _HOST_NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,251}[A-Za-z0-9_.])?")
+_HEXADECIMAL = re.compile(r"(?:[0-9a-fA-F]{2} ?){0,1101}")
+"""A datagram of PCP: 1,100 bytes at most (RFC 6887 section 7), and one more where it was longer."""
 _FAILURE = re.compile(r"|[A-Za-z_][A-Za-z0-9_]{0,63}")
 
 
@@ -77,12 +82,32 @@ class RecordingError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class DatagramEvent:
-    """A datagram. ``time`` is in seconds from the beginning, ``peer`` the address of the other side."""
+    """A datagram of SSDP. ``time`` is in seconds from the beginning, ``peer`` the address of the other side."""
 
     time: float
     direction: Literal["in", "out"]
     peer: str
     payload: str
+
+
+@dataclass(frozen=True, slots=True)
+class PcpEvent:
+    """A datagram of PCP or NAT-PMP, ``payload`` in hexadecimal; ``says`` is the same for people.
+
+    ``failure`` is the name of the exception where the system was told that nobody listens.
+    """
+
+    time: float
+    direction: Literal["in", "out"]
+    peer: str
+    payload: str
+    says: str
+    failure: str
+
+    @property
+    def datagram(self) -> bytes:
+        """The bytes of the datagram."""
+        return bytes.fromhex(self.payload)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,17 +126,26 @@ class HttpEvent:
     failure: str
 
 
+Event = DatagramEvent | PcpEvent | HttpEvent
+_KINDS: Final[Mapping[type[Event], str]] = {DatagramEvent: "datagram", PcpEvent: "pcp", HttpEvent: "http"}
+
+
 @dataclass(frozen=True, slots=True)
 class Conversation:
     """All messages in the order in which they began; ``about`` is information for people."""
 
-    events: tuple[DatagramEvent | HttpEvent, ...]
+    events: tuple[Event, ...]
     about: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     @property
     def datagrams(self) -> Sequence[DatagramEvent]:
-        """The datagrams."""
+        """The datagrams of SSDP."""
         return [event for event in self.events if isinstance(event, DatagramEvent)]
+
+    @property
+    def pcp_datagrams(self) -> Sequence[PcpEvent]:
+        """The datagrams of PCP and NAT-PMP."""
+        return [event for event in self.events if isinstance(event, PcpEvent)]
 
     @property
     def exchanges(self) -> Sequence[HttpEvent]:
@@ -120,10 +154,7 @@ class Conversation:
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> None:
         """Write it to a new file, as JSON that people can read; see :func:`.new_file.write_file`."""
-        events = [
-            {"kind": "datagram" if isinstance(event, DatagramEvent) else "http", **asdict(event)}
-            for event in self.events
-        ]
+        events = [{"kind": _KINDS[type(event)], **asdict(event)} for event in self.events]
         content = {"format": _FORMAT, "about": dict(self.about), "events": events}
         text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
         write_file(checked_path(path), text.encode("utf-8"), overwrite=overwrite)
@@ -246,14 +277,16 @@ def _conversation(content: Any) -> Conversation:
 Check = Callable[[str, Any], Any]
 
 
-def _event(where: str, content: Any) -> DatagramEvent | HttpEvent:
+def _event(where: str, content: Any) -> Event:
     kind = content.get("kind") if isinstance(content, dict) else None
     if kind == "datagram":
         return DatagramEvent(**_checked(where, content, _DATAGRAM_FIELDS))
+    if kind == "pcp":
+        return PcpEvent(**_checked(where, content, _PCP_FIELDS))
     if kind == "http":
         return HttpEvent(**_checked(where, content, _HTTP_FIELDS))
     if isinstance(content, dict) and "kind" in content:
-        raise _wrong(f"{where}.kind", kind, "'datagram' or 'http'")
+        raise _wrong(f"{where}.kind", kind, "'datagram', 'pcp' or 'http'")
     raise _wrong(where, content, "an object with a kind")
 
 
@@ -317,9 +350,9 @@ def _content(where: str, value: Any) -> str:
     return text
 
 
-def _matching(pattern: re.Pattern[str], right: str) -> Check:
+def _matching(pattern: re.Pattern[str], right: str, most: int = _MAX_URL) -> Check:
     def check(where: str, value: Any) -> str:
-        if pattern.fullmatch(_string(where, value, _MAX_URL)) is None:
+        if pattern.fullmatch(_string(where, value, most)) is None:
             raise _wrong(where, value, right)
         return str(value)
 
@@ -377,6 +410,14 @@ _DATAGRAM_FIELDS: Final[Mapping[str, Check]] = {
     "direction": _direction,
     "peer": _peer,
     "payload": _content,
+}
+_PCP_FIELDS: Final[Mapping[str, Check]] = {
+    "time": _seconds,
+    "direction": _direction,
+    "peer": _peer,
+    "payload": _matching(_HEXADECIMAL, "a datagram of up to 1,101 bytes in hexadecimal", 3 * 1101),
+    "says": lambda where, value: _string(where, value, _MAX_WORDS),
+    "failure": _matching(_FAILURE, "the name of an exception, or empty"),
 }
 _HTTP_FIELDS: Final[Mapping[str, Check]] = {
     "time": _seconds,

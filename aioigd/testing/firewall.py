@@ -6,7 +6,7 @@ number of packets that came through a pinhole.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from ipaddress import IPv6Address
 from itertools import count
@@ -73,11 +73,12 @@ class Firewall:
         self._holes[number] = _Hole(pinhole, self._clock() + wanted.duration, packets)
         return pinhole
 
-    def close(self, client: str, proto: Proto, port: int) -> None:
-        """Close the pinholes to a port of a host."""
+    def close(self, client: str, proto: Proto, port: int, *, but: Collection[tuple[str, int]] = ()) -> None:
+        """Close the pinholes to a port of a host, ``but`` those for some remote hosts and ports."""
         for number, hole in list(self._holes.items()):
             pinhole = hole.pinhole
-            if (pinhole.internal_client, pinhole.internal_port, pinhole.proto) == (client, port, proto):
+            is_there = (pinhole.internal_client, pinhole.internal_port, pinhole.proto) == (client, port, proto)
+            if is_there and (pinhole.remote_host, pinhole.remote_port) not in but:
                 del self._holes[number]
 
     def invoke(self, call: ActionCall) -> Outputs:

@@ -99,6 +99,7 @@ class PcpServer:
         self._rules = pipeline.pcp_rules(PcpRules(third_party=not connection.secure))
         self._owned: dict[_Owner, list[MappingKey]] = {}
         self._pinhole_nonces: dict[_Owner, bytes] = {}
+        self._pinhole_filters: dict[_Owner, tuple[pcp.Filter, ...]] = {}
         self._since: float | None = None
         self._known_address = connection.external_address
 
@@ -280,11 +281,16 @@ class PcpServer:
         if not (self._firewall.enabled and self._firewall.pinholes_allowed):
             raise _Refused(*_NOT_YOURS)
         self._check_pinhole(wish, may_renew=self._rules.nonces_renewed)
-        host, port = _only_remote(wish.filters) or ("", 0)
-        pinhole = Pinhole(0, wish.client, wish.internal_port, wish.proto, host, port, wish.lifetime)
-        if self._firewall.open(pinhole) is None:
-            raise _Refused(*_NO_ROOM)
+        is_open = wish.owner in self._pinhole_nonces
+        filters = _joined(self._pinhole_filters.get(wish.owner, ()) if is_open else (), wish.filters)
+        remotes = _remotes(filters)
+        self._firewall.close(*wish.owner, but=remotes)
+        for host, port in remotes:
+            pinhole = Pinhole(0, wish.client, wish.internal_port, wish.proto, host, port, wish.lifetime)
+            if self._firewall.open(pinhole) is None:
+                raise _Refused(*_NO_ROOM)
         self._pinhole_nonces[wish.owner] = wish.nonce
+        self._pinhole_filters[wish.owner] = filters
         return wish.internal_port
 
     def _check_pinhole(self, wish: _Wish, *, may_renew: bool) -> None:
@@ -426,6 +432,13 @@ def _only_remote(filters: tuple[pcp.Filter, ...]) -> tuple[str, int] | None:
     if len(filters) != 1 or filters[0].prefix_length != 128:
         return None
     return str(filters[0].address), filters[0].port
+
+
+def _remotes(filters: tuple[pcp.Filter, ...]) -> list[tuple[str, int]]:
+    """Return for which remote hosts and ports a pinhole is open: for any where the filters are of no one host."""
+    if not filters or any(each.prefix_length != 128 for each in filters):
+        return [("", 0)]
+    return [(str(each.address), each.port) for each in filters]
 
 
 def _nat_pmp_problem(request: nat_pmp.Request | nat_pmp.ResultCode | None) -> str:

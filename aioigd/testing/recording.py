@@ -6,8 +6,8 @@
         async with PortMapper() as mapper:
             await mapper.add_port_mapping(8080, proto="TCP")
 
-The file has every datagram and every HTTP message with its time. What could tell who or where somebody is, is replaced
-in it (see :mod:`aioigd.testing.scrubbing`).
+The file has every datagram of SSDP, PCP and NAT-PMP and every HTTP message with its time. What could tell who or where
+somebody is, is replaced in it (see :mod:`aioigd.testing.scrubbing`).
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from typing import Final, Literal, NamedTuple
 from urllib.parse import quote
 
 from ..net.trace import HttpExchange, tracer
+from ..pcp.wire import pcp
 from ..upnp.wire.ssdp import MAX_DATAGRAM
 from .conversation import (
     MAX_EVENTS,
@@ -30,11 +31,15 @@ from .conversation import (
     MAX_VALUES,
     Conversation,
     DatagramEvent,
+    Event,
     HttpEvent,
+    PcpEvent,
     is_header,
     written,
 )
 from .new_file import check_place, checked_path
+from .pcp_replay import MAX_REPLIES
+from .pcp_scrubbing import described
 from .scrubbing import Scrubber
 
 __all__ = ["record"]
@@ -93,12 +98,22 @@ async def _finish(recorder: _Recorder, path: Path, *, overwrite: bool) -> None:
 
 
 class _Datagram(NamedTuple):
-    """A datagram as it was seen."""
+    """A datagram of SSDP as it was seen."""
 
     time: float
     direction: Literal["in", "out"]
     payload: bytes
     peer: str
+
+
+class _PcpDatagram(NamedTuple):
+    """A datagram of PCP or NAT-PMP as it was seen."""
+
+    time: float
+    direction: Literal["in", "out"]
+    payload: bytes
+    peer: str
+    failure: str
 
 
 class _Recorder:
@@ -110,10 +125,11 @@ class _Recorder:
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._began = self._loop.time()
-        self._seen: list[_Datagram | HttpExchange] = []
+        self._seen: list[_Datagram | _PcpDatagram | HttpExchange] = []
         self._datagrams_of: Counter[str] = Counter()
         self._bytes_of: Counter[str] = Counter()
         self._heard = 0
+        self._pcp_expected = 0
         self._bytes = 0
         self._values = 0
         self._left_out = 0
@@ -133,6 +149,18 @@ class _Recorder:
                 self._bytes_of[peer] += size
                 self._datagrams_of[peer] += 1
             self._seen.append(_Datagram(self._loop.time() - self._began, direction, payload, peer))
+
+    def pcp_datagram(self, direction: Literal["in", "out"], payload: bytes, peer: str, failure: str = "") -> None:
+        """Keep a datagram, as long as there are not many more replies than requests."""
+        payload = payload[: pcp.MAX_SIZE + 1]
+        heard = self._heard + len(payload)
+        if direction == "in" and (self._pcp_expected <= 0 or heard > _MAX_HEARD):
+            self._left_out += 1
+        elif self._has_room(len(payload), 0):
+            if direction == "in":
+                self._heard = heard
+            self._pcp_expected += MAX_REPLIES if direction == "out" else -1
+            self._seen.append(_PcpDatagram(self._loop.time() - self._began, direction, payload, peer, failure))
 
     def exchange(self, exchange: HttpExchange) -> None:
         """Keep an HTTP request and its reply."""
@@ -156,28 +184,31 @@ class _Recorder:
 
     def conversation(self) -> Conversation:
         """Return all messages in the order in which they began, without what is private."""
-        seen = sorted(self._seen, key=lambda each: each.time if isinstance(each, _Datagram) else each.began)
+        seen = sorted(self._seen, key=lambda each: each.began if isinstance(each, HttpExchange) else each.time)
         scrubber = Scrubber()
         for each in seen:
             if isinstance(each, _Datagram):
                 scrubber.learn_datagram(each.payload)
-            else:
+            elif isinstance(each, HttpExchange):
                 scrubber.learn(each.reply)
                 for name, value in each.reply_headers.items():
                     scrubber.learn(f"{name}: {value}")
-        events = tuple(
-            _scrubbed_datagram(each, scrubber) if isinstance(each, _Datagram) else _scrubbed_exchange(each, scrubber)
-            for each in seen
-        )
+        events = tuple(_scrubbed(each, scrubber) for each in seen)
         about = {"aioigd": version("aioigd"), "python": platform.python_version(), "system": platform.system()}
         if self._left_out:
             about["left out"] = f"{self._left_out} messages"
         return Conversation(events, about)
 
 
-def _scrubbed_datagram(seen: _Datagram, scrubber: Scrubber) -> DatagramEvent:
-    peer, payload = scrubber.address(seen.peer), written(scrubber.datagram(seen.payload))
-    return DatagramEvent(_rounded(seen.time), seen.direction, peer, payload)
+def _scrubbed(seen: _Datagram | _PcpDatagram | HttpExchange, scrubber: Scrubber) -> Event:
+    if isinstance(seen, HttpExchange):
+        return _scrubbed_exchange(seen, scrubber)
+    if isinstance(seen, _PcpDatagram):
+        peer, datagram = scrubber.address(seen.peer), scrubber.pcp_datagram(seen.payload)
+        says = f"nobody listens at the port: {seen.failure}" if seen.failure else described(datagram)
+        return PcpEvent(_rounded(seen.time), seen.direction, peer, datagram.hex(" ", -4), says, seen.failure)
+    peer = scrubber.address(seen.peer)
+    return DatagramEvent(_rounded(seen.time), seen.direction, peer, written(scrubber.datagram(seen.payload)))
 
 
 def _scrubbed_exchange(seen: HttpExchange, scrubber: Scrubber) -> HttpEvent:

@@ -1,4 +1,4 @@
-"""Replays the replies of a recorded router on loopback.
+"""Replays the replies of a recorded router on loopback, by UPnP here, and by PCP and NAT-PMP in :mod:`.pcp_replay`.
 
 They are sent with correct HTTP framing, as a recording does not include wrong framing. Several recorded replies to the
 same request are sent in their order, and the last one is repeated. The recorded addresses are replaced by those of the
@@ -11,6 +11,7 @@ the address on loopback that has asked, :data:`MAX_REPLIES` of them at most.
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
@@ -25,6 +26,9 @@ from . import network
 from .conversation import Conversation, DatagramEvent, HttpEvent, RecordingError, read
 from .http import Admission, End, HttpRequest, HttpServer, Response, Transmission
 from .message_text import with_text
+from .pcp_endpoint import PcpEndpoint
+from .pcp_messages import PcpDatagram
+from .pcp_replay import RecordedPcp
 from .ssdp import Datagram, Search, SsdpServer
 
 __all__ = ["MAX_REPLIES", "ReplayedGateway"]
@@ -71,8 +75,9 @@ _VALUE = re.compile(
 class ReplayedGateway:
     """A router that replies as recorded; an asynchronous context manager.
 
-    ``address`` is its loopback address, None for one that no other gateway uses. ``location`` is the URL of its first
-    description. ``unexpected`` are the requests for which there is no reply in the recording.
+    ``address`` is its loopback address, None for one that no other gateway uses. It is asked by PCP and NAT-PMP at
+    :attr:`pcp_port`. ``location`` is the URL of its first description. ``unexpected`` are the requests for which there
+    is no reply in the recording.
 
     Raises RecordingError, a ValueError, for a file that is no recorded conversation or goes beyond the bounds of one,
     and OSError where it cannot be read.
@@ -87,9 +92,11 @@ class ReplayedGateway:
         self._hosts = {_origin_of(event.url).host for event in self._conversation.exchanges}
         self._values: dict[str, str] = {}
         self._ssdp: SsdpServer | None = None
+        self._pcp: PcpEndpoint | None = None
         self._replies = {origin: _Replies(events) for origin, events in self._by_origin().items()}
         self._answers = _answers(self._conversation.datagrams)
         self.unexpected: list[str] = []
+        self._recorded_pcp = RecordedPcp(self._conversation.pcp_datagrams, self.unexpected)
 
     async def __aenter__(self) -> Self:
         if self._address is None:
@@ -99,6 +106,9 @@ class ReplayedGateway:
                 self._serve(origin)
             self._ssdp = SsdpServer(self.address, self._hear)
             await self._ssdp.start()
+            if self._recorded_pcp.is_open:
+                self._pcp = PcpEndpoint(self.address, 0, self._hear_pcp)
+                await self._pcp.start()
         except BaseException:
             await self.__aexit__(None, None, None)
             raise
@@ -107,6 +117,9 @@ class ReplayedGateway:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._pcp is not None:
+            self._pcp.close()
+            await self._pcp.wait_closed()
         if self._ssdp is not None:
             self._ssdp.close()
             await self._ssdp.wait_closed()
@@ -121,6 +134,11 @@ class ReplayedGateway:
         if self._address is None:
             raise RuntimeError("a replayed gateway has no address before it is started")
         return self._address
+
+    @property
+    def pcp_port(self) -> int:
+        """The UDP port of PCP and NAT-PMP: 5351, or another one on ``127.0.0.1`` and ``::1``; 0 if nothing listens."""
+        return 0 if self._pcp is None else self._pcp.port
 
     @property
     def location(self) -> str:
@@ -164,6 +182,10 @@ class ReplayedGateway:
             Datagram(with_text(answer.payload, self._moved_location), answer.delay)
             for answer in self._answers.get(search.target, ())
         ]
+
+    def _hear_pcp(self, datagram: bytes, sender: tuple[str, int]) -> Callable[[], Iterable[PcpDatagram]]:
+        now = asyncio.get_running_loop().time()
+        return lambda: self._recorded_pcp.answer(datagram, sender[0], now)
 
     def _learn(self, recorded: bytes, sent: bytes) -> None:
         """Note what now takes the place of stand-ins in a request."""

@@ -21,6 +21,7 @@ from urllib.parse import quote, unquote
 
 from .known_words import has_known_part, is_known
 from .message_text import decoded, with_text
+from .pcp_scrubbing import scrubbed
 from .stand_ins import StandIns
 
 __all__ = ["Place", "Scrubber"]
@@ -204,6 +205,10 @@ class Scrubber:
         cut = len(text) if end is None else end.end()
         head = self._replaced(text[:cut], Place.LOOSE, in_head=True, keeps_names=True)
         return encoded(head + self._replaced(text[cut:], Place.STRICT))
+
+    def pcp_datagram(self, payload: bytes) -> bytes:
+        """Return a datagram of PCP or NAT-PMP without private data."""
+        return scrubbed(payload, self._stand_ins)
 
     def content(self, body: bytes) -> bytes:
         """Return the body of an HTTP message without private data."""

@@ -61,6 +61,11 @@ class StandIns:
         first = {12: 0x00005E005300, 16: 0x00005EEF10000000}.get(width, 0)  # RFC 9542 section 2.1
         return self._instead(f"mac {width}", digits.lower(), lambda number: f"{first + number:0{width}x}")
 
+    def nonce(self, nonce: bytes) -> bytes:
+        """Return the nonce of a mapping that stands for another one."""
+        size = len(nonce)
+        return bytes.fromhex(self._instead("nonce", nonce.hex(), f"{{:0{2 * size}x}}".format))
+
     def serial(self, text: str) -> str:
         """Return what stands for a serial number."""
         return self._instead("serial", text, "serial-{}".format)

@@ -27,6 +27,9 @@ A request that is silent is not given up at once (``soap_client``): beside it th
 have moved, or asked what has become of the request, or that is sent a second time where it does no harm. What is said
 here of silence holds when that has led to nothing.
 
+A request that was cut on a connection that was used before is none of these: it has been sent again by then, on a new
+one (``net/kept_connections``).
+
 A reply that breaks a cap is raised at once. 404, 405 and 410 without SOAP lead to an untried control URL, if there is
 one; any other reply is returned, and proves the control URL.
 """

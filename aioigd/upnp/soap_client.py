@@ -32,6 +32,7 @@ from ..net.interfaces import default_next_hops, source_address_for
 from ..results import UPnPResult
 from .fallback import FEW_TERMS, WEEK, Failure, TermsPolicy
 from .net.http import HttpClient
+from .net.kept_connections import Keep, KeptConnections, Verdict
 from .retry import TRIES_CUT, Step, next_step, pause_after
 from .wire import soap
 from .wire.description import Service
@@ -48,6 +49,8 @@ _PATIENCE: Final = 0.85
 """Part of the rest of a call for which a request is still waited for whose time was over."""
 _FRUITLESS_KEPT: Final = 10.0
 """Seconds for which a mapping that was refused on all terms says something about others."""
+_ON_NEW_CONNECTIONS: Final = frozenset({"AddPinhole"})
+"""Actions that are repeated only where there is no other way: nothing says afterwards whether they were carried out."""
 
 Beside = Callable[[], Coroutine[Any, Any, tuple[int, soap.Reply] | None]]
 """What is done beside a request that is silent; see :meth:`SoapClient.send`."""
@@ -67,6 +70,9 @@ class GatewayState:
 
     def __init__(self) -> None:
         self.limiter = Limiter()
+        self.kept = KeptConnections()
+        self.waiting = 0
+        """Requests that wait for a permit."""
         self.terms_policy = TermsPolicy()
         self.ours: dict[MappingKey, PortMapping] = {}
         """The mappings that this program has made, so that an undo never removes an older one."""
@@ -169,7 +175,11 @@ class SoapClient:
         failures_alone = 0
         while True:
             waiting_since = loop.time()
-            permit = await state.limiter.acquire(first=op.is_started)
+            state.waiting += 1
+            try:
+                permit = await state.limiter.acquire(first=op.is_started)
+            finally:
+                state.waiting -= 1
             sent_at = op.request_started(waiting_since)
             outcome = Outcome.UNKNOWN
             failure: TransportError | DeadlineError
@@ -192,6 +202,14 @@ class SoapClient:
                         deadline, self._start_second, second, latest, op, permit, beside, asyncio.current_task()
                     )
                     deadline = inf
+                options: dict[str, Keep] = {}
+                # Tried where somebody waits, so that the next request follows at once.
+                is_batch = state.waiting or (permit.had_company and state.kept.verdict is Verdict.PROVEN)
+                state.kept.others_out.add(permit)
+                if is_batch or state.kept.idle:
+                    most = int(state.limiter.window) if is_batch else 0
+                    may_reuse = latest.name not in _ON_NEW_CONNECTIONS
+                    options["keep"] = Keep(state.kept, most, may_reuse, latest.name.encode(), permit)
                 reply = await self.http.request(
                     "POST",
                     url,
@@ -201,11 +219,12 @@ class SoapClient:
                     body=soap.build_request(self.service_type, latest.name, latest.arguments),
                     repeatable=repeatable,
                     body_rule=BodyRule.EXPECTED if latest.has_output else BodyRule.OPTIONAL,
+                    **options,
                 )
                 outcome = Outcome.ANSWERED
                 needed = loop.time() - sent_at
                 if needed > op.seconds_needed:
-                    state.seconds_needed = op.seconds_needed = needed
+                    state.kept.seconds_needed = state.seconds_needed = op.seconds_needed = needed
             except asyncio.CancelledError:
                 if not (second and second[0].has_interrupted()):
                     raise
@@ -229,6 +248,7 @@ class SoapClient:
                 if second and outcome is not Outcome.LOST:
                     second[0].stop()
                 op.request_finished()
+                state.kept.others_out.discard(permit)
                 state.limiter.release(permit, outcome)
             if outcome is Outcome.ANSWERED:
                 parsed = soap.parse_reply(reply.body, latest.name)

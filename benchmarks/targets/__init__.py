@@ -7,7 +7,7 @@ from functools import partial
 from typing import Final
 
 from ..bench import Bench, Goal, Which
-from ..peers import AT_ONCE, BARE, FLOOR, ONE_BY_ONE
+from ..peers import AT_ONCE, BARE, BARE_KEEP_ALIVE, FLOOR, MINI, ONE_BY_ONE, OURS_FAST, OURS_NAT_PMP, OURS_PCP
 from . import cost, load, network
 
 _FIRST = (network.nobody, network.hostile, cost.leases, network.devices, network.cold)
@@ -15,6 +15,8 @@ _LAST = (cost.memory, cost.imports, cost.cpu, load.callers, load.one_at_a_time, 
 TARGETS: Final[Mapping[str, Callable[[Bench], None]]] = {
     **{target.__name__: target for target in _FIRST},
     "cold-lab": partial(network.cold, gateway=network.REAL),
+    "datagrams": network.datagrams,
+    "datagrams-lab": partial(network.datagrams, gateway=network.REAL),
     **{target.__name__.replace("_", "-"): target for target in _LAST},
     "batches": load.batches,
     "batches-kept": partial(load.batches, kept=True),
@@ -22,6 +24,9 @@ TARGETS: Final[Mapping[str, Callable[[Bench], None]]] = {
 }
 
 _COLD, _BATCH = Which("cold start"), Which("batch", of={"delay": 0.02, "kept": False, "count": 1_000})
+_KEPT = Which("batch", of={"delay": 0.0, "kept": True, "count": 1_000})
+_FIRST_MAPPING = Which("first mapping")
+_CPU_BY = Which("cpu: protocols")
 _CPU, _CALLERS = Which("cpu"), Which("callers", of={"callers": 100_000})
 _CANCELLED, _UNCOLLECTED = Which("callers: cancelled"), Which("callers: uncollected")
 _STALL = Which("stall", of={"way": AT_ONCE, "count": 1_000})
@@ -36,6 +41,22 @@ GOALS: Final = (
             ),
         )
     ),
+    *(
+        goal
+        for on in (_FIRST_MAPPING.by(gateway=network.REAL), _FIRST_MAPPING.by(gateway=network.EMULATED))
+        for goal in (
+            *(
+                Goal(f"{who} beyond a blocking datagram, {on.of['gateway']}", 1, Which("over", who, on.of), unit="")
+                for who in (OURS_PCP, OURS_NAT_PMP, OURS_FAST)
+            ),
+            Goal(f"miniupnpc to aioigd by PCP, {on.of['gateway']}", 100, on.by(MINI), on.by(OURS_PCP), least=True),
+        )
+    ),
+    Goal("first mapping where UPnP is silent", 1.2, Which("UPnP silent"), unit="s"),
+    *(
+        Goal(f"CPU of a mapping by PCP to by UPnP, {way}", 0.333, _CPU_BY.by(OURS_PCP, way=way), _CPU_BY.by(way=way))
+        for way in (ONE_BY_ONE, AT_ONCE)
+    ),
     Goal("CPU of a mapping to bare aiohttp, one by one", 1.2, _CPU.by(way=ONE_BY_ONE), _CPU.by(BARE, way=ONE_BY_ONE)),
     Goal("CPU of a mapping to bare aiohttp, at once", 1.2, _CPU.by(way=AT_ONCE), _CPU.by(BARE, way=AT_ONCE)),
     Goal(
@@ -44,6 +65,10 @@ GOALS: Final = (
         least=True,
     ),
     Goal("1,000 mappings at 20 ms to bare aiohttp", 1.15, _BATCH.by(way=AT_ONCE), _BATCH.by(BARE, way=AT_ONCE)),
+    Goal(
+        "1,000 mappings on kept connections to bare aiohttp that keeps them",
+        *(1.15, _KEPT.by(way=AT_ONCE), _KEPT.by(BARE_KEEP_ALIVE, way=AT_ONCE)),
+    ),
     Goal("mappings lost by aioigd, one connection at a time", 0, Which("crowded: lost"), unit=""),
     Goal("longest stall in 1,000 at once, the worst", 20, _STALL, unit="ms"),
     Goal("longest stall in 1,000 at once after 10,000 identical callers", 20, Which("stall: after callers"), unit="ms"),

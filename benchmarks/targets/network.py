@@ -11,13 +11,15 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from math import nan
 from typing import Final
 
 from aioigd.testing import quirks
 
+from .. import peers
 from ..bench import Bench
 from ..gateway_server import gateway_process
-from ..peers import ASYNC_UPNP, BARE, BARE_KEEP_ALIVE, FLOOR, MINI, OURS, UPNP_CLIENT
+from ..peers import ASYNC_UPNP, BARE, BARE_KEEP_ALIVE, FLOOR, MINI, OURS, OURS_FAST, OURS_NAT_PMP, OURS_PCP, UPNP_CLIENT
 from ..process import OutOfTimeError, ProcessError, run_process
 from ..workload import cold_start
 
@@ -57,6 +59,51 @@ def cold(bench: Bench, gateway: str = EMULATED) -> None:
         for name in bench.turns(without=NEVER_SEARCH):
             if done := bench.ask(name, "start", port=next(bench.ports)):
                 bench.add("cold start", name, "s", done["seconds"], gateway=gateway)
+
+
+def datagrams(bench: Bench, gateway: str = EMULATED) -> None:
+    """Map the first port by each protocol, beside one blocking datagram; with UPnP silent; and what it costs the CPU.
+
+    "over" is what it takes beyond that datagram, as a share of what it may: half as much again or 0.7 ms, and 2 ms in
+    the fast order.
+    """
+    if gateway == REAL and bench.lab is None:
+        return
+    floors = {OURS_PCP: peers.PCP_FLOOR, OURS_NAT_PMP: peers.NAT_PMP_FLOOR, OURS_FAST: peers.PCP_FLOOR}
+    swift = tuple({**floors, **dict.fromkeys(floors.values())})
+    slow = (OURS, MINI, peers.PY_NATPMP, peers.NATPMPC, peers.LIBTORRENT)
+
+    def start(name: str, figure: str = "first mapping") -> float:
+        done = bench.ask(name, "start", port=next(bench.ports)) or {"seconds": nan}
+        bench.add(figure, name, "s", done["seconds"], gateway=gateway)
+        return float(done["seconds"])
+
+    with ExitStack() as stack:
+        if gateway == REAL and bench.lab:
+            stack.callback(bench.lab.reset)
+        else:
+            stack.enter_context(bench.gateway(pcp=True))
+        for run in range(bench.plan.datagrams):
+            if gateway == REAL and bench.lab:  # a new one: each rule that it has makes the next one slower
+                bench.lab.reset()
+                bench.lab.start_router(console=False)
+            for name in swift if run == 0 else (peers.PCP_FLOOR,):
+                bench.ask(name, "start", port=next(bench.ports))
+            names = (*swift, *(slow if run < bench.plan.runs else ()))
+            took = {name: start(name) for name in bench.turns(*(names if run % 2 else names[::-1]), runs=1)}
+            for name, floor in floors.items():
+                allowed = 0.002 if name == OURS_FAST else max(took[floor] / 2, 0.0007)
+                bench.add("over", name, "", (took[name] - took[floor]) / allowed, gateway=gateway)
+    if gateway == EMULATED:
+        with bench.gateway(pcp=True, upnp=False):
+            for _ in range(bench.plan.runs):
+                start(OURS, "UPnP silent")
+        with bench.gateway(pcp=True) as running:
+            for way in (peers.ONE_BY_ONE, peers.AT_ONCE):
+                for name in bench.turns(OURS, OURS_PCP, OURS_NAT_PMP, runs=bench.plan.cpu_runs):
+                    done = bench.ask(name, "batch", location=running.location, count=bench.plan.cpu, way=way)
+                    seconds = done["cpu"] / done["made"] if done else nan
+                    bench.add("cpu: protocols", name, "us", seconds * 1e6, way=way)
 
 
 def nobody(bench: Bench) -> None:

@@ -66,6 +66,12 @@ Run = Callable[..., Awaitable[Outcome]]
 Start = Callable[..., Any]
 
 
+def patient(seconds: float) -> float:
+    """Return a time limit, longer where many programs wait for each processor, and little is done in a second."""
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    return round(seconds * min(max(1.0, load / (os.cpu_count() or 1)), 6.0), 1)
+
+
 def there(gateway: EmulatedGateway) -> tuple[str, str]:
     """The options by which a command finds an emulated gateway."""
     return "--source-address", gateway.address

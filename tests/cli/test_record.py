@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from aioigd import PortMapper, testing
 from aioigd.testing import EmulatedGateway
 
 from .conftest import Run
@@ -111,7 +112,8 @@ async def test_a_recording_of_an_enemy_is_usage_in_one_clean_line(
     changes: dict[str, Any], run: Run, gateway: EmulatedGateway, tmp_path: Path
 ) -> None:
     file = tmp_path / "router.json"
-    await record(run, gateway, file, "--no-trial")
+    async with testing.record(file), PortMapper(source_address=gateway.address) as mapper:
+        await mapper.get_gateway()
     content = json.loads(file.read_text("utf-8"))
     number = next(number for number, event in enumerate(content["events"]) if event["kind"] == "http")
     content["events"][number] |= changes

@@ -315,7 +315,7 @@ class TestPipes:
         code, _, err = await self.piped(words, ">/dev/full", reader="true")
         assert (code, err) == (1, "Error: No space left on device\n")
 
-    @pytest.mark.parametrize("words", ["list", "list --json", "--version"])
+    @pytest.mark.parametrize("words", ["list", pytest.param("list --json", marks=pytest.mark.long), "--version"])
     @pytest.mark.parametrize("closed", [">&-", ">&- 2>&-"])
     async def test_a_closed_output_is_no_failure(self, gateway: EmulatedGateway, words: str, closed: str) -> None:
         place = there(gateway) if words != "--version" else ()

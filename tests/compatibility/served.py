@@ -9,9 +9,10 @@ from itertools import combinations
 from typing import Final
 
 from aioigd import IGDError, PortMapper
+from aioigd.results import ProtocolName
 from aioigd.testing import EmulatedGateway, Quirk, quirks
 
-__all__ = ["NO_ADDRESS", "USABLE", "Served", "pairs", "serve", "serve_all"]
+__all__ = ["NO_ADDRESS", "USABLE", "Served", "outcome_by", "pairs", "serve", "serve_all"]
 
 USABLE: Final = {name: each for name, each in quirks.CATALOGUE.items() if not each.hopeless and each.family != "pcp"}
 """The quirks with which ports can be mapped by UPnP."""
@@ -101,6 +102,19 @@ async def serve(*names: str | Quirk[...], timeout: float = 20.0) -> Served:
         except (IGDError, _NotServedError) as error:
             return Served(told, f"{error}")
     return Served(told, "", *requests)
+
+
+async def outcome_by(protocol: ProtocolName, *names: str | Quirk[...]) -> str:
+    """Return what becomes of a mapping by this protocol alone on a router that has PCP and NAT-PMP."""
+    async with (
+        EmulatedGateway(*names, address=None, protocols=("pcp", "nat-pmp")) as gateway,
+        PortMapper(source_address=gateway.address, discovery_timeout=1.9, protocols=(protocol,)) as mapper,
+    ):
+        try:
+            await mapper.add_port_mapping(_TCP_PORT, proto="TCP")
+        except IGDError as error:
+            return error.result.name
+    return "mapped"
 
 
 async def serve_all(combined: Iterable[Sequence[str]]) -> list[Served]:

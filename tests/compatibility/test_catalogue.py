@@ -12,6 +12,7 @@ from aioigd import IGDError, PortMapper
 from aioigd.testing import EmulatedGateway, Quirk, quirks
 
 from .served import USABLE, Served, pairs, serve, serve_all
+from .table import PCP_HEAD, pcp_rows
 
 SAMPLE = 150
 QUICKER: dict[str, tuple[str | Quirk[...], float]] = {
@@ -49,6 +50,7 @@ async def test_a_router_with_one_quirk_is_served(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", QUICKER)
+@pytest.mark.waits
 async def test_a_router_that_makes_us_wait_a_little_is_served(name: str) -> None:
     quirk, timeout = QUICKER[name]
     served = await serve(quirk, timeout=timeout)
@@ -58,12 +60,14 @@ async def test_a_router_that_makes_us_wait_a_little_is_served(name: str) -> None
 
 @pytest.mark.long
 @pytest.mark.parametrize("name", QUICKER)
+@pytest.mark.virtual_time
 async def test_a_router_that_makes_us_wait_for_seconds_is_served(name: str) -> None:
     served = await serve(name)
     assert served.problem == ""
     assert served.posts <= 12
 
 
+@pytest.mark.waits
 async def test_routers_with_two_quirks_are_served() -> None:
     """A sample, always the same, of those that do not make us wait; the long session tries all of them."""
     swift = [pair for pair in pairs() if not QUICKER.keys() & set(pair)]
@@ -71,11 +75,13 @@ async def test_routers_with_two_quirks_are_served() -> None:
 
 
 @pytest.mark.long
+@pytest.mark.virtual_time
 async def test_routers_with_any_two_quirks_are_served() -> None:
     assert await unserved(pairs()) == []
 
 
 @pytest.mark.parametrize("name", HOPELESS)
+@pytest.mark.waits
 async def test_a_router_that_cannot_be_used_is_an_error_of_ours_and_soon(name: str) -> None:
     async with EmulatedGateway(name, address=None) as gateway:
         async with PortMapper(source_address=gateway.address, timeout=3, discovery_timeout=1) as mapper:
@@ -87,9 +93,14 @@ async def test_a_router_that_cannot_be_used_is_an_error_of_ours_and_soon(name: s
 def test_the_table_of_the_documentation_has_every_quirk() -> None:
     """``python -m tests.compatibility.table`` writes it."""
     table = TABLE.read_text("utf-8")
-    of_pcp = [name for name, each in quirks.CATALOGUE.items() if each.family == "pcp"]
-    assert [name for name in [*USABLE, *of_pcp] if f"| `{name}` |" not in table] == []
+    assert [name for name in USABLE if f"| `{name}` |" not in table] == []
 
 
+async def test_the_table_of_pcp_and_nat_pmp_says_what_becomes_of_a_mapping() -> None:
+    """Of each quirk, by each of the two; written by the same command."""
+    assert TABLE.read_text("utf-8").partition(PCP_HEAD)[2] == await pcp_rows()
+
+
+@pytest.mark.waits
 async def test_an_answer_with_an_odd_status_may_show_late_in_the_table() -> None:
     assert not (await serve("answers_with_status", "late_table")).problem

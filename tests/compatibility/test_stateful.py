@@ -216,4 +216,4 @@ def test_a_router_may_say_anything() -> None:
 
 @pytest.mark.long
 def test_a_router_may_say_anything_for_long() -> None:
-    run_state_machine_as_test(Router, settings=a_run(3000, 50))
+    run_state_machine_as_test(Router, settings=a_run(2000, 50))

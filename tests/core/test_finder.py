@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from typing import Self
 
 import pytest
 
@@ -31,7 +32,7 @@ class ScriptedSearch(Search):
         self._certain_until = certain_until
         self._timers: list[asyncio.TimerHandle] = []
 
-    async def __aenter__(self) -> ScriptedSearch:
+    async def __aenter__(self) -> Self:
         loop = asyncio.get_running_loop()
         self._began = loop.time()
         self._timers = [loop.call_later(after, self._report, each) for after, each in self._script]
@@ -84,12 +85,14 @@ async def test_what_is_certain_ends_a_search_at_once() -> None:
     assert took < 0.3
 
 
+@pytest.mark.waits
 async def test_what_is_likely_waits_a_moment_for_something_better() -> None:
     name, took = await found(ScriptedDriver((0.0, LAST), (0.1, LIKELY), (3.0, CERTAIN)))
     assert name == "likely"
     assert 0.3 < took < 2.5
 
 
+@pytest.mark.waits
 async def test_it_waits_as_long_as_something_certain_may_come() -> None:
     name, _ = await found(ScriptedDriver((0.0, LIKELY), (0.7, CERTAIN), certain_until=2.0))
     assert name == "certain"
@@ -130,17 +133,16 @@ async def test_the_router_counts_more_than_the_protocol() -> None:
     assert name == "other"
 
 
+class MuteSearch(ScriptedSearch):
+    async def __aenter__(self) -> Self:
+        raise NoRouteError("no network")
+
+
 class MuteDriver(ScriptedDriver):
     """One that cannot search here."""
 
     def search(self, scope: SearchScope, until: float, report: Report) -> Search:
-        raise_error = NoRouteError("no network")
-
-        class Mute(ScriptedSearch):
-            async def __aenter__(self) -> ScriptedSearch:
-                raise raise_error
-
-        return Mute(report, (), 0.0)
+        return MuteSearch(report, (), 0.0)
 
 
 async def test_where_one_protocol_cannot_search_the_others_do() -> None:

@@ -129,9 +129,18 @@ class Lab:
     # The router's daemon.
 
     def start_router(
-        self, *, igd_v1: bool = False, secure: bool = True, ipv6: bool = False, options: Sequence[str] = ()
+        self,
+        *,
+        igd_v1: bool = False,
+        secure: bool = True,
+        ipv6: bool = False,
+        options: Sequence[str] = (),
+        console: bool = True,
     ) -> Router:
-        """Start miniupnpd and wait until it answers; `options` are more lines for its configuration."""
+        """Start miniupnpd and wait until it answers; `options` are more lines for its configuration.
+
+        Without `console` it is faster, where it would log to a slow one.
+        """
         router = Router(
             self.namespace("router"),
             asker=self.namespace("lan"),
@@ -141,6 +150,7 @@ class Lab:
             secure=secure,
             ipv6=ipv6,
             options=options,
+            console=console,
         )
         self.routers.append(router)
         router.start()

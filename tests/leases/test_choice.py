@@ -43,7 +43,7 @@ async def test_a_customer_with_240_ports_gets_one_of_them(code: int) -> None:
         assert gateway.count("POST") < 100
 
 
-@pytest.mark.parametrize("code", [718, 606, 501])
+@pytest.mark.parametrize("code", [718, *(pytest.param(code, marks=pytest.mark.long) for code in (606, 501))])
 async def test_so_does_the_last_of_all_customers_with_at_most_512_requests(code: int) -> None:
     async with connected(quirks.map_e(code, customer(255, "my server"))) as (gateway, mapper):
         async with mapper.lease(0, 9000, "my server", "TCP", 3600):
@@ -169,6 +169,7 @@ async def test_what_another_lease_has_is_not_taken_back_with_what_was_made_in_va
     ],
     ids=repr,
 )
+@pytest.mark.waits
 async def test_another_cause_than_the_port_ends_it_at_once(quirk: Quirk[...]) -> None:
     async with connected(quirk) as (gateway, mapper):
         with pytest.raises(IGDError):

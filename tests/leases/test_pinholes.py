@@ -136,7 +136,7 @@ def test_without_ipv6_the_lease_goes_on_and_it_is_tried_again_now_and_then(error
             assert len(router.open_ports()) == len(lease.pinholes) == 20
             assert lease.pinhole_error is None
 
-    run(main())
+    run(main(), debug=False)
 
 
 def test_without_an_ipv6_address_nobody_is_asked_or_searched_for() -> None:

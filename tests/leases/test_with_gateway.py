@@ -122,6 +122,7 @@ async def test_fifty_leases_at_once_come_and_go(mapper: PortMapper, gateway: Emu
 
 
 @pytest.mark.parametrize("polite", [True, False])
+@pytest.mark.waits
 async def test_after_a_restart_the_mapping_is_back_at_once(
     patient: PortMapper, gateway: EmulatedGateway, polite: bool
 ) -> None:
@@ -137,6 +138,7 @@ async def test_after_a_restart_the_mapping_is_back_at_once(
     assert gateway.mappings == []
 
 
+@pytest.mark.waits
 async def test_after_a_restart_that_nobody_heard_it_is_back_with_the_next_poll() -> None:
     mute = odd(notices=lambda _: [])
     async with (
@@ -189,6 +191,7 @@ async def test_a_short_lease_is_renewed_and_never_missing(mapper: PortMapper, ga
     ],
     ids=repr,
 )
+@pytest.mark.waits
 async def test_whatever_the_router_is_like_a_lease_can_be_had_and_is_found_again(quirk: Quirk[...]) -> None:
     async with (
         EmulatedGateway(quirk, address=None) as gateway,
@@ -211,6 +214,7 @@ async def test_whatever_the_router_is_like_a_lease_can_be_had_and_is_found_again
     ],
     ids=repr,
 )
+@pytest.mark.virtual_time
 async def test_a_short_lease_that_cannot_be_renewed_is_hardly_missing(quirk: list[Quirk[...]], at_first: float) -> None:
     dark: list[tuple[float, LeaseState]] = []
     async with (
@@ -247,6 +251,7 @@ async def test_a_mapping_that_is_held_switched_off_is_no_lease() -> None:
         assert gateway.mappings == []
 
 
+@pytest.mark.waits
 async def test_one_that_was_switched_off_is_switched_on_again(mapper: PortMapper, gateway: EmulatedGateway) -> None:
     async with mapper.lease(8080, poll_interval=0.2):
         gateway.add_mapping(8080, internal_client=gateway.address, enabled=False)
@@ -299,6 +304,7 @@ def rows(gateway: EmulatedGateway, number: int) -> None:
 
 @pytest.mark.one_loop
 @pytest.mark.parametrize("number", [60, 120, 400])
+@pytest.mark.waits
 async def test_a_long_table_that_is_read_row_by_row_delays_nothing_for_long(number: int) -> None:
     async with (
         EmulatedGateway(quirks.slow_rows(0.1), address=None) as gateway,
@@ -336,6 +342,7 @@ async def test_a_deletion_that_is_answered_yes_and_not_done_is_done_again() -> N
 
 @pytest.mark.long
 @pytest.mark.one_loop
+@pytest.mark.virtual_time
 async def test_a_gateway_that_needs_long_for_each_action_has_a_lease_and_lets_go_of_it() -> None:
     async with (
         EmulatedGateway(quirks.slow_actions(2.4), address=None) as gateway,
@@ -364,6 +371,7 @@ async def test_a_new_external_address_is_known_at_once_by_an_event(
 
 
 @pytest.mark.parametrize("quirk", [quirks.head_alone, quirks.broken_header_line, quirks.broken_header_line(" SID")])
+@pytest.mark.waits
 async def test_a_subscription_needs_no_more_than_a_head_with_a_sid(quirk: Quirk[...]) -> None:
     """Neither a body, nor a length, nor the end of the connection, nor that each line of the head is a header."""
     gateway = EmulatedGateway(quirk, address=None)
@@ -379,6 +387,7 @@ async def test_a_subscription_needs_no_more_than_a_head_with_a_sid(quirk: Quirk[
         assert gateway.count("SUBSCRIBE") == gateway.count("UNSUBSCRIBE") == 1
 
 
+@pytest.mark.waits
 async def test_and_one_from_before_the_subscription_by_the_first_event() -> None:
     def change_first(exchange: Exchange) -> None:
         if exchange.request.method == "SUBSCRIBE":
@@ -406,6 +415,7 @@ async def test_an_address_that_changed_while_the_subscription_was_lost_is_known_
         await until(lambda: str(lease.external_address) == "5.6.7.8")
 
 
+@pytest.mark.waits
 async def test_and_without_events_with_the_next_poll(mapper: PortMapper, gateway: EmulatedGateway) -> None:
     async with mapper.lease(8080, poll_interval=0.2) as lease:
         gateway.external_address = "5.6.7.8"
@@ -430,6 +440,7 @@ def notify(gateway: EmulatedGateway, sender: str, **headers: str) -> None:
         mouth.sendto(datagram, emulated_network.group_of(sender))
 
 
+@pytest.mark.waits
 async def test_announcements_of_others_are_ignored(mapper: PortMapper, gateway: EmulatedGateway, address: str) -> None:
     async with mapper.lease(8080):
         udn = (await mapper.get_gateway()).device.udn
@@ -444,6 +455,7 @@ async def test_announcements_of_others_are_ignored(mapper: PortMapper, gateway: 
         assert gateway.requests[before:] == []
 
 
+@pytest.mark.waits
 async def test_a_flood_in_the_gateways_name_costs_little(mapper: PortMapper, gateway: EmulatedGateway) -> None:
     async with mapper.lease(8080) as lease:
         udn = (await mapper.get_gateway()).device.udn
@@ -524,6 +536,7 @@ async def test_a_transport_says_what_to_map(mapper: PortMapper, gateway: Emulate
         transport.close()
 
 
+@pytest.mark.waits
 async def test_one_that_is_not_required_begins_without_a_router(address: str) -> None:
     gateway = EmulatedGateway(address=address)
     async with PortMapper(source_address=address, discovery_timeout=0.2) as mapper:
@@ -545,6 +558,7 @@ async def test_one_that_is_not_required_begins_without_a_router(address: str) ->
                 assert state_of(lease) is LeaseState.ACTIVE
 
 
+@pytest.mark.waits
 async def test_nothing_above_info_is_logged_but_a_loss(
     patient: PortMapper, gateway: EmulatedGateway, caplog: pytest.LogCaptureFixture
 ) -> None:

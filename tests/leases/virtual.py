@@ -4,21 +4,46 @@ from __future__ import annotations
 
 import asyncio
 import selectors
-from collections.abc import Coroutine
-from typing import Any, TypeVar
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Executor
+from typing import Any, TypeVar, TypeVarTuple, Unpack
 
 __all__ = ["VirtualLoop", "run"]
 
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+_ON_ITS_WAY = 0.001
+"""Real seconds within which the kernel of a busy machine hands over what was sent on loopback."""
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """Real sockets, virtual time. ``most_timers`` is how many timers were pending at once at most."""
+    """Real sockets, virtual time. ``most_timers`` is how many timers were pending at once at most.
+
+    While a thread works for the loop, the clock runs as a real one does.
+    """
 
     def __init__(self) -> None:
         self._now = 0.0
+        self._at_work = 0
         self.most_timers = 0
         super().__init__(_Jumping(self))
+
+    @property
+    def waits_for_others(self) -> bool:
+        """Whether threads work for this loop."""
+        return self._at_work > 0
+
+    def run_in_executor(
+        self, executor: Executor | None, func: Callable[[Unpack[Ts]], T], *args: *Ts
+    ) -> asyncio.Future[T]:
+        future = super().run_in_executor(executor, func, *args)
+        self._at_work += 1
+        future.add_done_callback(self._one_is_done)
+        return future
+
+    def _one_is_done(self, _: object) -> None:
+        self._at_work -= 1
 
     def time(self) -> float:
         return self._now
@@ -36,10 +61,16 @@ class _Jumping(selectors.DefaultSelector):
         self._loop = loop
 
     def select(self, timeout: float | None = None) -> Any:
-        ready = super().select(0 if timeout is None or timeout > 0 else timeout)
-        if not ready and timeout is None:
+        ready = super().select(0)
+        if ready or (timeout is not None and timeout <= 0):
+            return ready
+        if timeout is None:
             return super().select(None)  # nothing to jump to: something real has to happen
-        if not ready and timeout is not None and timeout > 0:
+        if self._loop.waits_for_others:
+            ready = super().select(timeout)
+        elif len(self.get_map()) > 1:  # with one there is nothing but that by which the loop wakes itself
+            ready = super().select(_ON_ITS_WAY)
+        if not ready:
             self._loop.jump(timeout)
         return ready
 

@@ -11,13 +11,14 @@ import pytest
 
 from aioigd.core.limiter import FIRST_WINDOW, LARGEST_WINDOW, Limiter
 from aioigd.errors import DeadlineError, NoRouteError, TransportError
-from aioigd.pcp.client import FIRST_PAUSE, MAX_SENT, PcpClient, pauses
+from aioigd.pcp.client import FIRST_PAUSE, MAX_SENT, Doubtful, PcpClient, pauses
 from aioigd.pcp.wire import pcp
 from aioigd.testing import EmulatedGateway, Hooks, PcpQuery, loopback_address, quirk, quirks
 
 from ..leases import virtual
 from ..support import sockets
 from ..testing.test_gateway import on_linux
+from .loops import has_no_readers
 
 REQUEST = b"\0\0"
 REPLY = b"\0\x80\0\0\0\0\0\0\x0b\x16\x21\x2c"
@@ -25,6 +26,10 @@ REPLY = b"\0\x80\0\0\0\0\0\0\x0b\x16\x21\x2c"
 
 def any_reply(datagram: bytes) -> bytes | None:
     return datagram
+
+
+def no_reply(datagram: bytes) -> bytes | None:
+    return None
 
 
 def soon(seconds: float = 5.0) -> Callable[[], float]:
@@ -123,6 +128,7 @@ def test_it_ends_at_the_deadline() -> None:
 
 
 @on_linux
+@pytest.mark.waits
 async def test_a_router_that_does_not_cope_is_asked_less_at_once() -> None:
     """It answers late, and what was sent again meanwhile makes that worse."""
     async with router(quirks.slow_pcp(0.3)) as (gateway, _):
@@ -165,6 +171,18 @@ async def test_an_error_of_the_reader_is_raised() -> None:
             await client.request(REQUEST, read, soon())
 
 
+async def test_what_anybody_could_have_sent_counts_only_if_nothing_better_comes() -> None:
+    def read(datagram: bytes) -> bytes | Doubtful[bytes]:
+        seen.append(datagram)
+        return datagram if len(seen) == 3 else Doubtful(b"no")
+
+    for times, answer in ((3, REPLY[:2]), (2, b"no")):
+        seen: list[bytes] = []
+        async with router(quirks.repeats_replies(times)) as (gateway, client):
+            assert (await client.request(REQUEST, read, soon()))[:2] == answer
+            assert len(gateway.requests) == 1
+
+
 # What cannot be sent
 
 
@@ -192,6 +210,7 @@ async def test_from_an_address_that_is_not_ours_nothing_can_be_sent() -> None:
 
 
 @on_linux
+@pytest.mark.waits
 async def test_many_are_out_at_once_but_not_all() -> None:
     async with router(quirks.slow_pcp(0.05)) as (gateway, client):
         before = sockets()
@@ -225,6 +244,7 @@ async def test_nothing_is_left_whenever_it_is_cancelled() -> None:
 
 
 @on_linux
+@pytest.mark.waits
 async def test_a_request_that_waits_has_not_begun() -> None:
     """Its deadline is asked for when it may go."""
     async with router(quirks.slow_pcp(0.2)) as (_, client):
@@ -238,6 +258,23 @@ async def test_a_request_that_waits_has_not_begun() -> None:
         assert sent == list(range(FIRST_WINDOW))
         await asyncio.gather(*asking)
         assert sent == list(range(8))
+
+
+@on_linux
+async def test_a_loop_without_readers_gets_a_transport(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with router(lost((1,))) as (gateway, client):
+        has_no_readers(monkeypatch)
+        before = sockets()
+        assert (await client.request(REQUEST, any_reply, soon()))[:2] == REPLY[:2]
+        assert len(gateway.requests) == 2
+        for pause in (0.0, 0.001, 0.01):
+            asking = asyncio.create_task(client.request(REQUEST, no_reply, soon()))
+            await asyncio.sleep(pause)
+            asking.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await asking
+        await asyncio.sleep(0.01)
+        assert sockets() == before
 
 
 async def test_it_works_over_ipv6() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ipaddress import IPv4Address
+from pathlib import Path
 
 import pytest
 
@@ -35,6 +36,23 @@ NAT_PMP = {
     5: (UnsupportedError, UPnPResult.INVALID_GATEWAY),
     4711: (RefusedError, UPnPResult.ACTION_FAILED),
 }
+
+
+DOCUMENTED = Path(__file__).parents[2] / "docs" / "fallback.md"
+
+
+def test_the_table_of_the_documentation_says_the_same() -> None:
+    rows = []
+    for title, codes, refused in (
+        ("PCP", pcp.ResultCode, refused_by_pcp),
+        ("NAT-PMP", nat_pmp.ResultCode, refused_by_nat_pmp),
+    ):
+        for code in codes:
+            if code:
+                error = refused(code, "MAP")
+                rows.append(f"| {title} {code} {code.name} | `{error.result.name}` | `{type(error).__name__}` |")
+    said = DOCUMENTED.read_text("utf-8")
+    assert [line for line in said.splitlines() if line.startswith(("| PCP ", "| NAT-PMP "))] == rows
 
 
 def test_every_code_of_the_standards_has_a_line() -> None:

@@ -71,7 +71,6 @@ def in_loops(call: Callable[[], object], *, rounds: int = 5) -> float:
     so that whatever else the machine does concerns both. An IGDError of the call is as good as a result.
     """
     times, loops = [], []
-    gc.collect()
     gc.disable()
     try:
         for _ in range(rounds):

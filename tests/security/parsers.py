@@ -10,7 +10,7 @@ from typing import Final
 from aioigd.upnp.net.lenient_http import MAX_LOOKS
 from aioigd.upnp.wire import gena, soap, ssdp, xml
 from aioigd.upnp.wire.description import parse_description
-from aioigd.upnp.wire.http_reply import MAX_REPLY, ReplyReader, dechunked, parse_http_reply
+from aioigd.upnp.wire.http_reply import MAX_REPLY, FramedReply, ReplyReader, dechunked, parse_http_reply
 from aioigd.upnp.wire.url import parse_url
 from aioigd.upnp.wire.wan_ip_connection import read_external_address, read_port_listing
 
@@ -29,6 +29,13 @@ def read_in_pieces(received: bytes, size: int = 64) -> None:
         if number < MAX_LOOKS:
             xml.has_root_end_tag(reader.body)
     reader.finish()
+
+
+def read_framed(received: bytes, size: int = 64) -> None:
+    """Read a reply on a connection that may be kept, in small pieces."""
+    frame = FramedReply()
+    for start in range(0, len(received), size):
+        frame.feed(received[start : start + size])
 
 
 def _read_list(document: bytes) -> None:
@@ -53,6 +60,7 @@ PARSERS: Final[Mapping[str, Callable[[bytes], object]]] = MappingProxyType(
         "end of a document": xml.has_root_end_tag,
         "HTTP reply": parse_http_reply,
         "HTTP reply in pieces": read_in_pieces,
+        "framed HTTP reply in pieces": read_framed,
         "chunks": dechunked,
         "head of an event message": gena.parse_head,
         "datagram": ssdp.parse_datagram,
@@ -143,6 +151,7 @@ def _all() -> Iterator[tuple[str, str, bytes]]:
     for name, document in _REPLIES.items():
         yield "HTTP reply", name, document
         yield "HTTP reply in pieces", name, document
+        yield "framed HTTP reply in pieces", name, document
         yield "chunks", name, document.partition(b"\r\n\r\n")[2]
     for name, document in _SERVICES.items():
         yield "description", name, document

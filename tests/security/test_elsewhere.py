@@ -91,6 +91,7 @@ async def try_each(quirks: Iterable[Quirk[...]], patience: float) -> list[list[I
     return await asyncio.gather(*map(try_one, quirks))
 
 
+@pytest.mark.waits
 async def test_a_location_leads_to_its_sender_only(canaries: Canaries) -> None:
     await try_each((quirks.foreign_location(f"http://{spelled(name, canaries)}/x.xml") for name in SPELLINGS), BRIEF)
 
@@ -104,6 +105,7 @@ async def test_a_location_leads_to_its_sender_only(canaries: Canaries) -> None:
         *(pytest.param(scheme, marks=pytest.mark.long) for scheme in ("HTTP://", "ftp://", "http:\\\\")),
     ],
 )
+@pytest.mark.waits
 async def test_a_control_url_leads_to_its_sender_only(scheme: str, canaries: Canaries) -> None:
     await try_each((_with_urls_at(f"{scheme}{spelled(name, canaries)}") for name in SPELLINGS), BRIEF)
 
@@ -122,12 +124,14 @@ async def test_a_wrong_host_in_a_control_url_is_replaced_and_the_mapping_made(ca
 
 
 @pytest.mark.parametrize("where", ["description", "control"])
+@pytest.mark.waits
 async def test_a_redirect_is_not_followed(where: Where, canaries: Canaries) -> None:
     statuses = (300, 301, 302, 303, 307, 308)
     for errors in await try_each((quirks.redirects(where, canaries.url, status) for status in statuses), BRIEF):
         assert len(errors) >= 3
 
 
+@pytest.mark.waits
 async def test_a_redirect_is_not_followed_on_the_same_host_either(canaries: Canaries) -> None:
     """A description that has moved is announced at its new place; one rule without exceptions is worth more."""
 
@@ -146,6 +150,7 @@ async def test_a_redirect_is_not_followed_on_the_same_host_either(canaries: Cana
 @pytest.mark.parametrize(
     "header", ["Refresh: 0; url={}", "Link: <{}>; rel=next", "Content-Location: {}", "Alt-Svc: {}"]
 )
+@pytest.mark.waits
 async def test_no_header_of_a_reply_leads_anywhere(header: str, canaries: Canaries) -> None:
     name, value = header.format(canaries.url).split(": ", 1)
     quirk = odd(response=lambda exchange, response: response.having(name, value))
@@ -153,6 +158,7 @@ async def test_no_header_of_a_reply_leads_anywhere(header: str, canaries: Canari
         assert await try_everything(gateway) == []
 
 
+@pytest.mark.waits
 async def test_no_markup_of_a_document_leads_anywhere(canaries: Canaries) -> None:
     await try_each((_with_markup(each.format(canaries.url)) for each in MARKUP), BRIEF)
 
@@ -164,6 +170,7 @@ async def test_the_documents_that_are_not_needed_are_not_read(canaries: Canaries
 
 
 @pytest.mark.parametrize("name", ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"])
+@pytest.mark.waits
 async def test_proxies_of_the_environment_are_not_used(
     name: str, canaries: Canaries, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -74,6 +74,7 @@ async def test_thousands_of_devices_on_the_address_of_the_gateway_cost_a_bounded
         assert gateway.count("GET") <= MOST_READS
 
 
+@pytest.mark.waits
 async def test_the_same_reply_costs_one_request_however_often_it_comes() -> None:
     async with EmulatedGateway(quirks.repeated_replies(500), address=None) as gateway:
         async with PortMapper(source_address=gateway.address) as mapper:

@@ -76,7 +76,7 @@ def test_no_parser_raises_anything_else_for_generated_documents(document: bytes)
 
 
 @pytest.mark.long
-@settings(MANY, max_examples=20)
+@settings(MANY, max_examples=8)
 @given(st.data())
 def test_no_generated_document_of_full_size_costs_more(data: st.DataObject) -> None:
     """A unit that is generated, as often as it fits, in what a parser begins with."""

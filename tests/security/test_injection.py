@@ -47,6 +47,7 @@ def is_clean(gateway: EmulatedGateway) -> bool:
     return b"njected" not in everything and b"vil" not in everything and b"\0" not in everything
 
 
+@pytest.mark.waits
 async def test_a_service_type_with_more_in_it_is_none() -> None:
     """All at once, as each of them takes the whole time of a search."""
 
@@ -73,6 +74,7 @@ async def test_a_control_url_cannot_end_its_line(text: str) -> None:
         assert sum(line.startswith(b"GET") for line in lines) <= 2
 
 
+@pytest.mark.waits
 async def test_a_location_cannot_end_its_line() -> None:
     async def refused(text: str) -> None:
         async with EmulatedGateway(quirks.foreign_location(f"http://192.0.2.1/x.xml{text}"), address=None) as gateway:

@@ -44,6 +44,7 @@ async def look_for_a_gateway(seconds: float = 1.2) -> None:
             await mapper.get_gateway()
 
 
+@pytest.mark.waits
 async def test_another_device_makes_us_ask_the_router_for_nothing(lan: tuple[str, str]) -> None:
     client, router = lan
     with loopback_address() as elsewhere:
@@ -57,6 +58,7 @@ async def test_another_device_makes_us_ask_the_router_for_nothing(lan: tuple[str
 
 
 @pytest.mark.parametrize("target", ["upnp:rootdevice", "urn:schemas-upnp-org:device:InternetGatewayDevice:1"])
+@pytest.mark.waits
 async def test_replies_forged_in_the_routers_name_cause_four_requests_and_none_with_a_query(
     lan: tuple[str, str], target: str
 ) -> None:
@@ -70,6 +72,7 @@ async def test_replies_forged_in_the_routers_name_cause_four_requests_and_none_w
         assert not any("?" in request.target for request in asked.requests)
 
 
+@pytest.mark.waits
 async def test_a_search_costs_a_bounded_number_of_requests_and_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     parsed: list[int] = []
 
@@ -86,6 +89,7 @@ async def test_a_search_costs_a_bounded_number_of_requests_and_bytes(monkeypatch
     assert 0 < sum(parsed) <= 2 * MAX_BYTES
 
 
+@pytest.mark.waits
 async def test_eight_senders_of_long_descriptions_do_not_keep_the_router_from_being_read(lan: tuple[str, str]) -> None:
     client, router = lan
     long = b"<root>" + b"<a/>xxxxxxxxxx" * 18_000 + b"</root>"

@@ -129,6 +129,7 @@ def calls(gateway: Gateway) -> list[Awaitable[object]]:
 
 
 @pytest.mark.parametrize("name", DEVICES)
+@pytest.mark.waits
 async def test_errors_and_logs_are_lines(name: str, caplog: pytest.LogCaptureFixture) -> None:
     shown: list[str] = []
     errors: list[IGDError] = []

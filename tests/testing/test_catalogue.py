@@ -98,6 +98,7 @@ FAMILIES = {
 
 
 @pytest.mark.parametrize("pair", list(itertools.combinations(FAMILIES, 2)), ids="-".join)
+@pytest.mark.waits
 async def test_quirks_of_different_families_combine(pair: tuple[str, str], caplog: pytest.LogCaptureFixture) -> None:
     """Each quirk of one family with one of the other, in turn: none makes the gateway stumble."""
     one, other = (FAMILIES[family] for family in pair)

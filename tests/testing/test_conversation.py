@@ -29,7 +29,16 @@ REQUEST = {
     "reply": "base64:/w==",
     "failure": "",
 }
-GOOD: Any = {"format": 1, "about": {"aioigd": "0.1.0"}, "events": [DATAGRAM, REQUEST]}
+PCP = {
+    "kind": "pcp",
+    "time": 0.3,
+    "direction": "in",
+    "peer": "192.0.2.1",
+    "payload": "00800000 00000007 c6336401",
+    "says": "NAT-PMP reply: external address 198.51.100.1; epoch 7",
+    "failure": "",
+}
+GOOD: Any = {"format": 1, "about": {"aioigd": "0.1.0"}, "events": [DATAGRAM, REQUEST, PCP]}
 
 
 def changed(*path: str | int, to: Any) -> Any:
@@ -60,6 +69,9 @@ def test_what_is_right_is_read(tmp_path: Path) -> None:
     conversation = load(tmp_path, GOOD)
     assert [event.payload for event in conversation.datagrams] == ["M-SEARCH"]
     assert [event.url for event in conversation.exchanges] == [REQUEST["url"]]
+    assert [event.datagram for event in conversation.pcp_datagrams] == [
+        b"\x00\x80" + bytes(5) + b"\x07\xc6\x33\x64\x01"
+    ]
     assert load(tmp_path, b"\xef\xbb\xbf" + json.dumps(GOOD).encode()) == conversation  # as an editor may leave it
     conversation.save(tmp_path / "again.json")
     assert Conversation.load(tmp_path / "again.json") == conversation
@@ -107,6 +119,17 @@ def test_what_is_right_is_read(tmp_path: Path) -> None:
         (changed("events", 1, "url", to="http://a/\x1b]0;title\x07"), r"events\[1\]\.url"),
         (changed("events", 1, "url", to="http://u:p@a/"), r"events\[1\]\.url"),
         (changed("events", 1, "url", to="file:///etc/passwd"), r"events\[1\]\.url"),
+        (changed("events", 2, "payload", to="0"), r"events\[2\]\.payload: '0' is not a datagram"),
+        (changed("events", 2, "payload", to="00  80"), r"events\[2\]\.payload"),
+        (changed("events", 2, "payload", to="\u0660\u0660"), r"events\[2\]\.payload"),
+        (changed("events", 2, "payload", to="00" * 1102), r"events\[2\]\.payload"),
+        (changed("events", 2, "payload", to="00 " * 1102), r"events\[2\]\.payload: 3306 characters"),
+        (changed("events", 2, "says", to=3), r"events\[2\]\.says: 3 is not a string"),
+        (changed("events", 2, "says", to="x" * 401), r"events\[2\]\.says: 401 characters"),
+        (changed("events", 2, "failure", to="no\n"), r"events\[2\]\.failure"),
+        (changed("events", 2, "direction", to="closed"), r"events\[2\]\.direction"),
+        (changed("events", 2, "peer", to="router"), r"events\[2\]\.peer"),
+        (without("events", 2, "says"), r"events\[2\]: there is no 'says'"),
         (changed("events", 1, "status", to=1000), r"events\[1\]\.status"),
         (changed("events", 1, "status", to="200"), r"events\[1\]\.status"),
         (changed("events", 1, "status", to=200.0), r"events\[1\]\.status"),

@@ -132,6 +132,7 @@ async def test_a_restart_forgets_mappings_and_keeps_the_port() -> None:
         assert await map_by_nat_pmp(gateway, 80) == nat_pmp.MapResponse(0, "TCP", 80, 8080, 3600)
 
 
+@pytest.mark.waits
 async def test_a_hanging_gateway_answers_later() -> None:
     async with EmulatedGateway(address=None, protocols=BOTH) as gateway:
         gateway.hang()
@@ -175,6 +176,7 @@ async def test_a_start_and_a_change_of_address_are_announced() -> None:
 
 
 @on_linux
+@pytest.mark.waits
 async def test_an_announcement_is_repeated() -> None:
     async with EmulatedGateway(address=None, protocols=("pcp",)) as gateway, announcements_of(gateway.address) as heard:
         await asyncio.sleep(0.9)
@@ -194,6 +196,7 @@ async def test_a_gateway_that_speaks_upnp_only_announces_nothing_there() -> None
 
 
 @on_linux
+@pytest.mark.waits
 async def test_a_mapped_port_is_open_on_the_internet_side_for_whom_the_filter_names() -> None:
     async with EmulatedGateway(address=None, protocols=BOTH, forward=True) as gateway:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:

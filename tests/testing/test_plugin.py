@@ -113,11 +113,11 @@ def test_the_guard_is_on_where_it_is_asked_for_and_ends_with_the_run(tmp_path: P
     (tmp_path / "test_it.py").write_text(
         "import os\n\ndef test_it():\n    assert os.environ.get('AIOIGD_LOOPBACK_ONLY') == os.environ.get('EXPECTED')\n"
     )
-    options = [*_plugin_options(), "-p", "no:cacheprovider", "-p", "no:asyncio", str(tmp_path)]
+    options = [*_plugin_options(), "-p", "no:cacheprovider", "-p", "no:asyncio", "-p", "no:hypothesispytest"]
     code = f"""
 import os, pytest
 for option in ("--verbose", "--aioigd-loopback-only"):
-    assert pytest.main([*{options}, option]) == 0
+    assert pytest.main([*{options}, option, {str(tmp_path)!r}]) == 0
     assert "AIOIGD_LOOPBACK_ONLY" not in os.environ
     os.environ["EXPECTED"] = "1"
 """

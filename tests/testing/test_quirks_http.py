@@ -18,6 +18,7 @@ ADD = post("AddPortMapping", mapping())
 
 
 @pytest.mark.parametrize("name", proof)
+@pytest.mark.waits
 async def test_quirk(name: str) -> None:
     await proof.check(name)
 
@@ -219,6 +220,70 @@ async def keep_alive_broken(gateway: EmulatedGateway) -> None:
     assert b"Connection: keep-alive" in reply.head
     assert reply.received.count(b"HTTP/1.1 200 OK") == 1
     assert reply.end == "open"
+
+
+GET_AND_KEEP = b"GET /rootDesc.xml HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+async def get_thrice(gateway: EmulatedGateway) -> Reply:
+    return await send(gateway, GET_AND_KEEP, GET_AND_KEEP, GET_AND_KEEP, pause=0.05, patience=0.2)
+
+
+@proof()
+async def keep_alive_http_1_0(gateway: EmulatedGateway) -> None:
+    reply = await get_thrice(gateway)
+    assert reply.received.count(b"HTTP/1.0 200 OK") == 3
+    assert reply.received.count(b"Connection: keep-alive") == 3
+    assert reply.end == "open"
+    assert (await fetch(gateway)).end == "closed"
+
+
+@proof(quirks.keep_alive_announced(7, 2))
+async def keep_alive_announced(gateway: EmulatedGateway) -> None:
+    reply = await get_thrice(gateway)
+    assert reply.received.count(b"HTTP/1.1 200 OK") == 2
+    assert b"Keep-Alive: timeout=7, max=2" in reply.head
+    assert b"Keep-Alive: timeout=7, max=1" in reply.received
+    assert reply.end in ("closed", "reset")
+
+
+@proof()
+async def keep_alive_only_promised(gateway: EmulatedGateway) -> None:
+    reply = await send(gateway, GET_AND_KEEP, GET_AND_KEEP, pause=0.05)
+    assert b"Connection: close" not in reply.head
+    assert reply.received.count(b"HTTP/1.1 200 OK") == 1
+    assert reply.end == "closed"
+
+
+@proof(quirks.keep_alive_ends_at_random(1.0))
+async def keep_alive_ends_at_random(gateway: EmulatedGateway) -> None:
+    add = ADD.replace(b"Connection: close\r\n", b"")
+    reply = await send(gateway, add, add.replace(b"8080", b"8081"), pause=0.05)
+    assert reply.received.count(b"HTTP/1.1 200 OK") == 1
+    assert reply.end == "closed"
+    assert len(gateway.mappings) == 2
+
+
+@proof()
+async def keep_alive_ends_unasked(gateway: EmulatedGateway) -> None:
+    reply = await send(gateway, GET_AND_KEEP)
+    assert reply.received.count(b"HTTP/1.1 200 OK") == 1
+    assert b"Connection: close" not in reply.head
+    assert reply.end == "closed"
+
+
+@proof()
+async def replies_twice(gateway: EmulatedGateway) -> None:
+    reply = await send(gateway, GET_AND_KEEP, patience=0.1)
+    assert reply.received.count(b"HTTP/1.1 200 OK") == 2
+    assert (await fetch(gateway)).received.count(b"HTTP/1.1 200 OK") == 1
+
+
+@proof()
+async def bytes_behind_replies(gateway: EmulatedGateway) -> None:
+    reply = await fetch(gateway)
+    assert len(reply.body) == stated_length(reply) + 2
+    assert reply.body.endswith(b"\r\n")
 
 
 @proof()

@@ -37,6 +37,7 @@ EXTERNAL = IPv4Address("11.22.33.44")
 
 
 @pytest.mark.parametrize("name", proof)
+@pytest.mark.waits
 async def test_quirk(name: str) -> None:
     await proof.check(name, protocols=BOTH)
 
@@ -177,6 +178,9 @@ async def strict_deletions(gateway: EmulatedGateway) -> None:
 @proof()
 async def errors_without_lifetime(gateway: EmulatedGateway) -> None:
     assert (await map_by_pcp(gateway, 80, 0, 3600, 132)).lifetime == 0
+    gateway.add_mapping(8080, proto="TCP")
+    refused = await map_by_pcp(gateway, 80, 8080, options=[PreferFailure()])
+    assert (refused.result, refused.lifetime) == (ResultCode.CANNOT_PROVIDE_EXTERNAL, 0)
     gateway.connected = False
     assert (await map_by_pcp(gateway)).lifetime == 30
 
@@ -186,6 +190,13 @@ async def pcp_refuses_mappings(gateway: EmulatedGateway) -> None:
     refused = await map_by_pcp(gateway)
     assert (refused.result, refused.lifetime) == (ResultCode.NOT_AUTHORIZED, 1800)
     assert (await announce(gateway)).result == ResultCode.SUCCESS
+    assert ports(await map_by_nat_pmp(gateway)) == [80]
+
+
+@proof()
+async def pcp_refuses_everything(gateway: EmulatedGateway) -> None:
+    assert (await map_by_pcp(gateway)).result == ResultCode.NOT_AUTHORIZED
+    assert (await announce(gateway)).result == ResultCode.NOT_AUTHORIZED
     assert ports(await map_by_nat_pmp(gateway)) == [80]
 
 
@@ -355,6 +366,20 @@ async def epoch_stays_at_address_change(gateway: EmulatedGateway) -> None:
     """Shown above, where the clock is known; here, that the address is the new one."""
     await gateway.set_external_address("11.22.33.55")
     assert external_address_of(await address_of(gateway)) == IPv4Address("11.22.33.55")
+
+
+@proof()
+async def announces_changes_only(gateway: EmulatedGateway) -> None:
+    async with announcements_of(gateway.address) as heard:
+        await gateway.restart()
+        await settled_loop()
+        assert heard == []
+        await gateway.set_external_address("11.22.33.55")
+        await settled_loop()
+        assert len(heard) == len(BOTH)
+        await gateway.set_external_address("11.22.33.44")
+        await settled_loop()
+        assert len(heard) == 2 * len(BOTH)
 
 
 @proof()

@@ -16,6 +16,7 @@ proof = Proofs()
 
 
 @pytest.mark.parametrize("name", proof)
+@pytest.mark.waits
 async def test_quirk(name: str) -> None:
     await proof.check(name)
 

@@ -6,6 +6,7 @@ import asyncio
 import json
 import tempfile
 from contextlib import suppress
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aioigd.net.trace import HttpExchange, tracer
+from aioigd.pcp.wire import nat_pmp, pcp
 from aioigd.testing import RecordingError, ReplayedGateway, Search, record
 from aioigd.testing.conversation import Conversation, read
 from aioigd.testing.http import HttpRequest
+from aioigd.testing.pcp_replay import MAX_REPLIES as MAX_PCP_REPLIES
 from aioigd.testing.replay import MAX_REPLIES
 
 from .secrets_in_messages import PLACES, SECRETS, WRITINGS, leaks_of
@@ -151,6 +154,17 @@ def test_what_is_replaced_again_stays(messages: list[tuple[str, str, bytes]]) ->
     assert [event.reply for event in twice.exchanges] == [event.reply for event in once.exchanges]
 
 
+HERE = ip_address("127.0.0.1")
+PCP_REQUESTS = (
+    nat_pmp.build_request(nat_pmp.AddressRequest()),
+    nat_pmp.build_request(nat_pmp.MapRequest("TCP", 80, 8080, 60)),
+    pcp.build_request(pcp.Request(pcp.Opcode.ANNOUNCE, HERE)),
+    pcp.build_request(pcp.Request(pcp.Opcode.MAP, HERE, 60, pcp.MapData(bytes(12), 6, 80, 8080, HERE))),
+    b"",
+    b"\x02\x81",
+)
+
+
 values: st.SearchStrategy[Any] = st.recursive(
     st.one_of(
         st.none(),
@@ -202,6 +216,10 @@ async def use(gateway: ReplayedGateway) -> None:
         answers = list(gateway._hear(Search(target, 1, ("127.0.0.1", 1900), unicast=True, raw=b""))())
         assert len(answers) <= MAX_REPLIES
         assert all(0 <= answer.delay <= 10 for answer in answers)
+    for asked in PCP_REQUESTS:
+        datagrams = list(gateway._hear_pcp(asked, ("127.0.0.1", 5350))())
+        assert len(datagrams) <= MAX_PCP_REPLIES
+        assert all(0 <= each.delay <= 10 and len(each.payload) < 1200 for each in datagrams)
     for origin in gateway._replies:
         for event in gateway._conversation.exchanges:
             target = "/" + event.url.partition("//")[2].partition("/")[2]

@@ -226,4 +226,4 @@ def test_the_work_is_linear(name: str) -> None:
         return best
 
     # Eight times as long: eight times the work, or 64 times where it is quadratic.
-    assert seconds(64 * 1024) < 24 * max(seconds(8 * 1024), 0.0005)
+    assert seconds(32 * 1024) < 24 * max(seconds(4 * 1024), 0.0005)

@@ -452,6 +452,7 @@ async def test_verified_is_what_the_gateway_says_it_holds() -> None:
     assert gateway.actions == [ADD, LOOK]
 
 
+@pytest.mark.waits
 async def test_verified_is_no_false_success() -> None:
     gateway = PaperGateway(lambda call: answer(ADD) if call.action == ADD else None)
     with pytest.raises(IGDError) as caught:
@@ -481,6 +482,7 @@ async def test_verified_a_false_success_for_a_lease_is_mended() -> None:
     assert await add(gateway, verify=True) == PortMapping(8080, 8080, OURS, "TCP", "my server", 0)
 
 
+@pytest.mark.waits
 async def test_verified_another_hosts_mapping_is_not_taken_for_ours() -> None:
     gateway = PaperGateway(lambda call: answer(ADD) if call.action == ADD else None)
     put(gateway, THEIRS)
@@ -544,6 +546,7 @@ async def test_what_cannot_tell_is_taken_back_all_the_same(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["a name", "no client"])
+@pytest.mark.waits
 async def test_what_cannot_tell_and_is_described_otherwise_is_not_taken_for_what_was_lost(name: str) -> None:
     gateway = showing(**ODD_TABLES[name])
     theirs = put(gateway, THEIRS)
@@ -578,6 +581,7 @@ async def test_verified_a_table_may_be_late() -> None:
     assert gateway.actions == [ADD, LOOK, LOOK, LOOK, LOOK]
 
 
+@pytest.mark.waits
 async def test_verified_what_is_never_shown_fails_and_is_taken_back() -> None:
     gateway = PaperGateway()
     late(gateway, 1000)
@@ -717,6 +721,7 @@ async def test_where_nobody_waits_any_more_what_was_deleted_is_put_back() -> Non
     assert held(gateway) == theirs
 
 
+@pytest.mark.waits
 async def test_where_the_second_add_is_lost_what_was_deleted_is_put_back() -> None:
     gateway = PaperGateway()
     theirs = put(gateway, THEIRS)
@@ -755,6 +760,7 @@ async def test_a_silent_request_is_looked_for_before_anything_is_sent_again() ->
 
 
 @pytest.mark.parametrize(("asked", "then"), [(request("", 0), ("", "0")), (request(), ("my server", "0"))])
+@pytest.mark.waits
 async def test_a_silent_request_of_which_nothing_is_there_is_sent_again(
     asked: MappingRequest, then: tuple[str, str]
 ) -> None:

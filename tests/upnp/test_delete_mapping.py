@@ -169,6 +169,7 @@ async def test_what_is_deleted_is_not_remembered() -> None:
     assert [key.external_port for key in state.ours] == [9]
 
 
+@pytest.mark.waits
 async def test_a_gateway_that_hangs_is_given_up_after_the_calls_own_time() -> None:
     hangs = odd(intercept=lambda exchange: Transmission((), End.HANG) if exchange.action == DELETE else None)
     async with (
@@ -185,6 +186,7 @@ async def test_a_gateway_that_hangs_is_given_up_after_the_calls_own_time() -> No
         assert loop.time() - before < 30 * 0.5 / 2  # not half a second for each port
 
 
+@pytest.mark.waits
 async def test_a_head_alone_is_an_answer_and_is_not_asked_for_again() -> None:
     async with (
         EmulatedGateway(quirks.head_alone, address=None, version=2) as router,

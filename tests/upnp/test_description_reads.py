@@ -94,6 +94,7 @@ class Web(HttpClient):
         body: bytes | None = None,
         repeatable: bool = True,
         body_rule: BodyRule = BodyRule.EXPECTED,
+        keep: object = None,
     ) -> HttpReply:
         if method == "POST":
             assert body is not None

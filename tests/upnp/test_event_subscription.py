@@ -42,6 +42,7 @@ class Publisher(HttpClient):
         body: bytes | None = None,
         repeatable: bool = True,
         body_rule: BodyRule = BodyRule.EXPECTED,
+        keep: object = None,
     ) -> HttpReply:
         sid = (headers or {}).get("SID", "")
         kind = "new" if method == "SUBSCRIBE" and not sid else method

@@ -67,6 +67,7 @@ async def quick() -> AsyncIterator[PortMapper]:
         yield mapper
 
 
+@pytest.mark.waits
 async def test_a_lease_goes_home_when_the_router_announces_itself(lan: Lan) -> None:
     async with quick() as mapper, mapper.lease(8080, proto="TCP", poll_interval=3600.0) as lease:
         assert len(lan.stopgap.mappings) == 1
@@ -79,6 +80,7 @@ async def test_a_lease_goes_home_when_the_router_announces_itself(lan: Lan) -> N
     assert lan.home.mappings == []
 
 
+@pytest.mark.waits
 async def test_a_router_that_says_nothing_is_asked_with_one_datagram_per_poll(
     lan: Lan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -108,6 +110,7 @@ async def test_each_time_it_is_asked_for_another_target(lan: Lan) -> None:
         await http.close()
 
 
+@pytest.mark.waits
 async def test_a_router_that_is_not_there_costs_a_second_and_one_that_describes_itself_late_is_waited_for(
     lan: Lan,
 ) -> None:
@@ -122,6 +125,7 @@ async def test_a_router_that_is_not_there_costs_a_second_and_one_that_describes_
         await http.close()
 
 
+@pytest.mark.waits
 async def test_a_mapper_that_is_bound_to_an_address_knows_no_stopgap(lan: Lan) -> None:
     async with (
         PortMapper(source_address=lan.stopgap.address, timeout=4.0) as mapper,
@@ -133,6 +137,7 @@ async def test_a_mapper_that_is_bound_to_an_address_knows_no_stopgap(lan: Lan) -
         assert len(lan.stopgap.mappings) == 1
 
 
+@pytest.mark.waits
 async def test_the_router_is_not_looked_for_while_it_is_in_use(lan: Lan) -> None:
     await lan.home.start()
     async with quick() as mapper, mapper.lease(8080, proto="TCP", poll_interval=0.1) as lease:

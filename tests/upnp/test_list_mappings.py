@@ -130,6 +130,7 @@ class TestOnPaper:
         assert await on_paper(gateway) == []
         assert len(gateway.calls) < 50
 
+    @pytest.mark.waits
     async def test_a_lost_row_is_asked_for_again(self) -> None:
         gateway, left = PaperGateway(), [CUT, CUT]
         for port in range(1, 8):
@@ -137,6 +138,7 @@ class TestOnPaper:
         gateway.respond = lambda _: left.pop() if left else None
         assert len(await on_paper(gateway)) == 7
 
+    @pytest.mark.waits
     async def test_a_gateway_that_has_gone_is_an_error(self) -> None:
         gateway = PaperGateway()
         for port in range(1, 8):

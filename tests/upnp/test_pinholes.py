@@ -132,6 +132,7 @@ async def test_a_gateway_without_a_firewall_is_not_searched_for_over_ipv6() -> N
     assert caught.value.result is UPnPResult.INVALID_GATEWAY
 
 
+@pytest.mark.waits
 async def test_a_gateway_that_is_not_found_over_ipv6_is_no_gateway_for_pinholes() -> None:
     async with (
         EmulatedGateway(address=None, version=2) as gateway,

@@ -242,6 +242,7 @@ async def test_among_equals_the_first_is_taken(http: HttpClient) -> None:
     assert (path, status) == ("/ctl/Conn0", IGDStatus.OK)
 
 
+@pytest.mark.waits
 async def test_a_connection_that_hangs_is_passed_over(http: HttpClient) -> None:
     def intercept(exchange: Exchange) -> Any:
         return Response(end=End.HANG, delay=60) if exchange.request.target == "/ctl/Conn0" else None

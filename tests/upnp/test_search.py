@@ -108,6 +108,7 @@ async def test_the_search_is_over_as_soon_as_a_gateway_is_certain(http: HttpClie
     assert took() < 2
 
 
+@pytest.mark.waits
 async def test_a_gateway_that_misses_the_first_searches_is_found_by_a_later_one(http: HttpClient) -> None:
     heard: list[str] = []
 
@@ -129,6 +130,7 @@ async def test_a_gateway_that_misses_the_first_searches_is_found_by_a_later_one(
         "ssdp:all",
     ],
 )
+@pytest.mark.waits
 async def test_a_gateway_that_answers_to_one_target_only_is_found(http: HttpClient, target: str) -> None:
     async with EmulatedGateway(odd(hears=lambda search: search.target == target), address=None) as gateway:
         assert (await find(http, gateway.address, 3)).is_valid_gateway()
@@ -150,6 +152,7 @@ async def test_nobody_at_all_is_no_devices(http: HttpClient, address: str) -> No
     assert 0.25 < took() < 2
 
 
+@pytest.mark.waits
 async def test_others_but_no_gateway_is_no_gateway_and_says_who_they_were(http: HttpClient) -> None:
     async with EmulatedGateway(media_server(), address=None, friendly_name="The telly") as telly:
         with pytest.raises(DiscoveryError, match="The telly: NO_IGD") as caught:
@@ -189,6 +192,7 @@ async def test_a_port_that_is_taken_is_a_socket_error(http: HttpClient, gateway:
 # Among others
 
 
+@pytest.mark.waits
 async def test_other_devices_that_answer_first_do_not_matter(http: HttpClient) -> None:
     with loopback_address() as here:
         async with AsyncExitStack() as network:
@@ -209,6 +213,7 @@ async def test_other_devices_that_answer_first_do_not_matter(http: HttpClient) -
             assert dead.count("GET") == 0
 
 
+@pytest.mark.waits
 async def test_a_device_that_hangs_does_not_hold_up_the_others(http: HttpClient) -> None:
     with loopback_address() as here:
         hanging = odd(intercept=lambda _: Response(delay=60))
@@ -229,6 +234,7 @@ async def test_a_device_whose_description_could_not_be_read_is_read_again_when_i
         assert gateway.count("GET") > 2
 
 
+@pytest.mark.waits
 async def test_a_description_that_is_never_served_is_asked_for_three_times(http: HttpClient) -> None:
     async with EmulatedGateway(odd(transmission=lambda _, __: NOTHING), address=None) as gateway:
         with pytest.raises(DiscoveryError) as caught:
@@ -281,6 +287,7 @@ async def test_a_survey_of_a_given_location_is_over_when_it_has_been_read(
     assert took() < 5
 
 
+@pytest.mark.waits
 async def test_a_given_location_where_nobody_listens_is_a_socket_error(http: HttpClient, address: str) -> None:
     with pytest.raises(TransportError) as caught:
         await find(http, address, location=f"http://{address}:9/")
@@ -288,6 +295,7 @@ async def test_a_given_location_where_nobody_listens_is_a_socket_error(http: Htt
 
 
 @pytest.mark.parametrize("timeout", [0.2, 0.5])
+@pytest.mark.waits
 async def test_a_given_location_that_hangs_is_a_deadline(
     http: HttpClient, gateway: EmulatedGateway, timeout: float
 ) -> None:
@@ -365,6 +373,7 @@ async def test_a_name_none_of_whose_addresses_answers_is_a_socket_error(
 # Everybody
 
 
+@pytest.mark.waits
 async def test_a_survey_takes_its_whole_time_and_returns_everybody(http: HttpClient) -> None:
     with loopback_address() as here:
         hanging = odd(intercept=lambda _: Response(delay=60))
@@ -395,6 +404,7 @@ async def test_a_survey_takes_its_whole_time_and_returns_everybody(http: HttpCli
         ("Toaster", set()),
     ],
 )
+@pytest.mark.waits
 async def test_a_survey_returns_those_that_pass_the_filter(
     http: HttpClient, device_filter: str, names: set[str]
 ) -> None:
@@ -428,6 +438,7 @@ async def test_a_search_by_udn_passes_over_other_gateways(http: HttpClient) -> N
                 await search_by_udn(http, scope, "uuid:of nobody", now() + 0.3)
 
 
+@pytest.mark.waits
 async def test_a_search_by_udn_prefers_the_description_that_has_a_service(http: HttpClient) -> None:
     async with EmulatedGateway(quirks.two_versions, address=None, version=2) as gateway:
         known, _ = await finder(http, None, location=gateway.location).find_gateway(3)
@@ -510,6 +521,7 @@ async def test_the_router_of_the_default_route_is_certain(http: HttpClient, lan:
             assert took() < 2
 
 
+@pytest.mark.waits
 async def test_another_gateway_is_taken_after_looking_on_for_a_moment(http: HttpClient, lan: Lan) -> None:
     with loopback_address() as elsewhere:
         async with Neighbour(lan.client, elsewhere) as other:
@@ -518,6 +530,7 @@ async def test_another_gateway_is_taken_after_looking_on_for_a_moment(http: Http
             assert 0.3 < took() < 2
 
 
+@pytest.mark.waits
 async def test_it_looks_on_longer_while_the_router_is_being_read(http: HttpClient, lan: Lan) -> None:
     def slowly(_: HttpRequest) -> Response:
         return page(description(lan.router, router.port), delay=0.8)
@@ -527,6 +540,7 @@ async def test_it_looks_on_longer_while_the_router_is_being_read(http: HttpClien
             assert (await find(http, None, 20)).description_url == router.location
 
 
+@pytest.mark.waits
 async def test_it_does_not_look_on_for_ever_for_a_router_that_hangs(http: HttpClient, lan: Lan) -> None:
     with loopback_address() as elsewhere:
         async with (
@@ -538,6 +552,7 @@ async def test_it_does_not_look_on_for_ever_for_a_router_that_hangs(http: HttpCl
             assert 1.2 < took() < 3
 
 
+@pytest.mark.waits
 async def test_nobody_else_leads_to_the_router(http: HttpClient, lan: Lan) -> None:
     """``/userRpm/SysRebootRpm.htm?Reboot=Reboot`` is a GET, too."""
     with loopback_address() as elsewhere:
@@ -551,6 +566,7 @@ async def test_nobody_else_leads_to_the_router(http: HttpClient, lan: Lan) -> No
             assert other.requests == []  # nothing listens at that port there
 
 
+@pytest.mark.waits
 async def test_the_router_is_also_asked_by_unicast(http: HttpClient, lan: Lan) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as ear:
         ear.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -566,6 +582,7 @@ async def test_a_router_that_hears_the_group_only_in_host_and_no_multicast_is_fo
         assert (await find(http, gateway.address)).is_valid_gateway()
 
 
+@pytest.mark.waits
 async def test_replies_of_the_router_to_a_question_of_its_own_are_confirmed(
     http: HttpClient, lan: Lan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -652,6 +669,7 @@ def test_one_host_is_asked_no_more_often(monkeypatch: pytest.MonkeyPatch) -> Non
         assert list(sent.items()) == [((one, host), 40)]
 
 
+@pytest.mark.waits
 async def test_searches_at_once_share_a_port_of_ones_choice(http: HttpClient, gateway: EmulatedGateway) -> None:
     with network.spare_socket(gateway.address) as free:
         port = free.getsockname()[1]
@@ -669,6 +687,7 @@ async def test_searches_at_once_share_a_port_of_ones_choice(http: HttpClient, ga
             await other.find_gateway(1)
 
 
+@pytest.mark.waits
 async def test_a_gateway_that_denies_being_connected_is_the_last_resort(http: HttpClient, lan: Lan) -> None:
     another = "<service><serviceType>urn:schemas-upnp-org:service:WANPPPConnection:1</serviceType>"
     another += "<controlURL>/ppp</controlURL></service>"
@@ -725,6 +744,7 @@ def nowhere(lan: Lan, monkeypatch: pytest.MonkeyPatch) -> Lan:
 
 @pytest.mark.parametrize("dead", [("Disconnected", "0.0.0.0"), ("Connected", "0.0.0.0"), ("Connected", "")])
 @pytest.mark.parametrize("alive", [("Connected", "44.0.0.1"), ("Connected", "100.64.0.7"), ("Up", "192.168.5.5")])
+@pytest.mark.waits
 async def test_a_dead_gateway_that_answers_first_is_not_the_choice(
     http: HttpClient, nowhere: Lan, dead: tuple[str, str], alive: tuple[str, str]
 ) -> None:
@@ -739,6 +759,7 @@ async def test_a_dead_gateway_that_answers_first_is_not_the_choice(
 
 
 @pytest.mark.parametrize("delay", [0.1, 0.8])
+@pytest.mark.waits
 async def test_of_three_the_one_that_is_alive_is_the_choice_also_if_it_is_slow(
     http: HttpClient, nowhere: Lan, delay: float
 ) -> None:
@@ -752,6 +773,7 @@ async def test_of_three_the_one_that_is_alive_is_the_choice_also_if_it_is_slow(
             assert (await find(http, None, 20)).description_url == router.location
 
 
+@pytest.mark.waits
 async def test_where_all_are_dead_the_search_ends_all_the_same(http: HttpClient, nowhere: Lan) -> None:
     with loopback_address() as elsewhere:
         async with (
@@ -763,6 +785,7 @@ async def test_where_all_are_dead_the_search_ends_all_the_same(http: HttpClient,
             assert seconds() < 10
 
 
+@pytest.mark.waits
 async def test_where_there_is_one_only_it_is_not_asked(http: HttpClient, nowhere: Lan) -> None:
     async with Connection(nowhere.client, nowhere.router, "Connected", "44.0.0.1") as router:
         await find(http, None)
@@ -780,6 +803,7 @@ async def test_where_the_router_is_known_nobody_is_asked(http: HttpClient, lan: 
 
 
 @pytest.mark.parametrize("run", range(6))
+@pytest.mark.waits
 async def test_a_rogue_is_not_chosen_though_replies_in_the_routers_name_are_forged(
     http: HttpClient, lan: Lan, monkeypatch: pytest.MonkeyPatch, run: int
 ) -> None:
@@ -835,6 +859,7 @@ async def test_a_hundred_devices_cost_no_more_than_the_cap_and_the_router_is_rea
             assert sum(len(liar.requests) for liar in crowd) == MAX_DEVICES
 
 
+@pytest.mark.waits
 async def test_one_device_with_a_thousand_locations_is_read_four_times(http: HttpClient, lan: Lan) -> None:
     with loopback_address() as elsewhere:
         async with Neighbour(lan.client, elsewhere, wan=False) as liar:
@@ -871,6 +896,7 @@ async def test_a_cancelled_search_leaves_nothing(http: HttpClient, gateway: Emul
         await task
 
 
+@pytest.mark.waits
 async def test_a_port_that_is_taken_on_one_interface_is_told_where_nothing_is_found(
     http: HttpClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:

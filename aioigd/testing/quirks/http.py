@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import random
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Literal
@@ -14,6 +16,7 @@ __all__ = [
     "answers_with_status",
     "bare_lf_head",
     "broken_header_line",
+    "bytes_behind_replies",
     "chunked",
     "continue_first",
     "denies_control",
@@ -24,7 +27,12 @@ __all__ = [
     "hangs_at_first",
     "head_alone",
     "http_1_0",
+    "keep_alive_announced",
     "keep_alive_broken",
+    "keep_alive_ends_at_random",
+    "keep_alive_ends_unasked",
+    "keep_alive_http_1_0",
+    "keep_alive_only_promised",
     "length_too_long",
     "length_too_long_no_close",
     "length_too_short",
@@ -37,6 +45,7 @@ __all__ = [
     "one_connection_others_wait",
     "refuses_by_reset",
     "refuses_by_silence",
+    "replies_twice",
     "reset_after_reply",
     "resets_after_doing",
     "resets_before_doing",
@@ -297,6 +306,79 @@ def keep_alive_broken() -> Hooks:
     return _framed(change)
 
 
+@quirk("http", reason="Old servers keep connections, too, and say so.", source="common")
+def keep_alive_http_1_0() -> Hooks:
+    """Answers with HTTP/1.0 and ``Connection: keep-alive``, and keeps connections open."""
+
+    def change(response: Response) -> Response:
+        response = replace(response, version="HTTP/1.0")
+        return response.having("Connection", "keep-alive") if response.end is End.KEEP else response
+
+    return _framed(change)
+
+
+@quirk("http", reason="What is said of a connection holds for it.", source="Apache, mini_httpd: common")
+def keep_alive_announced(timeout: int = 1, most: int = 5) -> Hooks:
+    """Says ``Keep-Alive: timeout=1, max=5``, and closes a connection behind so many replies."""
+    served: Counter[int] = Counter()
+
+    def response(exchange: Exchange, response: Response) -> Response:
+        if response.end is not End.KEEP:
+            return response
+        return response.having("Keep-Alive", f"timeout={timeout}, max={most - served[exchange.request.connection]}")
+
+    def transmission(exchange: Exchange, sent: Transmission) -> Transmission:
+        served[exchange.request.connection] += 1
+        is_last = sent.end is End.KEEP and served[exchange.request.connection] >= most
+        return Transmission(sent.steps, End.CLOSE) if is_last else sent
+
+    return Hooks(response=response, transmission=transmission)
+
+
+@quirk("http", reason="A connection that is promised is not always kept.", source="common")
+def keep_alive_only_promised(*, resets: bool = False) -> Hooks:
+    """Promises to keep connections open, and closes each at its second request, without an answer."""
+    return _cuts_kept(lambda served: served > 1, resets=resets)
+
+
+@quirk("http", reason="A server that closes a connection may do so when a request is under way.", source="common")
+def keep_alive_ends_at_random(share: float = 0.2, *, does: bool = True) -> Hooks:
+    """Cuts off kept connections at random, though always in the same way, behind an action that it does, or not."""
+    dice = random.Random(16)  # noqa: S311 (it has to be repeatable, not secret)
+    return _cuts_kept(lambda served: served > 1 and dice.random() < share, does=does)
+
+
+@quirk("http", reason="A server that closes idle connections does not wait for what is under way.", source="common")
+def keep_alive_ends_unasked(seconds: float = 0.02) -> Hooks:
+    """Closes each connection so many seconds after its first reply, whatever comes until then."""
+
+    def transmission(exchange: Exchange, sent: Transmission) -> Transmission:
+        return Transmission((*sent.steps, seconds), End.CLOSE) if sent.end is End.KEEP else sent
+
+    return Hooks(transmission=transmission)
+
+
+@quirk("http", reason="What comes behind a reply is not the reply to the next request.", source="unnamed")
+def replies_twice(pause: float = 0.0) -> Hooks:
+    """Sends each reply twice on a connection that stays open, the second time after ``pause`` seconds."""
+
+    def transmission(exchange: Exchange, sent: Transmission) -> Transmission:
+        steps = list(sent.steps)
+        return Transmission((*steps, pause, *steps), sent.end) if sent.end is End.KEEP else sent
+
+    return Hooks(transmission=transmission)
+
+
+@quirk("http", reason="What comes behind a reply belongs to nothing.", source="common: CRLF behind a body")
+def bytes_behind_replies(text: str = "\r\n") -> Hooks:
+    """Sends something behind the body that its length does not count."""
+
+    def transmission(exchange: Exchange, sent: Transmission) -> Transmission:
+        return Transmission((*sent.steps, text.encode("latin-1")), sent.end)
+
+    return Hooks(transmission=transmission)
+
+
 @quirk("http", reason="Header names are case-insensitive, but not to everybody.", source="WRT120N, Technicolor")
 def exact_soapaction_only() -> Hooks:
     """Knows the header SOAPAction in this spelling or in capitals only."""
@@ -385,6 +467,20 @@ def _refuses_without_words(part: Part, end: End) -> Hooks:
         return Transmission((), end) if is_refused and exchange.action.startswith("Add") else None
 
     return Hooks(intercept=intercept)
+
+
+def _cuts_kept(is_cut: Callable[[int], bool], *, does: bool = False, resets: bool = False) -> Hooks:
+    """Cut connections off instead of an answer; ``is_cut``: whether to, at the n-th request on one of them."""
+    served: Counter[int] = Counter()
+    cut = Transmission((), End.RESET if resets else End.CLOSE)
+
+    def is_over(exchange: Exchange) -> bool:
+        served[exchange.request.connection] += 1
+        return is_cut(served[exchange.request.connection])
+
+    if does:
+        return Hooks(transmission=lambda exchange, sent: cut if is_over(exchange) else sent)
+    return Hooks(intercept=lambda exchange: cut if is_over(exchange) else None)
 
 
 class _Countdown:

@@ -9,7 +9,7 @@ import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from ipaddress import IPv4Address
-from typing import Any
+from typing import Any, Final
 
 from ...pcp.wire import nat_pmp, pcp
 from ..hooks import Hooks, PcpProceed, quirk
@@ -17,6 +17,7 @@ from ..pcp_messages import PcpDatagram, PcpQuery, PcpReply
 
 __all__ = [
     "adds_second_port",
+    "announces_changes_only",
     "announces_nothing",
     "another_nat_between",
     "assigns_own_ports",
@@ -42,6 +43,7 @@ __all__ = [
     "pcp_from_other_address",
     "pcp_from_other_port",
     "pcp_ignored",
+    "pcp_refuses_everything",
     "pcp_refuses_mappings",
     "private_address_is_none",
     "refuses_third_party",
@@ -51,6 +53,15 @@ __all__ = [
     "strict_deletions",
     "unspecified_address_at_first",
 ]
+
+_SHORT_ERRORS: Final = (
+    pcp.ResultCode.NETWORK_FAILURE,
+    pcp.ResultCode.NO_RESOURCES,
+    pcp.ResultCode.USER_EX_QUOTA,
+)
+"""Those to which miniupnpd gives a lifetime."""
+_ANNOUNCEMENTS: Final = 10
+"""How often each is sent (RFC 6886 section 3.2.1)."""
 
 
 @quirk(
@@ -164,8 +175,15 @@ def strict_deletions() -> Hooks:
     source="miniupnpd: source, measured",
 )
 def errors_without_lifetime() -> Hooks:
-    """Gives errors that stay a lifetime of 0."""
-    return Hooks(pcp_rules=lambda rules: replace(rules, long_error=0))
+    """Gives errors a lifetime of 0, but for 30 s where there are no resources, no network, or a quota is used up."""
+
+    def act(query: PcpQuery, proceed: PcpProceed) -> PcpReply | None:
+        reply = proceed(query)
+        if isinstance(reply, pcp.Response) and reply.result:
+            return replace(reply, lifetime=30 if reply.result in _SHORT_ERRORS else 0)
+        return reply
+
+    return Hooks(pcp_action=act)
 
 
 @quirk(
@@ -176,6 +194,21 @@ def errors_without_lifetime() -> Hooks:
 def pcp_refuses_mappings() -> Hooks:
     """Refuses every mapping by PCP, as NOT_AUTHORIZED."""
     return Hooks(pcp_action=_refusing(pcp.ResultCode.NOT_AUTHORIZED))
+
+
+@quirk(
+    "pcp",
+    reason="It answers, and is of no use: it must not be taken for the way to map ports.",
+    source="FRITZ!Box with a device that is not allowed: avm.de knowledge base 894",
+)
+def pcp_refuses_everything() -> Hooks:
+    """Refuses every request of PCP, ANNOUNCE included, as NOT_AUTHORIZED."""
+
+    def act(query: PcpQuery, proceed: PcpProceed) -> PcpReply | None:
+        refused = isinstance(query.request, pcp.Request)
+        return proceed(replace(query, request=pcp.ResultCode.NOT_AUTHORIZED) if refused else query)
+
+    return Hooks(pcp_action=act)
 
 
 @quirk(
@@ -418,6 +451,30 @@ def epoch_jumps(seconds: int = 1_000_000) -> Hooks:
 def epoch_stays_at_address_change() -> Hooks:
     """Goes on with its epoch when the external address changes."""
     return Hooks(pcp_rules=lambda rules: replace(rules, address_resets_epoch=False))
+
+
+@quirk(
+    "pcp",
+    reason="A restart without a change of address is noticed by the next renewal at the earliest.",
+    source="miniupnpd before 2017: miniupnp#254",
+)
+def announces_changes_only() -> Hooks:
+    """Announces another external address, and no start."""
+    known: list[IPv4Address] = []
+    left = 0
+
+    def notices(sent: Sequence[PcpDatagram]) -> Iterable[PcpDatagram]:
+        nonlocal left
+        for each in sent:
+            told = nat_pmp.parse_response(each.payload)
+            if isinstance(told, nat_pmp.AddressResponse):
+                if known and known[-1] != told.address:
+                    left = _ANNOUNCEMENTS
+                known[:] = [told.address]
+        left -= 1
+        return sent if left >= 0 else ()
+
+    return Hooks(pcp_notices=notices)
 
 
 @quirk("pcp", reason="A restart is noticed by the next renewal at the earliest.", source="several: miniupnp#254")

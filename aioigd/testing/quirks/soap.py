@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Final
@@ -463,7 +463,7 @@ def late_table(seconds: float = 1.5) -> Hooks:
     made: dict[MappingKey, float] = {}
 
     def is_late(key: MappingKey) -> bool:
-        return time.monotonic() < made.get(key, 0.0) + seconds
+        return key in made and asyncio.get_running_loop().time() < made[key] + seconds
 
     def action(call: ActionCall, proceed: Proceed) -> Outputs:
         if call.action == "GetSpecificPortMappingEntry" and is_late(call.key):
@@ -477,7 +477,7 @@ def late_table(seconds: float = 1.5) -> Hooks:
         is_new = call.action == "AddPortMapping" and not _exists(call, proceed)
         outputs = proceed(call)
         if is_new:
-            made[call.key] = time.monotonic()
+            made[call.key] = asyncio.get_running_loop().time()
         return outputs
 
     return Hooks(action=action)

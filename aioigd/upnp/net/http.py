@@ -34,6 +34,7 @@ from ..wire.http_reply import MAX_HEAD, MAX_REPLY, BodyRule, HttpReply, dechunke
 from ..wire.url import HttpUrl
 from ..wire.xml import MAX_DOCUMENT, has_root_end_tag
 from . import lenient_http
+from .kept_connections import Keep, KeptConnections, Sent
 from .lenient_http import MAX_LOOKS, patience_after, zone_index
 
 __all__ = ["HttpClient"]
@@ -61,12 +62,14 @@ class HttpClient:
     """Sends requests, each over a new connection, through one aiohttp session.
 
     The session is opened by the first request and lasts until :meth:`close`; a later request opens a new one.
-    Connections are not reused, because keep-alive is broken on many routers.
+    Keep-alive is broken on many routers, so connections are kept only as :mod:`.kept_connections` has it.
     """
 
     def __init__(self) -> None:
         self._session: aiohttp.ClientSession | None = None
         self._lenient: dict[tuple[str, int], None] = {}
+        self._kept: dict[KeptConnections, None] = {}
+        """Those of all gateways of which a connection may be open."""
 
     async def request(
         self,
@@ -79,13 +82,15 @@ class HttpClient:
         body: bytes | None = None,
         repeatable: bool = True,
         body_rule: BodyRule = BodyRule.EXPECTED,
+        keep: Keep | None = None,
     ) -> HttpReply:
         """Send one request and return the reply, whatever its status.
 
         ``deadline`` is a time of the loop's clock, infinite for none, ``source`` the local address to send from ("" for
         any). If aiohttp cannot read the reply, the request is sent once more with :mod:`.lenient_http`, if it is
         ``repeatable``. ``body_rule`` says what may come behind the head of the reply; where nothing of it counts, the
-        request is sent with :mod:`.lenient_http` alone, as aiohttp drops a whole head for one line of it.
+        request is sent with :mod:`.lenient_http` alone, as aiohttp drops a whole head for one line of it. ``keep``: the
+        connections to the gateway that are kept, and how the request may use them; None for one of its own.
 
         Raises TransportError where there is no reply, InvalidResponseError for one that breaks a cap, and
         DeadlineError.
@@ -96,11 +101,14 @@ class HttpClient:
         receiver = tracer.get()
         began = asyncio.get_running_loop().time()
         origin = (url.host, url.port)
+        reply = None
         try:
             try:
                 async with timeout_at(deadline) if deadline < inf else _UNLIMITED:
-                    reply = None
-                    if origin not in self._lenient and body_rule is not BodyRule.NONE:
+                    if keep is not None:
+                        sent = Sent(method, url, source, complete, body, body_rule, repeatable)
+                        reply = await self._ask_kept(sent, keep)
+                    if reply is None and origin not in self._lenient and body_rule is not BodyRule.NONE:
                         reply = await self._send(method, url, source, complete, body, body_rule)
                         if reply is None and not repeatable:
                             reply = HttpReply(0, b"")
@@ -123,6 +131,7 @@ class HttpClient:
 
     async def close(self) -> None:
         """Close the session and every connection."""
+        self._close_kept()
         session, self._session = self._session, None
         if session is not None:
             await session.close()
@@ -131,9 +140,24 @@ class HttpClient:
 
     def abandon(self) -> None:
         """Forget the session, once its event loop is closed."""
+        self._close_kept()
         session, self._session = self._session, None
         if session is not None:
             session.detach()
+
+    def _close_kept(self) -> None:
+        for kept in self._kept:
+            kept.close()
+        self._kept.clear()
+
+    async def _ask_kept(self, sent: Sent, keep: Keep) -> HttpReply | None:
+        """Send a request over a connection that is kept; None where it is to have one of its own."""
+        if keep.connections not in self._kept:
+            self._kept = {each: None for each in self._kept if len(each)}
+            self._kept[keep.connections] = None
+        _source.set(sent.source)
+        _zone.set(zone_index(sent.url.host) if "%" in sent.url.host else 0)
+        return await keep.connections.ask(sent, keep, self._make_socket)
 
     def _open_session(self) -> aiohttp.ClientSession:
         connector = aiohttp.TCPConnector(

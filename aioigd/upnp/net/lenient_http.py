@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Final
 
 from ...errors import TransportError
@@ -17,7 +18,7 @@ from ..wire.http_reply import BodyRule, HttpReply, ReplyReader
 from ..wire.url import HttpUrl
 from ..wire.xml import has_root_end_tag
 
-__all__ = ["GRACE", "MAX_LOOKS", "ask", "patience_after", "zone_index"]
+__all__ = ["GRACE", "MAX_LOOKS", "ask", "build_request", "patience_after", "receive", "zone_index"]
 
 MAX_LOOKS: Final = 256
 """How many times a growing reply is searched for its end: bounds the time for one that is sent byte by byte."""
@@ -43,17 +44,13 @@ async def ask(
     that the head states, NoRouteError where the guard of tests forbids it, and InvalidResponseError for a reply that
     breaks a cap.
     """
-    ordered = {"Host": url.netloc, **headers}  # first, as aiohttp has it
-    lines = [f"{method} {url.target} HTTP/1.1", *(f"{name}: {value}" for name, value in ordered.items())]
-    if body is not None:
-        lines.append(f"Content-Length: {len(body)}")
-    request = "\r\n".join([*lines, "Connection: close", "", ""]).encode("latin-1") + (body or b"")
+    request = build_request(method, url, headers, body)
     check_destination(url.host)
     reader, writer = await _connect(url, source)
     try:
         writer.write(request)
         await writer.drain()
-        reply = await _receive(reader, body_rule)
+        reply = await receive(partial(reader.read, _READ_SIZE), body_rule)
     except GeneratorExit:
         raise  # nothing can be awaited any more
     except BaseException:
@@ -63,6 +60,19 @@ async def ask(
     if reply is None:
         raise TransportError(f"{url}: the connection was closed without an answer", may_have_arrived=True)
     return reply
+
+
+def build_request(
+    method: str, url: HttpUrl, headers: Mapping[str, str], body: bytes | None, *, closes: bool = True
+) -> bytes:
+    """Return the bytes of a request, in the order that aiohttp has; ``closes``: it says that it is the last one."""
+    ordered = {"Host": url.netloc, **headers}
+    lines = [f"{method} {url.target} HTTP/1.1", *[f"{name}: {value}" for name, value in ordered.items()]]
+    if body is not None:
+        lines.append(f"Content-Length: {len(body)}")
+    if closes:
+        lines.append("Connection: close")
+    return "\r\n".join([*lines, "", ""]).encode("latin-1") + (body or b"")
 
 
 async def _connect(url: HttpUrl, source: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -100,15 +110,18 @@ async def _abort(writer: asyncio.StreamWriter) -> None:
         await writer.wait_closed()
 
 
-async def _receive(stream: asyncio.StreamReader, body_rule: BodyRule) -> HttpReply | None:
-    """Return the reply, None where nothing has come."""
+async def receive(read: Callable[[], Awaitable[bytes]], body_rule: BodyRule) -> HttpReply | None:
+    """Return the reply, None where nothing has come.
+
+    ``read`` waits for the next bytes; b"" and OSError are the end of the connection.
+    """
     reader = ReplyReader()
     wait: float | None = None
     looks = MAX_LOOKS
     is_empty = True
     while True:
         try:
-            data = await asyncio.wait_for(stream.read(_READ_SIZE), wait)
+            data = await asyncio.wait_for(read(), wait)
         except TimeoutError:
             break
         except OSError:

@@ -8,13 +8,23 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from enum import Enum
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from ...errors import InvalidResponseError, TransportError
 from .xml import MAX_DOCUMENT
 
-__all__ = ["MAX_HEAD", "MAX_REPLY", "BodyRule", "HttpReply", "ReplyReader", "dechunked", "parse_http_reply"]
+__all__ = [
+    "MAX_HEAD",
+    "MAX_REPLY",
+    "BodyRule",
+    "FramedReply",
+    "HttpReply",
+    "ReplyReader",
+    "dechunked",
+    "parse_http_reply",
+]
 
 MAX_HEAD: Final = 32 * 1024
 """Bytes of a reply before its body, those of interim replies (1xx) included. Real ones have under 1,000."""
@@ -34,6 +44,17 @@ _INDENTED_HEADER = re.compile(r"[ \t]+[!-9;-~]{1,64}:[ \t]")
 _CHUNK_SIZE = re.compile(rb"\s{0,64}+([0-9a-fA-F]{1,8})[ \t]{0,64}(?:;[^\n]{0,200})?\r?\n")
 _PART_OF_SIZE = re.compile(rb"\s{0,64}+(?:[0-9a-fA-F]{1,8}[ \t]{0,64}(?:;[^\n]{0,200})?\r?)?")
 """What may yet become a :data:`_CHUNK_SIZE`."""
+
+_STRICT_STATUS = re.compile(rb"HTTP/1\.([01]) ([2-5]\d\d)(?: [^\r\n\0]*)?\r\n")
+_STRICT_FIELD = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):([^\r\n\0]*)\r\n")
+_STRICT_SIZE = re.compile(rb"([0-9a-fA-F]{1,6})(?:;[^\r\n\0]{0,200})?\r\n")
+_DIGITS = re.compile(r"[0-9]{1,8}")
+_PROMISE = re.compile(r"(timeout|max)[ \t]*=[ \t]*([0-9]{1,8})", re.IGNORECASE)
+_LONGEST_SIZE: Final = 256
+"""Bytes of a line with a chunk size, extensions included."""
+_LONGEST_HEAD: Final = 4096
+"""Bytes of a head that is read strictly."""
+_ANY_NUMBER: Final = 1_000_000
 
 _ANNOUNCE_BODY: Final = frozenset({"content-length", "transfer-encoding"})
 _NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
@@ -161,6 +182,113 @@ class ReplyReader:
         self.headers = _parse_headers(head)
 
 
+class _Head(NamedTuple):
+    """A head that leaves no doubt about where the reply ends; ``length`` is None where the body comes in chunks."""
+
+    status: int
+    headers: Mapping[str, str]
+    length: int | None
+    stays_open: bool
+    more: int
+
+
+_NO_HEAD: Final = _Head(0, _NO_HEADERS, 0, False, _ANY_NUMBER)
+
+
+class FramedReply:
+    """Reads one reply by its HTTP framing alone, so strictly that what it takes for the end is the end.
+
+    That is what a connection has to have if it is to be used again: a document may end before its reply does, and what
+    is left would be taken for the reply to the next request. ``is_strict`` is False where anything about the reply is
+    not quite as RFC 9112 has it, or leaves a choice: then nothing else counts.
+    """
+
+    def __init__(self) -> None:
+        self.is_strict = True
+        self.body = b""
+        """The whole body, once the end has come."""
+        self.has_end = False
+        self.has_surplus = False
+        """Whether something came behind the end."""
+        self._head = _NO_HEAD
+        self._received = bytearray()
+        self._body_at = 0
+        self._position = 0
+        """How far the head was searched for its end, and chunks were joined."""
+        self._joined = bytearray()
+        self._chunks = 0
+
+    @property
+    def has_head(self) -> bool:
+        """Whether the head has ended."""
+        return self._body_at > 0
+
+    @property
+    def stays_open(self) -> bool:
+        """Whether the connection stays open behind it, as the head has it (RFC 9112 section 9.3)."""
+        return self._head.stays_open
+
+    @property
+    def more(self) -> int:
+        """How many requests may follow on the connection."""
+        return self._head.more
+
+    def reply(self) -> HttpReply:
+        """Return the reply, once the end has come."""
+        return HttpReply(self._head.status, self.body, self._head.headers)
+
+    def feed(self, data: bytes) -> None:
+        """Take what has arrived."""
+        if self.has_end:
+            self.has_surplus = self.has_surplus or bool(data)
+            return
+        received = self._received
+        received += data
+        if len(received) > MAX_REPLY:
+            self.is_strict = False
+        if not self.is_strict or not (self._body_at or self._read_head()):
+            return
+        if self._head.length is None:
+            self._join_chunks()
+        elif (behind := len(received) - self._body_at - self._head.length) >= 0:
+            self.has_end = True
+            self.has_surplus = behind > 0
+            self.body = bytes(received[self._body_at : self._body_at + self._head.length])
+
+    def _read_head(self) -> bool:
+        end = self._received.find(b"\r\n\r\n", max(0, self._position - 3))
+        if end < 0 or end > _LONGEST_HEAD:
+            self._position = len(self._received)
+            self.is_strict = end < 0 and len(self._received) <= _LONGEST_HEAD
+            return False
+        head = _strict_head(bytes(self._received[: end + 2]))
+        if head is None:
+            self.is_strict = False
+            return False
+        self._head = head
+        self._body_at = self._position = end + 4
+        return True
+
+    def _join_chunks(self) -> None:
+        received, position = self._received, self._position
+        while (size := _STRICT_SIZE.match(received, position)) is not None and self._chunks < _MAX_CHUNKS:
+            begin, length = size.end(), int(size[1], 16)
+            end = begin + length
+            # A trailer section makes no difference to anybody, and is one more thing that may be meant otherwise.
+            self.is_strict = b"\r\n".startswith(received[end : end + 2])
+            if len(received) < end + 2 or not self.is_strict:
+                return
+            self._chunks += 1
+            position = self._position = end + 2
+            if length == 0:
+                self.body = bytes(self._joined)
+                self.has_end = True
+                self.has_surplus = len(received) > position
+                return
+            self._joined += received[begin:end]
+        self.is_strict = len(received) - position < _LONGEST_SIZE and b"\n" not in received[position:]
+
+
 class _Body:
     """Joins chunks as far as they make sense, whatever the head says of them: no document begins with a size.
 
@@ -226,6 +354,48 @@ def dechunked(body: bytes) -> bytes:
     reader = _Body()
     reader.feed(body)
     return reader.finish()
+
+
+@lru_cache(maxsize=16)
+def _strict_head(head: bytes) -> _Head | None:
+    """Return what a head says, None where it leaves a doubt. Those of a gateway hardly differ."""
+    status_line = _STRICT_STATUS.match(head)
+    if status_line is None:
+        return None
+    fields = _STRICT_FIELD.findall(head, status_line.end())
+    # What is no field is missing in the sum: each has a colon and CRLF beside its two parts.
+    if status_line.end() + sum(len(name) + len(value) + 3 for name, value in fields) != len(head):
+        return None
+    headers: dict[str, str] = {}
+    found: dict[str, list[str]] = {}
+    for raw_name, raw_value in fields:
+        name, value = raw_name.decode("ascii"), raw_value.decode("latin-1").strip(" \t")
+        values = found.setdefault(name.lower(), [])
+        if not values:
+            headers[name] = value
+        values.append(value)
+    status, is_1_0 = int(status_line[2]), status_line[1] == b"0"
+    lengths, codings = found.get("content-length", []), found.get("transfer-encoding", [])
+    length: int | None
+    if found.get("content-encoding", ["identity"]) != ["identity"]:
+        return None
+    if status in (204, 304):
+        length = 0
+        if codings or lengths not in ([], ["0"]):
+            return None
+    elif codings:
+        length = None
+        if [each.lower() for each in codings] != ["chunked"] or lengths or is_1_0:
+            return None
+    elif len(lengths) == 1 and _DIGITS.fullmatch(lengths[0]):
+        length = int(lengths[0])
+    else:
+        return None
+    options = {each.strip().lower() for value in found.get("connection", ()) for each in value.split(",")}
+    promises = [(name.lower(), int(value)) for name, value in _PROMISE.findall(",".join(found.get("keep-alive", ())))]
+    stays_open = "close" not in options and (not is_1_0 or "keep-alive" in options) and ("timeout", 0) not in promises
+    more = min((value for name, value in promises if name == "max"), default=_ANY_NUMBER)
+    return _Head(status, MappingProxyType(headers), length, stays_open, more)
 
 
 def _parse_headers(head: bytes) -> dict[str, str]:

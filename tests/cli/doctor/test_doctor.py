@@ -11,7 +11,7 @@ from aioigd.cli.doctor.collect import kind_of
 from aioigd.cli.doctor.rules import Findings
 from aioigd.testing import EmulatedGateway, quirks
 
-from ..conftest import Outcome, Run
+from ..conftest import Outcome, Run, patient
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def ask(run: Run) -> Ask:
     """Ask the doctor about a gateway, for programs."""
 
     async def ask(gateway: EmulatedGateway, *options: object) -> Outcome:
-        return await run("doctor", "--source-address", gateway.address, "--timeout", 0.5, "--json", *options)
+        return await run("doctor", "--source-address", gateway.address, "--timeout", patient(0.5), "--json", *options)
 
     return ask
 

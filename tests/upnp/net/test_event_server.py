@@ -118,6 +118,7 @@ async def test_idle_connections_of_the_gateway_do_not_make_it_deaf(
     await hang_up(*(writer for _, writer in idle))
 
 
+@pytest.mark.waits
 async def test_one_that_goes_on_speaking_does_not_give_way(server: CallbackServer) -> None:
     url = parse_url(server.url)
     slow, slow_writer = await asyncio.open_connection(url.host, url.port)

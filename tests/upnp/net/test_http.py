@@ -266,6 +266,7 @@ ALONE = {
 @pytest.mark.usefixtures("short_grace")
 @pytest.mark.parametrize("tolerant", [False, True])
 @pytest.mark.parametrize("reply", ALONE.values(), ids=ALONE.keys())
+@pytest.mark.waits
 async def test_a_head_alone_is_the_reply_where_it_may_be(
     http: HttpClient, address: str, reply: Transmission, tolerant: bool
 ) -> None:
@@ -278,6 +279,7 @@ async def test_a_head_alone_is_the_reply_where_it_may_be(
 
 
 @pytest.mark.parametrize("tolerant", [False, True])
+@pytest.mark.waits
 async def test_for_the_body_of_a_fault_it_is_waited_longer(
     http: HttpClient, address: str, tolerant: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -293,6 +295,7 @@ async def test_for_the_body_of_a_fault_it_is_waited_longer(
 
 
 @pytest.mark.parametrize("tolerant", [False, True])
+@pytest.mark.waits
 async def test_a_body_that_comes_a_little_later_is_read_all_the_same(
     http: HttpClient, address: str, tolerant: bool
 ) -> None:
@@ -315,6 +318,7 @@ async def test_a_body_that_comes_a_little_later_is_read_all_the_same(
     ],
     ids=["a document is asked for", "a length", "chunks", "a fault", "half a head"],
 )
+@pytest.mark.waits
 async def test_and_waited_for_where_something_has_to_follow(
     http: HttpClient, address: str, reply: Transmission, body_rule: BodyRule, tolerant: bool
 ) -> None:
@@ -472,6 +476,7 @@ async def test_an_identity_encoding_is_none(http: HttpClient, address: str) -> N
     ],
     ids=["silence", "half a head", "half a body", "trickling head", "trickling body"],
 )
+@pytest.mark.waits
 async def test_whatever_takes_too_long_ends_at_the_deadline(
     http: HttpClient, address: str, reply: Transmission
 ) -> None:

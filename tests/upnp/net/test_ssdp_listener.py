@@ -93,6 +93,7 @@ async def test_it_can_be_closed_while_it_pauses(address: str) -> None:
     await asyncio.sleep(2 * ssdp_listener._READ_PAUSE)
 
 
+@pytest.mark.waits
 async def test_of_a_flood_a_burst_is_heard_and_then_a_few_a_second(address: str) -> None:
     heard: list[Announcement] = []
     listener = SsdpListener(lambda sender: sender == address, lambda notice, _: heard.append(notice))

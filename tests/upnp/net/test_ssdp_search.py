@@ -101,6 +101,7 @@ async def test_a_repeated_reply_is_told_once_and_a_different_one_again(address: 
     ],
     ids=range(8),
 )
+@pytest.mark.waits
 async def test_anything_else_is_ignored(address: str, sender: Sender, junk: bytes) -> None:
     async with searching(address) as (search, seen):
         sender.send(junk, search)
@@ -109,6 +110,7 @@ async def test_anything_else_is_ignored(address: str, sender: Sender, junk: byte
         assert [reply.announcement.location for reply in seen] == ["http://good/"]
 
 
+@pytest.mark.waits
 async def test_a_flood_does_not_make_it_deaf_and_is_not_remembered(address: str, sender: Sender) -> None:
     async with searching(address) as (search, seen):
         for number in range(3000):
@@ -267,6 +269,9 @@ async def test_only_hosts_on_the_link_and_routers_are_heard(address: str, sender
         def datagram(self, _: str, __: bytes, peer: str) -> None:
             traced.append(peer)
 
+        def pcp_datagram(self, *_: object) -> None:
+            raise AssertionError("nobody is asked by PCP")
+
         def exchange(self, _: object) -> None:
             raise AssertionError("nothing is requested")
 
@@ -344,6 +349,7 @@ async def test_nothing_is_confirmed_where_the_port_is_chosen_by_the_program(addr
         assert [one.is_confirmed for one in seen] == [False]
 
 
+@pytest.mark.waits
 async def test_a_host_without_an_ear_does_no_harm(address: str, sender: Sender) -> None:
     """Its ICMP message, port unreachable, is no end of the search."""
     here = Interface(address, 1)

@@ -126,7 +126,7 @@ print(peaks[1] - peaks[0])
     return int(run.stdout) * (1 if sys.platform == "darwin" else 1024)
 
 
-@pytest.mark.parametrize("documents", [20, pytest.param(500, marks=pytest.mark.long)])
+@pytest.mark.parametrize("documents", [20, pytest.param(150, marks=pytest.mark.long)])
 def test_what_never_comes_again_does_not_stay_in_memory(documents: int) -> None:
     """libxml2 keeps element names and runs of blanks until the process ends, so none may reach it."""
     assert growth(documents) < 4 * 1024 * 1024
