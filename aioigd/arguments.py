@@ -230,27 +230,32 @@ def check_request(
     except UsageError:
         raise
     except Exception:  # something that has no hash, or cannot be compared
-        return _check_request(*said)
+        return _request(check_port(port), *_check_all_but_port(*said[1:]))
+
+
+def _check_request(port: object, *others: object) -> MappingRequest:
+    number = port if type(port) is int and 1 <= port <= 65535 else check_port(port)
+    return _request(number, *_remembered_others(*others))
+
+
+def _request(port: int, proto: Proto, internal_port: int, client: str, host: str, terms: Terms) -> MappingRequest:
+    return MappingRequest(MappingKey(port, proto, host), internal_port or port, client, terms)
 
 
 @usage_errors_only
-def _check_request(
-    port: object,
+def _check_all_but_port(
     internal_port: object,
     desc: object,
     proto: object,
     duration: object,
     internal_client: object,
     remote_host: object,
-) -> MappingRequest:
-    external = check_port(port)
+) -> tuple[Proto, int, str, str, Terms]:
     protocol = check_proto(proto)
-    # Almost everybody leaves the addresses out, and callers come by the ten thousand.
-    host = "" if type(remote_host) is str and not remote_host else check_address(remote_host, "remote_host")
-    inner = check_port(internal_port, "internal_port", lowest=0) or external
-    client = "" if internal_client is None else check_address(internal_client, "internal_client")
-    terms = Terms(check_desc(desc), check_duration(duration))
-    return MappingRequest(MappingKey(external, protocol, host), inner, client, terms)
+    host = check_address(remote_host, "remote_host")
+    inner = check_port(internal_port, "internal_port", lowest=0)
+    client = check_address(internal_client, "internal_client")
+    return protocol, inner, client, host, Terms(check_desc(desc), check_duration(duration))
 
 
 @usage_errors_only
@@ -486,8 +491,10 @@ def check_host(value: object) -> str | None:
     return str(address)
 
 
-# By the ten thousand, callers say the same thing; all of them share one request. Typed, as True equals 1.
+# By the ten thousand, callers say the same thing; all of them share one request. In a batch only the port is another.
+# Typed, as True equals 1.
 _remembered_request = lru_cache(maxsize=64, typed=True)(_check_request)
+_remembered_others = lru_cache(maxsize=64, typed=True)(_check_all_but_port)
 
 
 def _whole_number(value: Any) -> int | None:

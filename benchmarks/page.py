@@ -27,7 +27,7 @@ TABLES: Final[dict[str, tuple[Sequence[str], str, dict[str, Any]]]] = {
     "batches-counts": (["batch"], "count", {"kept": False, "delay": 0.02, "way": "at once"}),
     "crowded": (["crowded: lost", "crowded: resets", "crowded: time"], "figure", {}),
     "stalls": (["stall", "stall: worked"], "delay", {"kept": False, "count": 1_000}),
-    "stalls-cold": (["stall: cold"], "", {}),
+    "stalls-cold": (["stall: cold", "stall: after callers"], "figure", {}),
     "costs": (["cpu", "cpu: kernel", "memory: peak", "memory: each", "import"], "figure", {}),
     "memory": (["memory: known"], "which", {}),
     "callers": (["callers", "callers: cancelled", "callers: uncollected", "callers: cold"], "callers", {}),

@@ -170,8 +170,8 @@ class Operation:
         """Whether no time is left."""
         return self._deadline is not None and self._loop.time() >= self._deadline
 
-    def request_started(self, waiting_since: float) -> None:
-        """Note that a request may go now, for which the call has waited since then.
+    def request_started(self, waiting_since: float) -> float:
+        """Note that a request may go now, for which the call has waited since then, and return the time.
 
         The clock stood still for that time, as far as no other request of this call was out in it.
         """
@@ -182,6 +182,7 @@ class Operation:
         elif not self._requests_out:
             self._deadline += max(0.0, now - max(waiting_since, self._idle_since))
         self._requests_out += 1
+        return now
 
     def request_finished(self) -> None:
         """Note that a request is over, however it ended."""
@@ -320,7 +321,7 @@ async def _run_undo(undo: Undo, op: Operation) -> None:
 class SharedCall(Generic[T]):
     """One piece of work in a task, and the callers who wait for its result."""
 
-    __slots__ = ("_delivered", "_ended", "_loop", "_queue", "_settled", "_task", "_timer", "_waiters",
+    __slots__ = ("_delivered", "_ended", "_has_task", "_loop", "_queue", "_settled", "_task", "_timer", "_waiters",
                  "_work", "op", "order_key", "predecessor", "share_key")  # fmt: skip
 
     def __init__(
@@ -347,17 +348,19 @@ class SharedCall(Generic[T]):
         self._settled: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
-        self._task: asyncio.Task[T]
+        self._has_task = False
+        self._task: asyncio.Task[None]
         if is_undo:
             self._task = BackgroundTask(self._run(), loop=self._loop)
         else:
             self._task = self._loop.create_task(self._run())
         self._task.add_done_callback(self._end)
+        self._has_task = True
 
     @property
     def joinable(self) -> bool:
         """Whether one more caller may still wait for this result."""
-        return not self._task.done() and not self._task.cancelling() and self.op.phase is not Phase.ROLLING_BACK
+        return not self._ended and not self._task.cancelling() and self.op.phase is not Phase.ROLLING_BACK
 
     async def wait(self) -> T:
         """Wait for the result. Cancelling this leaves the call, and disturbs nobody else who waits for it."""
@@ -369,10 +372,12 @@ class SharedCall(Generic[T]):
             self.op.wanted()
         try:
             result = await waiter
-        except BaseException:
+        except BaseException as error:
             self._leave(waiter)
+            del waiter  # it has the error, which has this frame in its traceback
+            if type(error) is asyncio.CancelledError:
+                error.__traceback__ = None  # with it, this frame would stay as long as the caller's task
             raise
-        self._waiters.discard(waiter)
         self._delivered = True
         return result
 
@@ -399,54 +404,57 @@ class SharedCall(Generic[T]):
         if waiter.done() and not waiter.cancelled():
             waiter.exception()  # a caller that was cancelled at the last moment has seen it, too
         if not self._waiters:
-            if not self._task.done():
+            if not self._ended:
                 self.abandon()
             elif not self._delivered:
                 self._queue.undo(self)
 
-    async def _run(self) -> T:
+    async def _run(self) -> None:
         try:
+            if not self._has_task:  # tasks of this loop are eager: whoever wants the result waits for it first
+                await asyncio.sleep(0)
             while self.predecessor is not None:
                 await self.predecessor.ended()
                 # One that was cancelled before its turn had others before it, for which we wait in its stead.
                 self.predecessor = self.predecessor.predecessor
-            return await self._work(self.op)
+            result = await self._work(self.op)
+            for waiter in self._waiters:
+                if not waiter.done():
+                    waiter.set_result(result)
         except asyncio.CancelledError:
             await self.op.roll_back()
             raise
         except IGDError as error:
-            attempts = tuple(self.op.attempts) or error.attempts
-            await self._fail(error.with_attempts(attempts))
-            raise error from error.__cause__
+            await self._fail(error.with_attempts(tuple(self.op.attempts) or error.attempts))
         except Exception as defect:
             await self._fail(_wrapped(defect))
-            raise
+        self._end()
 
     async def _fail(self, error: IGDError) -> None:
-        """Undo what was sent, behind the error: whoever waits for the result has it now."""
-        if self.op.is_to_be_undone:
-            self._give_out(error)
-            await self.op.roll_back()
-
-    def _give_out(self, error: IGDError) -> None:
+        """Give the error out, and undo what was sent behind it."""
         for waiter in self._waiters:
             if not waiter.done():
                 waiter.set_exception(error.copy())
+        if self.op.is_to_be_undone:
+            await self.op.roll_back()
 
-    def _end(self, task: asyncio.Task[T]) -> None:
-        """Give the result out, and let those go on who wait for the end."""
+    def _end(self, task: asyncio.Task[None] | None = None) -> None:
+        """Let those go on who wait for the end.
+
+        It is the last thing that the task does, which saves an iteration of the loop; or it is called back where the
+        task has ended otherwise (``task``): cancelled, maybe before its first step, or by what ends the program.
+        """
         if self._timer is not None:
             self._timer.cancel()
-        if task.cancelled():
+        if task is not None:
+            failure = None if task.cancelled() else task.exception()
             for waiter in self._waiters:
-                waiter.cancel()
-        elif (failure := task.exception()) is None:
-            result = task.result()
-            for waiter in self._waiters:
-                if not waiter.done():
-                    waiter.set_result(result)
+                if failure is None:
+                    waiter.cancel()
+                elif not waiter.done():
+                    waiter.set_exception(_wrapped(failure))
         else:
-            self._give_out(failure if isinstance(failure, IGDError) else _wrapped(failure))
+            self._task.remove_done_callback(self._end)
         self._ended = True
         self._queue.leave(self)
         if self._settled is not None and not self._settled.done():

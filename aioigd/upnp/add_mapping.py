@@ -87,6 +87,19 @@ _LONGEST_PAUSE: Final = 1.3
 class Addition:
     """What both ways to make a mapping have in common: the terms, and the undo."""
 
+    # What is seldom anything else belongs to the class: a thousand of these may wait for their turn.
+    _lost = 0
+    """Requests to which no reply has come, and which the gateway may yet carry out."""
+    _looks_are_prompt = True
+    """Whether the gateway answers looks at once, as far as is known."""
+    _is_impatient = False
+    """The gateway has refused without words, so the time left has to do for several terms."""
+    _is_cut_off = False
+    """It left a request without a reply, answers others, and does not hold the mapping."""
+    _most_terms: int | None = None
+    _was_granted = False
+    """Whether the gateway has said yes to any request."""
+
     def __init__(self, client: SoapClient, op: Operation, request: MappingRequest) -> None:
         self._client = client
         self._state = client.state
@@ -94,17 +107,6 @@ class Addition:
         self._request = request
         self._internal_client = request.internal_client or client.internal_client
         self._failures: list[Failure] = []
-        self._lost = 0
-        """Requests to which no reply has come, and which the gateway may yet carry out."""
-        self._looks_are_prompt = True
-        """Whether the gateway answers looks at once, as far as is known."""
-        self._is_impatient = False
-        """The gateway has refused without words, so the time left has to do for several terms."""
-        self._is_cut_off = False
-        """It left a request without a reply, answers others, and does not hold the mapping."""
-        self._most_terms: int | None = None
-        self._was_granted = False
-        """Whether the gateway has said yes to any request."""
         self._policy = self._known_policy = client.state.terms_policy
         self._terms = request.terms
         if self._policy != AS_ASKED:
@@ -193,6 +195,20 @@ class AddMapping(Addition):
     the requests for one port of many.
     """
 
+    _is_free = False
+    _unchanged: PortMapping | None = None
+    """What the gateway holds already, just as it was asked for, and refuses to make again."""
+    _in_front: PortMapping | None = None
+    """What the gateway holds for another client, although it has said yes."""
+    _false_success: IGDError | None = None
+    """What is wrong with a yes that was read back."""
+    _was_doubtful = False
+    """Whether a reply may have meant a success that the table does not show, or not yet."""
+    _removed: RemovedMapping | None = None
+    """What was deleted because it was in the way."""
+    _silent_terms: tuple[TermsPolicy, Terms, int, bool] | None = None
+    """The terms on which a request is silent, and what else is to be put back, while it is asked on others."""
+
     def __init__(
         self,
         client: SoapClient,
@@ -206,22 +222,10 @@ class AddMapping(Addition):
         super().__init__(client, op, request)
         if trial is not None:
             self._most_terms = trial.most_terms
-        self._is_free = trial is not None and trial.is_free
+            self._is_free = trial.is_free
         self._overwrite = overwrite
         self._verify = verify
         self._had_before = request.key in client.state.ours
-        self._unchanged: PortMapping | None = None
-        """What the gateway holds already, just as it was asked for, and refuses to make again."""
-        self._in_front: PortMapping | None = None
-        """What the gateway holds for another client, although it has said yes."""
-        self._false_success: IGDError | None = None
-        """What is wrong with a yes that was read back."""
-        self._was_doubtful = False
-        """Whether a reply may have meant a success that the table does not show, or not yet."""
-        self._removed: RemovedMapping | None = None
-        """What was deleted because it was in the way."""
-        self._silent_terms: tuple[TermsPolicy, Terms, int, bool] | None = None
-        """The terms on which a request is silent, and what else is to be put back, while it is asked on others."""
 
     async def run(self) -> PortMapping:
         """Make the mapping, on the terms that the gateway accepts, and return what was granted."""
@@ -358,13 +362,13 @@ class AddMapping(Addition):
             self._is_cut_off = False
             return error
         self._op.checkpoint()
+        granted = self._mapping(self._request.key.external_port)
+        if isinstance(reply, soap.Answer) and 200 <= status < 300:
+            self._was_granted = True
+            return await self._read_back(granted) if self._verify else granted
         if isinstance(reply, soap.Fault) or (isinstance(reply, soap.InvalidReply) and status in _CLEAR_STATUSES):
             self._rejected()
             return self._refusal(status, reply)
-        granted = self._mapping(self._request.key.external_port)
-        if not is_doubtful(status, reply):
-            self._was_granted = True
-            return await self._read_back(granted) if self._verify else granted
         held: PortMapping | None = None  # nothing says that it was a success
         with suppress(RefusedError, InvalidResponseError):
             held = await find_mapping(self._client, self._request.key, self._op)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Coroutine, Hashable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from ipaddress import ip_address
+from math import inf
 from typing import Any, Final, NamedTuple
 
 from async_timeout import timeout_at
@@ -179,13 +180,12 @@ class SoapClient:
                 permit = await state.limiter.acquire(first=op.is_started)
             finally:
                 state.waiting -= 1
-            op.request_started(waiting_since)
+            sent_at = op.request_started(waiting_since)
             outcome = Outcome.UNKNOWN
             kind: Hashable = None
             failure: TransportError | DeadlineError
             second: list[_SecondTry] = []
             silence: asyncio.TimerHandle | None = None
-            sent_at = loop.time()
             try:
                 if undo is not None:
                     op.sent(undo)
@@ -198,10 +198,11 @@ class SoapClient:
                 is_waited_for = op.search is not None if op.rediscover_on_timeout else not op.gives_up_early
                 has_second = is_waited_for and op.may_go_beside and (repeatable or beside is not None)
                 if has_second and deadline < op.deadline:
+                    # Until then this is the only timer; what is done beside has that of the rest.
                     silence = loop.call_at(
                         deadline, self._start_second, second, latest, op, permit, beside, asyncio.current_task()
                     )
-                    deadline += _PATIENCE * (op.deadline - deadline)
+                    deadline = inf
                 options: dict[str, Keep] = {}
                 # Tried where somebody waits, so that the next request follows at once.
                 is_batch = state.waiting or (permit.had_company and state.kept.verdict is Verdict.PROVEN)
@@ -224,10 +225,11 @@ class SoapClient:
                 outcome = Outcome.ANSWERED
                 # A refusal is often quick, and so is what goes on a connection that is there.
                 kind = latest.name, reply.status, bool(options)
-                if loop.time() - sent_at > op.seconds_needed:
-                    state.kept.seconds_needed = state.seconds_needed = op.seconds_needed = loop.time() - sent_at
+                needed = loop.time() - sent_at
+                if needed > op.seconds_needed:
+                    state.kept.seconds_needed = state.seconds_needed = op.seconds_needed = needed
             except asyncio.CancelledError:
-                if not (second and second[0].has_come_first()):
+                if not (second and second[0].has_interrupted()):
                     raise
                 outcome = Outcome.LOST
                 failure = DeadlineError(f"no answer from {url} in time")
@@ -300,7 +302,9 @@ class SoapClient:
         op.was_alone = not permit.had_company
         self.state.limiter.release(permit, Outcome.LOST)
         assert task is not None  # noqa: S101 - requests are sent by calls, which are tasks
-        second.append(_SecondTry(task, self._do_beside(action, op, beside)))
+        now = asyncio.get_running_loop().time()
+        patience = now + _PATIENCE * (op.deadline - now)
+        second.append(_SecondTry(task, self._do_beside(action, op, beside), patience))
 
     async def _do_beside(self, action: Action, op: Operation, beside: Beside | None) -> tuple[int, soap.Reply] | None:
         if op.rediscover_on_timeout and op.search is not None:
@@ -364,26 +368,39 @@ class SoapClient:
 
 
 class _SecondTry:
-    """What is done beside a request that is silent. If it has an outcome first, the task that waits is interrupted."""
+    """What is done beside a request that is silent.
 
-    def __init__(self, task: asyncio.Task[Any], work: Coroutine[Any, Any, tuple[int, soap.Reply] | None]) -> None:
+    If it has an outcome first, or the request is silent until ``patience``, a time of the loop's clock, the task that
+    waits is interrupted.
+    """
+
+    def __init__(
+        self,
+        task: asyncio.Task[Any],
+        work: Coroutine[Any, Any, tuple[int, soap.Reply] | None],
+        patience: float,
+    ) -> None:
+        loop = asyncio.get_running_loop()
         self._waiting: asyncio.Task[Any] | None = task
         self._interrupted: asyncio.Task[Any] | None = None
-        self._second = asyncio.get_running_loop().create_task(work)
+        self._patience = loop.call_at(patience, self._interrupt)
+        self._second = loop.create_task(work)
         self._second.add_done_callback(self._ended)
 
-    def has_come_first(self) -> bool:
+    def has_interrupted(self) -> bool:
         """Return whether the task that waits was cancelled by this, and by nobody else."""
         return self._interrupted is not None and self._interrupted.uncancel() == 0
 
     def stop(self) -> None:
         """Give it up: the reply has come, or nobody waits any more."""
         self._waiting = None
+        self._patience.cancel()
         self._second.cancel()
 
     async def outcome(self, until: float) -> tuple[int, soap.Reply] | None:
         """Wait for the outcome until a time of the loop's clock; None where there is none."""
         self._waiting = None
+        self._patience.cancel()
         try:
             async with timeout_at(until):
                 await asyncio.wait([self._second])
@@ -395,8 +412,11 @@ class _SecondTry:
         return None if self._second.cancelled() or self._second.exception() else self._second.result()
 
     def _ended(self, second: asyncio.Task[tuple[int, soap.Reply] | None]) -> None:
-        failed = second.cancelled() or second.exception() is not None
-        if not failed and self._waiting is not None:
+        if not second.cancelled() and second.exception() is None:
+            self._interrupt()
+
+    def _interrupt(self) -> None:
+        if self._waiting is not None:
             self._interrupted, self._waiting = self._waiting, None
             self._interrupted.cancel()
 

@@ -67,6 +67,8 @@ def stalls(bench: Bench) -> None:
     with gateway_process(delay=COLD_DELAY) as gateway:
         for who in (OURS, EMPTY) * bench.plan.runs:
             bench.add("stall: cold", who, "ms", asyncio.run(_stall(gateway, who, ports)) * 1e3, count=len(ports))
+            stall = asyncio.run(_stall(gateway, who, ports, callers=CALLERS))
+            bench.add("stall: after callers", who, "ms", stall * 1e3, count=len(ports))
 
 
 def mappings(bench: Bench) -> None:
@@ -113,9 +115,12 @@ def _batch(bench: Bench, gateway: Process, name: str, sample: int, count: int, o
             bench.add("stall: worked", name, "ms", done["worked"] * 1e3, **of)
 
 
-async def _stall(gateway: Process, who: str, ports: Sequence[int]) -> float:
+async def _stall(gateway: Process, who: str, ports: Sequence[int], callers: int = 0) -> float:
+    """Return the longest stall in a batch; ``callers``: so many identical ones have called before it."""
     async with PortMapper(source_address=gateway.address) as mapper:
         gc.collect()
+        if callers:
+            await asyncio.gather(*(mapper.add_port_mapping(PORT, proto="TCP") for _ in range(callers)))
         async with heartbeat() as worst:
             add = mapper.add_port_mapping
             await asyncio.gather(*(add(port, proto="TCP") if who == OURS else _nothing() for port in ports))

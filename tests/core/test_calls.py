@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import sys
 import time
 import traceback
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 import pytest
 
@@ -254,15 +257,19 @@ async def undone(tasks_that_stay: int, tasks_that_leave: int, failure: BaseExcep
     """What happens to work that is done when so many of its callers leave before they have had the result."""
     queue, job = CallQueue(), Settling()
     job.failure = failure
-    tasks = [enter(queue, "same", job) for _ in range(tasks_that_stay + tasks_that_leave)]
-    await settled_loop()
-    call = queue.submit("lane", "same", job, 10)
 
-    def cancel_the_rest(_: object) -> None:  # results are given out, and nobody has had his yet
+    def cancel_the_rest() -> None:  # results are given out, and nobody has had his yet
         for task in tasks[tasks_that_stay:]:
             task.cancel()
 
-    call._task.add_done_callback(cancel_the_rest)
+    async def work(op: Operation) -> str:
+        try:
+            return await job(op)
+        finally:
+            asyncio.get_running_loop().call_soon(cancel_the_rest)
+
+    tasks = [enter(queue, "same", work) for _ in range(tasks_that_stay + tasks_that_leave)]
+    await settled_loop()
     job.may_end.set()
     await asyncio.wait(tasks)
     assert [task.cancelled() for task in tasks] == [False] * tasks_that_stay + [True] * tasks_that_leave
@@ -558,3 +565,86 @@ async def test_ten_times_the_callers_take_about_ten_times_as_long(cancelled: boo
     few = min([await seconds_to_come_and_go(1_000, cancelled=cancelled) for _ in range(5)])
     many = min([await seconds_to_come_and_go(10_000, cancelled=cancelled) for _ in range(2)])
     assert many < 40 * few  # quadratic would be a hundred times
+
+
+# Loops whose tasks are eager
+
+
+class Eager(asyncio.tasks._PyTask):  # type: ignore[name-defined, misc]
+    """A task that takes its first step at once, as asyncio.eager_task_factory makes them from Python 3.12 on."""
+
+    def __init__(self, work: Coroutine[Any, Any, Any], *, loop: asyncio.AbstractEventLoop, **options: Any) -> None:
+        super().__init__(work, loop=_Unscheduled(loop), **options)
+        self._loop = loop
+        current = asyncio.current_task(loop)
+        if current is not None:
+            asyncio.tasks._leave_task(loop, current)
+        try:
+            self._context.run(self._Task__step)
+        finally:
+            if current is not None:
+                asyncio.tasks._enter_task(loop, current)
+
+
+class _Unscheduled:
+    """A loop that schedules nothing."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loop, name)
+
+    def call_soon(self, *_: object, **__: object) -> None:
+        """Do nothing."""
+
+
+def make_eager(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, Any], **options: Any) -> Any:
+    if sys.version_info >= (3, 12):
+        return asyncio.eager_task_factory(loop, work, **options)
+    return Eager(work, loop=loop, **options)
+
+
+@contextmanager
+def eager_tasks() -> Iterator[None]:
+    loop: Any = asyncio.get_running_loop()
+    loop.set_task_factory(make_eager)
+    yield
+    loop.set_task_factory(None)
+
+
+@pytest.mark.parametrize("failure", [None, refused("no", 718), ZeroDivisionError()], ids=["done", "refused", "defect"])
+async def test_work_that_ends_at_once_reaches_its_callers_where_tasks_are_eager(failure: Exception | None) -> None:
+    queue, begun = CallQueue(), list[str]()
+
+    async def work(_: Operation) -> str:
+        begun.append("begun")
+        if failure is not None:
+            raise failure
+        return "done"
+
+    with eager_tasks():
+        call = queue.submit("lane", "same", work, 10)
+        assert begun == []
+        assert queue.submit("lane", "same", work, 10) is call
+        outcomes = await asyncio.gather(call.wait(), call.wait(), return_exceptions=True)
+    if failure is None:
+        assert list(outcomes) == ["done", "done"]
+    else:
+        assert all(isinstance(outcome, IGDError) for outcome in outcomes)
+    assert begun == ["begun"]
+    assert len(queue) == 0
+    await queue.drain()
+
+
+async def test_calls_keep_their_order_and_can_be_left_where_tasks_are_eager() -> None:
+    queue, log = CallQueue(), list[str]()
+    jobs = [Job(name, log) for name in ("first", "second", "third")]
+    with eager_tasks():
+        first, second, third = [enter(queue, job.name, job) for job in jobs]
+        await leave(second)
+        for job in jobs:
+            job.may_end.set()
+        await asyncio.wait([first, second, third])
+    assert (first.result(), second.cancelled(), third.result()) == ("first", True, "third")
+    assert log == ["first begins", "first ends", "third begins", "third ends"]

@@ -13,8 +13,10 @@ import os
 import socket
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from contextvars import ContextVar
 from functools import lru_cache, partial
+from math import inf
 from typing import Any, Final
 
 import aiohttp
@@ -37,11 +39,14 @@ from .lenient_http import MAX_LOOKS, patience_after, zone_index
 
 __all__ = ["HttpClient"]
 
+_UNLIMITED: Final = nullcontext()
 _NO_TIMERS: Final = aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None, sock_read=None)
 _SKIPPED_HEADERS: Final = ("Accept", "Accept-Encoding", "User-Agent", "Content-Type")
 """Headers that aiohttp would add by itself."""
 _MAX_CACHED: Final = 64
 """Entries of each cache: origins whose replies aiohttp cannot read, and parsed URLs."""
+_TRANSPORTS: Final = "asyncio.selector_events"
+"""Where the transports are made that hold a method of their own."""
 _IP_BIND_ADDRESS_NO_PORT: Final = 24  # Linux; the socket module names it only from Python 3.12 on
 
 _source: ContextVar[str] = ContextVar("source", default="")
@@ -81,10 +86,10 @@ class HttpClient:
     ) -> HttpReply:
         """Send one request and return the reply, whatever its status.
 
-        ``deadline`` is a time of the loop's clock, ``source`` the local address to send from ("" for any). If aiohttp
-        cannot read the reply, the request is sent once more with :mod:`.lenient_http`, if it is ``repeatable``.
-        ``body_rule`` says what may come behind the head of the reply; where nothing of it counts, the request is sent
-        with :mod:`.lenient_http` alone, as aiohttp drops a whole head for one line of it. ``keep``: the
+        ``deadline`` is a time of the loop's clock, infinite for none, ``source`` the local address to send from ("" for
+        any). If aiohttp cannot read the reply, the request is sent once more with :mod:`.lenient_http`, if it is
+        ``repeatable``. ``body_rule`` says what may come behind the head of the reply; where nothing of it counts, the
+        request is sent with :mod:`.lenient_http` alone, as aiohttp drops a whole head for one line of it. ``keep``: the
         connections to the gateway that are kept, and how the request may use them; None for one of its own.
 
         Raises TransportError where there is no reply, InvalidResponseError for one that breaks a cap, and
@@ -99,7 +104,7 @@ class HttpClient:
         reply = None
         try:
             try:
-                async with timeout_at(deadline):
+                async with timeout_at(deadline) if deadline < inf else _UNLIMITED:
                     if keep is not None:
                         sent = Sent(method, url, source, complete, body, body_rule, repeatable)
                         reply = await self._ask_kept(sent, keep)
@@ -270,19 +275,33 @@ class _CountingHandler(ResponseHandler):
         self._room = MAX_HEAD
         """Bytes that may still come: of heads at first, then of the whole reply."""
         self._is_in_body = False
+        self._made: Any = None
+        """The transport; aiohttp forgets it when it closes it."""
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Let go of the transport.
+
+        That of asyncio holds a method of its own, so each connection would be left to the garbage collector; now that
+        it is closed it reads no more.
+        """
+        super().connection_lost(exc)
+        transport, self._made = self._made, None
+        if type(transport).__module__ == _TRANSPORTS:
+            transport._read_ready_cb = None
 
     def data_received(self, data: bytes) -> None:
         """Pass on what was received, up to the caps."""
-        passed = data if len(data) <= self._room else data[: self._room]
-        self._room -= len(passed)
-        super().data_received(passed)
-        if len(passed) < len(data):
-            self._receive_more(data[len(passed) :])
+        room = self._room
+        self._room = max(0, room - len(data))
+        super().data_received(data if len(data) <= room else data[:room])
+        if len(data) > room:
+            self._receive_more(data[room:])
 
     def feed_data(self, data: tuple[aiohttp.http.RawResponseMessage, aiohttp.StreamReader], size: int = 0) -> None:
         """Take a head from the parser, and the reader of its body."""
         if not self._is_in_body and not 100 <= data[0].code < 200:
             self._is_in_body = True
+            self._made = self.transport
             self._room += MAX_REPLY - MAX_HEAD
         super().feed_data(data, size)
 
