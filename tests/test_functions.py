@@ -217,3 +217,13 @@ async def test_what_is_no_text_is_a_mistake_of_the_callers(nonsense: object) -> 
         await aioigd.add_port_mapping(8080, source_address=nonsense)  # type: ignore[arg-type]
     with pytest.raises(UsageError):
         await aioigd.query_external_address(location=nonsense)  # type: ignore[arg-type]
+
+
+async def test_a_batch_leaves_no_connection_that_was_kept(gateway: EmulatedGateway) -> None:
+    before = sockets()
+    for _ in range(2):
+        calls = [aioigd.add_port_mapping(port, source_address=gateway.address) for port in range(2_000, 2_080)]
+        await asyncio.gather(*calls)
+        await settled_loop()
+        assert not sockets() - before
+    assert gateway.tally.accepted < gateway.count("POST")  # some were kept until then

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from typing import Any
 
 import pytest
 
@@ -14,6 +15,7 @@ from aioigd.models import Device
 from aioigd.net.interfaces import source_address_for
 from aioigd.testing.wan_connection import ActionCall
 from aioigd.upnp import retry, soap_client
+from aioigd.upnp.net.kept_connections import Keep
 from aioigd.upnp.soap_client import GatewayState, SoapClient
 from aioigd.upnp.wire import soap
 from aioigd.upnp.wire.http_reply import HttpReply
@@ -395,3 +397,44 @@ def test_a_control_url_that_must_not_be_followed_is_refused() -> None:
 
 def test_the_headers_name_service_and_action_as_the_gateway_spells_them() -> None:
     assert soap.soap_action(paper_device().igd_service_type, ACTION).startswith('"urn:schemas-upnp-org:service:')
+
+
+# Connections that are kept
+
+
+class Keeping(PaperGateway):
+    """A gateway that notes how each request may use connections."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept: list[Keep | None] = []
+
+    async def request(self, *args: Any, keep: object = None, **options: Any) -> HttpReply:
+        assert keep is None or isinstance(keep, Keep)
+        self.kept.append(keep)
+        return await super().request(*args, **options)
+
+
+async def test_connections_are_kept_for_those_who_wait_and_for_nobody_else() -> None:
+    gateway = Keeping()
+    client = gateway.client()
+    await client.call(GET_EXTERNAL_IP_ADDRESS, Operation(10))
+    await asyncio.gather(*(client.call(GET_EXTERNAL_IP_ADDRESS, Operation(10)) for _ in range(40)))
+    await client.call(GET_EXTERNAL_IP_ADDRESS, Operation(10))
+    assert gateway.kept[0] is gateway.kept[-1] is None
+    asked = [keep for keep in gateway.kept if keep is not None]
+    assert asked
+    assert all(1 <= keep.most <= 64 and keep.may_reuse and keep.expected == ACTION.encode() for keep in asked)
+    assert not client.state.waiting
+    assert not client.state.kept.others_out
+
+
+async def test_a_pinhole_is_not_added_over_a_connection_that_was_used_before() -> None:
+    gateway = Keeping()
+    client = gateway.client()
+    client.state.waiting = 1
+    with suppress(IGDError):
+        await client.call(Action("AddPinhole", {}), Operation(1))
+    (keep,) = gateway.kept
+    assert keep is not None
+    assert not keep.may_reuse

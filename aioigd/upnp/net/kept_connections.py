@@ -10,7 +10,7 @@ verdict    what happens                                                         
 UNTRIED    somebody waits: one request goes without ``Connection: close``                TRYING
 TRYING     the reply says no, or its end is not certain                                  REFUSED; after the status of
                                                                                          an error UNTRIED
-           no reply comes                                                                UNTRIED, thrice REFUSED
+           no reply comes, or its place is needed before a second request can go         UNTRIED, thrice REFUSED
            after a rest behind the reply, and once those are answered that were out
            beside it, a second request is answered; and after another rest nothing more
            has come                                                                      PROVEN
@@ -57,7 +57,7 @@ _QUICKACK: Final[int | None] = getattr(socket, "TCP_QUICKACK", None)
 acknowledged (Nagle), and on a connection that goes to and fro, systems take 40 ms and more for that."""
 REST: Final = 0.01 if _QUICKACK is not None else 0.1
 """Seconds for which the connection that is tried has to be silent behind each reply: some send replies twice."""
-LONGEST_REST: Final = 0.25
+LONGEST_REST: Final = 0.1
 """The same at most; in between it is twice as long as the reply took."""
 LEAST_PATIENCE: Final = 0.5
 """Seconds of silence after which a request on a kept connection is sent again, at least."""
@@ -228,7 +228,9 @@ class KeptConnections:
         trial = self._trial
         if trial is not None and len(self) + len(self.others_out) >= most > 0:
             # One more beside it would be one too many.
-            while trial in self.idle and not self._has_rested(trial):  # noqa: ASYNC110 - time has to go by, too
+            loop = asyncio.get_running_loop()
+            until = trial.idle_since + 2 * trial.rest
+            while trial in self.idle and not self._has_rested(trial) and loop.time() < until:  # noqa: ASYNC110
                 await asyncio.sleep(REST)
         place = (sent.url.host, sent.url.port, sent.source)
         for position in range(len(self.idle) - 1, -1, -1):
@@ -257,6 +259,8 @@ class KeptConnections:
     async def _open(self, sent: Sent, open_socket: OpenSocket, keep: Keep) -> _Connection | None:
         """Return a new connection that is to be kept, None where none is."""
         while self.idle and len(self) + len(self.others_out) >= max(keep.most, 1):
+            if self.idle[0] is self._trial and keep.most:
+                self._fail_trial()
             self._close_idle(self.idle[0])
         is_trial = self.verdict is Verdict.UNTRIED and sent.repeatable and keep.may_reuse
         if len(self) >= keep.most or not (is_trial or self.verdict is Verdict.PROVEN):
@@ -333,8 +337,7 @@ class KeptConnections:
                 self._refuse()
                 return None
             if is_trial:
-                self._failed_trials += 1
-                self._end_trial(Verdict.UNTRIED if self._failed_trials < _MOST_TRIALS else Verdict.REFUSED)
+                self._fail_trial()
             raise TransportError(f"{sent.url}: the connection was closed without an answer", may_have_arrived=True)
         stays = self._release(connection, most)
         if is_trial:
@@ -422,6 +425,11 @@ class KeptConnections:
         for connection in self.idle:
             connection.sock.close()
         self.idle.clear()
+
+    def _fail_trial(self) -> None:
+        """Count a trial that came to nothing."""
+        self._failed_trials += 1
+        self._end_trial(Verdict.UNTRIED if self._failed_trials < _MOST_TRIALS else Verdict.REFUSED)
 
     def _end_trial(self, verdict: Verdict, *, of: _Connection | None = None) -> None:
         if self._trial is None or (of is not None and of is not self._trial):
