@@ -260,10 +260,11 @@ class Acquisition:
         request = group[0].record.request
         if failure is None or not request.may_move or not leaves_choice(failure):
             return outcomes
-        if request.takes_any_port and not request.choices and len(group) == 1 and await self._acquire_any(group[0]):
-            return [None]
         made = [one for one, outcome in zip(group, outcomes, strict=True) if outcome is None]
         await self._take_back(made, are_new=True)
+        is_untried = len(group) > 1 or not request.choices
+        if request.takes_any_port and is_untried and await self._acquire_any_together(group):
+            return [None] * len(group)
         try:
             await self._add_elsewhere(group, failure, begins=True)
         except IGDError as error:
@@ -504,6 +505,24 @@ class Acquisition:
             mapping.granted(added, asyncio.get_running_loop().time())
             return True
         return False
+
+    async def _acquire_any_together(self, group: Sequence[LeasedMapping]) -> bool:
+        """Let the gateway choose the port of the first of some mappings that keep one number, for the others, too.
+
+        Some gateways, of VPNs for instance, give no other than the one that they choose, the same for all protocols.
+        """
+        if not await self._acquire_any(group[0]):
+            return False
+        made = [group[0]]
+        try:
+            for one in group[1:]:
+                self._move(one, one.record.request.moved(one.request, group[0].key.external_port))
+                await self._acquire(one)
+                made.append(one)
+        except IGDError:
+            await self._take_back(made, are_new=True)
+            return False
+        return True
 
     async def _is_still_there(self, mapping: LeasedMapping) -> bool:
         """Return whether what is in the way is this lease's own, from before this machine changed its address."""

@@ -336,8 +336,10 @@ class LeaseManager:
         may_be_empty = finding.contents is Contents.MAY_BE_GONE
         is_missing = False
         if finding.contents is Contents.NEEDS_SAMPLE or (may_be_empty and finding.hint_followed_at is not None):
-            is_missing = not await self._is_sample_there()
-            may_be_empty |= is_missing
+            is_there = await self._is_sample_there()
+            is_missing = is_there is False
+            # After a hint that it has restarted, what cannot be looked at is added again, which does no harm.
+            may_be_empty |= is_missing or (is_there is None and finding.hint_followed_at is not None)
         if may_be_empty:
             self._suspect_all()
         elif finding.contents is Contents.IN_DOUBT:
@@ -361,8 +363,11 @@ class LeaseManager:
         """The mappings at the gateway in use: those of a lease may have stayed at another one."""
         return (one for mappings in self._leases.values() for one in mappings if one.dispatcher is None)
 
-    async def _is_sample_there(self) -> bool:
-        """Check one mapping of one lease, each time another's: a restart loses all of them alike."""
+    async def _is_sample_there(self) -> bool | None:
+        """Check one mapping of one lease, each time another's: a restart loses all of them alike.
+
+        None where the gateway cannot tell.
+        """
         for _ in range(2):
             while self._sample_from:
                 for mapping in self._leases.get(self._sample_from.pop(), ()):

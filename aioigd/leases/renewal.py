@@ -9,7 +9,15 @@ from typing import Final
 from weakref import WeakSet
 
 from ..core.gateway_cache import GatewayCache
-from ..errors import ConflictError, IGDError, InvalidResponseError, NotFoundError, RefusedError, UnexpectedError
+from ..errors import (
+    ConflictError,
+    IGDError,
+    InvalidResponseError,
+    NotFoundError,
+    RefusedError,
+    UnexpectedError,
+    UnsupportedError,
+)
 from ..models import PortMapping
 from ..text import get_logger
 from . import schedule
@@ -83,9 +91,12 @@ class Renewal:
                 return
         await self._renew(mapping)
 
-    async def is_there(self, mapping: LeasedMapping) -> bool:
-        """Ask whether the gateway still holds a mapping; where it does not say, it does."""
-        with suppress(IGDError):
+    async def is_there(self, mapping: LeasedMapping) -> bool | None:
+        """Ask whether the gateway still holds a mapping; None where it cannot tell. Where it does not answer, it does.
+
+        PCP and NAT-PMP cannot tell.
+        """
+        try:
             held = await self._acquisition.dispatcher_of(mapping).find(mapping.key)
             if mapping.judge(held, _now()) is Prolongation.KEEPS_END:
                 # That it has not outlived its old end says nothing of the others. It is found out by a check.
@@ -96,6 +107,10 @@ class Renewal:
                 return mapping.has_ended or mapping.may_be_late(_now())
             if not mapping.has_ended:
                 mapping.record.confirmed(mapping, before=mapping.granted_mapping)
+        except UnsupportedError:
+            return None
+        except IGDError:
+            pass
         return True
 
     def kept(self, mapping: LeasedMapping, *, before: PortMapping | None) -> None:

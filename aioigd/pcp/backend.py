@@ -66,6 +66,7 @@ _ANYWHERE: Final = ("", 0)
 _NO_FILTERS: Final = pcp.Filter(0, 0, IPv6Address(0))
 """Ends the filters that a mapping has (RFC 6887 section 13.3)."""
 _PREFER_FAILURE: Final = pcp.PreferFailure()
+_PREFER_FAILURE_SHOWN: Final = str(_PREFER_FAILURE)
 
 
 class Granted(NamedTuple):
@@ -653,12 +654,18 @@ class PcpBackend(_Backend):
         if mapping is None or not mapping.external_port or not response.lifetime:
             raise InvalidResponseError("PCP granted a mapping without a port or lifetime")
         address = mapping.external_address
-        if address.version == 4 and wish.owner.client == self._path.ours:
+        known = self._state.external_address
+        if address != known and address.version == 4 and wish.owner.client == self._path.ours:
             self._state.external_address = address if _is_usable(address) else None
         return Granted(mapping.external_port, response.lifetime, address)
 
     async def _unmap(self, op: Operation, owner: Owner) -> None:
-        await self._change(op, owner, 0, 0, (), None)
+        try:
+            await self._change(op, owner, 0, 0, (), None)
+        except RefusedError as error:
+            # So miniupnpd says that there is nothing to delete: it never was there, or an answer to this was lost.
+            if error.error_code != pcp.ResultCode.NO_RESOURCES:
+                raise
 
     async def _change(
         self,
@@ -688,8 +695,8 @@ class PcpBackend(_Backend):
             "external_port": str(external_port),
             "lifetime": str(lifetime),
         }
-        if options:
-            arguments.update((type(option).__name__, str(option)) for option in options)
+        for option in options:
+            arguments[type(option).__name__] = _PREFER_FAILURE_SHOWN if option is _PREFER_FAILURE else str(option)
         response: pcp.Response = await self._ask(
             op, "MAP", arguments, request, partial(_read_map, asked), undo, path.client
         )

@@ -15,6 +15,7 @@ import errno
 import random
 import socket
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from typing import Any, Final, Generic, Literal, NamedTuple, TypeVar
 
 from ..core.limiter import Limiter, Outcome
@@ -51,6 +52,9 @@ _JITTER: Final = 0.1
 _CLOCK_SLACK: Final = 0.001
 """Seconds by which a timer may fire early."""
 _NO_ROOM: Final = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.ENOBUFS, errno.EINTR})
+_NONBLOCK: Final = getattr(socket, "SOCK_NONBLOCK", 0)
+"""What makes a socket that does not block; 0 where the system has none."""
+_KIND: Final = socket.SOCK_DGRAM | _NONBLOCK
 _MAX_BATCH: Final = 16
 """Datagrams that are read at once; the rest waits for the next turn of the loop."""
 
@@ -79,14 +83,13 @@ def connected_socket(host: str, port: int, source_address: str | None = None) ->
     """
     check_destination(host.partition("%")[0], source_address or "")
     try:
-        family, kind, number, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_DGRAM, flags=socket.AI_NUMERICHOST
-        )[0]
-        opened = socket.socket(family, kind, number)
+        family, address = _socket_address(host, port) if "%" not in host else _socket_address.__wrapped__(host, port)
+        opened = socket.socket(family, _KIND)
     except (OSError, UnicodeError) as error:  # no such interface, no IPv6, no socket left
         raise _no_route(host, error) from error
     try:
-        opened.setblocking(False)
+        if not _NONBLOCK:
+            opened.setblocking(False)
         if source_address is not None:
             # A link-local address is bound with the zone of where it leads.
             rest = (0, address[3]) if len(address) > 3 else ()
@@ -96,6 +99,13 @@ def connected_socket(host: str, port: int, source_address: str | None = None) ->
         opened.close()
         raise _no_route(host, error) from error
     return opened
+
+
+@lru_cache(maxsize=64)
+def _socket_address(host: str, port: int) -> tuple[int, tuple[Any, ...]]:
+    """Return the family and address by which sockets know a host; for a zone that is so only now."""
+    family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM, flags=socket.AI_NUMERICHOST)[0]
+    return family, address
 
 
 class Exchange(asyncio.DatagramProtocol, Generic[T]):

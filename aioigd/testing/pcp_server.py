@@ -386,7 +386,7 @@ class PcpServer:
             case "own":
                 # The same for both protocols, and not the one that was suggested.
                 first = 30_000 + crc32(f"{wish.client} {wish.internal_port}".encode()) % 30_000
-                first += first == suggested
+                first += first == suggested and not self._is_used_by(first, wish)
         if wish.exactly and wish.external_port and (first != wish.external_port or not self._is_free(first, wish)):
             raise _Refused(*_NOT_THIS_PORT)
         rest = chain(range(max(first + 1, _FIRST_PORT), _LAST_PORT + 1), range(_FIRST_PORT, first))
@@ -394,6 +394,14 @@ class PcpServer:
         if port is None:
             raise _Refused(*_NO_ROOM)
         return port
+
+    def _is_used_by(self, port: int, wish: _Wish) -> bool:
+        """Whether an external port leads to the same host and port by any protocol."""
+        return any(
+            entry.mapping.leads_to(wish.client, wish.internal_port)
+            for proto in PROTO_OF.values()
+            for entry in self._connection.table.on_port(port, proto)
+        )
 
     def _is_free(self, port: int, wish: _Wish) -> bool:
         """Whether an external port can lead to where it should; that of the same host and port is used on."""

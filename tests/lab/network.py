@@ -250,6 +250,12 @@ class Lab:
         """The same for 31 % that are always the same ones."""
         self._lose_ssdp(faults.some_lost)
 
+    def drop_some_pcp(self) -> None:
+        """Lose 31 % of the requests of PCP and NAT-PMP, and of the replies, always the same ones."""
+        self._nft("router", "pcp", faults.some_lost("dport 5351"))
+        for place, _, _ in _HOSTS:
+            self._nft(place, "pcp", faults.some_lost("sport 5351"))
+
     def _lose_ssdp(self, rules: Callable[[str], str]) -> None:
         self._nft("router", "ssdp", rules("dport 1900"))
         for place, _, _ in _HOSTS:

@@ -376,6 +376,21 @@ async def test_a_mapping_with_another_secret_stays() -> None:
         assert ports(gateway) == [8080]
 
 
+async def test_a_deletion_that_was_done_and_is_refused_when_it_is_sent_again_is_done() -> None:
+    lose = iter([False, True, *[False] * 100])
+
+    @quirk("pcp", reason="UDP may be lost.", source="this test")
+    def loses_a_reply() -> Hooks:
+        """Loses the reply to the second request for a mapping."""
+        return Hooks(pcp_datagrams=lambda query, sent: () if query.maps and next(lose) else sent)
+
+    async with served("pcp", "deleting_nothing_is_refused", loses_a_reply) as (gateway, core):
+        await core.add(8080, 80)
+        await core.delete(8080)
+        assert gateway.mappings == []
+        assert gateway.count("MAP") == 3
+
+
 async def test_a_strict_router_deletes_too() -> None:
     async with served("pcp", "strict_deletions") as (gateway, core):
         await core.add(8080, 80)

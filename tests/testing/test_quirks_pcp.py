@@ -176,6 +176,15 @@ async def strict_deletions(gateway: EmulatedGateway) -> None:
 
 
 @proof()
+async def deleting_nothing_is_refused(gateway: EmulatedGateway) -> None:
+    assert (await map_by_pcp(gateway, 80, 0, 0)).result == ResultCode.NO_RESOURCES
+    assert ports(await map_by_pcp(gateway, 80)) == [80]
+    deletions = [await map_by_pcp(gateway, 80, 0, 0) for _ in range(2)]
+    assert [each.result for each in deletions] == [ResultCode.SUCCESS, ResultCode.NO_RESOURCES]
+    assert held(gateway) == []
+
+
+@proof()
 async def errors_without_lifetime(gateway: EmulatedGateway) -> None:
     assert (await map_by_pcp(gateway, 80, 0, 3600, 132)).lifetime == 0
     gateway.add_mapping(8080, proto="TCP")

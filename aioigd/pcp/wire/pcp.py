@@ -64,6 +64,9 @@ class Opcode(IntEnum):
     PEER = 2
 
 
+_OPCODES: Final = frozenset(map(int, Opcode))
+
+
 class ResultCode(IntEnum):
     """What became of a request (section 7.4)."""
 
@@ -252,7 +255,7 @@ def parse_response(datagram: bytes) -> Response | None:
         # Only its header is known to be the same in other versions of PCP; version 0 is NAT-PMP, which has another.
         refused = version != 0 and result == ResultCode.UNSUPP_VERSION
         return Response(opcode, result, lifetime, epoch, version=version) if refused else None
-    if opcode not in (Opcode.ANNOUNCE, Opcode.MAP, Opcode.PEER):
+    if opcode not in _OPCODES:
         return None
     mapping, end = _parse_mapping(datagram, opcode)
     if result != ResultCode.SUCCESS:
@@ -260,7 +263,7 @@ def parse_response(datagram: bytes) -> Response | None:
         return Response(opcode, result, lifetime, epoch, mapping)
     if mapping is None and opcode != Opcode.ANNOUNCE:
         return None
-    options = _parse_options(datagram, end)
+    options = _parse_options(datagram, end) if end < len(datagram) else ()
     return None if options is None else Response(opcode, result, lifetime, epoch, mapping, options)
 
 

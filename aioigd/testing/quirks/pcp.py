@@ -21,6 +21,7 @@ __all__ = [
     "announces_nothing",
     "another_nat_between",
     "assigns_own_ports",
+    "deleting_nothing_is_refused",
     "double_announcements",
     "epoch_counts_twice",
     "epoch_jumps",
@@ -167,6 +168,30 @@ def refuses_third_party() -> Hooks:
 def strict_deletions() -> Hooks:
     """Refuses a deletion by PCP with an external port or address, as MALFORMED_REQUEST."""
     return Hooks(pcp_rules=lambda rules: replace(rules, strict_deletion=True))
+
+
+@quirk(
+    "pcp",
+    reason="A deletion whose answer was lost is refused when it is sent again, and has been done all the same.",
+    source="miniupnpd 2.3.1: measured",
+)
+def deleting_nothing_is_refused() -> Hooks:
+    """Refuses to delete by PCP what is not there, as NO_RESOURCES."""
+    made: set[tuple[str, int, int]] = set()
+
+    def act(query: PcpQuery, proceed: PcpProceed) -> PcpReply | None:
+        request = query.request
+        if not isinstance(request, pcp.Request) or request.mapping is None:
+            return proceed(query)
+        owner = query.sender[0], request.mapping.protocol, request.mapping.internal_port
+        if not request.lifetime and owner not in made:
+            return proceed(replace(query, request=pcp.ResultCode.NO_RESOURCES))
+        reply = proceed(query)
+        if isinstance(reply, pcp.Response) and not reply.result:
+            (made.add if request.lifetime else made.discard)(owner)
+        return reply
+
+    return Hooks(pcp_action=act)
 
 
 @quirk(
