@@ -137,3 +137,22 @@ async def test_a_recording_without_a_description_is_played_all_the_same(
     async with start("replay", file) as process:
         assert "x[bold].json" in await process.until("The router of")
         assert (await process.end()).code == 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are another thing there")
+async def test_other_commands_can_map_by_what_was_recorded_of_nat_pmp(
+    run: Run, start: Callable[..., Any], tmp_path: Path
+) -> None:
+    file = tmp_path / "router.json"
+    async with (
+        EmulatedGateway(address=None, protocols=("nat-pmp",)) as router,
+        testing.record(file),
+        PortMapper(source_address=router.address) as mapper,
+    ):
+        await mapper.add_port_mapping(8080, proto="TCP")
+    async with start("replay", file, "--json") as process:
+        ready = json.loads(await process.until('"ready"'))
+        assert ready["location"] is None
+        outcome = await run("add", 8080, "--source-address", ready["address"], "--json")
+        assert outcome.code == 0
+        assert (await process.end()).code == 0
