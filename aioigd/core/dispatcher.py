@@ -11,7 +11,16 @@ from typing import Any, Final, TypeVar
 
 from async_timeout import timeout_at
 
-from ..errors import ConflictError, DeadlineError, IGDError, InvalidResponseError, RefusedError, is_gone
+from ..errors import (
+    ConflictError,
+    DeadlineError,
+    DiscoveryError,
+    IGDError,
+    InvalidResponseError,
+    RefusedError,
+    UnsupportedError,
+    is_gone,
+)
 from ..models import MappingKey, MappingRequest, Pinhole, PinholeRequest, PortMapping
 from ..results import UPnPResult
 from .backend import Backend, Trial
@@ -257,6 +266,12 @@ class Dispatcher:
                 used = presumed
                 return asking.result()
             backend = await search
+        except DiscoveryError as error:
+            said = asking.exception() if asking.done() else None
+            if isinstance(said, RefusedError) and not isinstance(said, UnsupportedError):
+                said.protocol = said.protocol or presumed.protocol
+                raise said from None  # who refuses is there, whatever it says to the question of the search
+            raise error from said
         finally:
             self._cache.presumed(used)
             asking.cancel()

@@ -210,6 +210,7 @@ class _Backend(Backend):
             owner.proto,
             duration=granted.lifetime,
             remote_host=key.remote_host,
+            protocol=self.protocol,
         )
 
     async def _take_back(self, owner: Owner, op: Operation) -> None:

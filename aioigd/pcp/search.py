@@ -31,11 +31,11 @@ _IGD: Final = "urn:schemas-upnp-org:device:InternetGatewayDevice:1"
 
 
 def hosts_of(scope: SearchScope) -> Sequence[str]:
-    """Return the addresses to ask at: none where a description was named, or the next hop is not known."""
+    """Return the addresses to ask at: none where a description or multicast group was named, or no hop is known."""
     if scope.location is not None:
         return ()
     if scope.host is not None:
-        return (scope.host,)
+        return () if ip_address(scope.host).is_multicast else (scope.host,)
     source = scope.source_address
     if source is not None and ip_address(source).is_loopback:
         return (source,)
@@ -74,6 +74,7 @@ class PcpSearch(Search):
         self._patient_until = NEVER
         self._tasks: set[asyncio.Task[None]] = set()
         self._failures: list[IGDError] = []
+        self._refusal: pcp.ResultCode | None = None
 
     async def __aenter__(self) -> Self:
         """Begin to ask."""
@@ -106,7 +107,16 @@ class PcpSearch(Search):
     def failure(self) -> IGDError:
         """Return that there is none, or why none could be asked."""
         unsent = next((error for error in self._failures if isinstance(error, NoRouteError)), None)
-        return unsent or DiscoveryError(f"no router answers by {self._protocol}", UPnPResult.NO_DEVICES)
+        if unsent is not None:
+            return unsent
+        if self._refusal is not None:
+            message = f"the router refuses to talk by PCP: {self._refusal.name} ({self._refusal})"
+            error = DiscoveryError(message, UPnPResult.NO_GATEWAY, error_code=int(self._refusal))
+            error.protocol = "pcp"
+            return error
+        error = DiscoveryError(f"no router answers by {self._protocol}", UPnPResult.NO_DEVICES)
+        error.__cause__ = next(iter(self._failures), None)  # that its port is closed
+        return error
 
     async def _ask(self, host: str) -> None:
         try:
@@ -115,7 +125,7 @@ class PcpSearch(Search):
             client = PcpClient(host, self._port, source)
             if self._protocol == "pcp":
                 request = pcp.build_request(pcp.Request(pcp.Opcode.ANNOUNCE, ip_address(ours)))
-                rank = await client.request(request, _rank_by_pcp, lambda: self._until)
+                rank = await client.request(request, self._rank_by_pcp, lambda: self._until)
             else:
                 request = nat_pmp.build_request(nat_pmp.AddressRequest())
                 rank = await client.request(request, _rank_by_nat_pmp, lambda: self._until)
@@ -127,6 +137,12 @@ class PcpSearch(Search):
             address = join_address(host, self._port)
             device = device_at(self._protocol, address, ours)
             self._report(Candidate(device, rank, (_IGD,), f"{self._protocol} {address}"))
+
+    def _rank_by_pcp(self, datagram: bytes) -> Rank | None:
+        rank = _rank_by_pcp(datagram)
+        if rank is Rank.USELESS:
+            self._refusal = _refusal_in(datagram)
+        return rank
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -144,6 +160,16 @@ def _rank_by_pcp(datagram: bytes) -> Rank | None:
     other = nat_pmp.parse_response(datagram)
     is_other = isinstance(other, nat_pmp.Refusal) and other.result == nat_pmp.ResultCode.UNSUPPORTED_VERSION
     return Rank.USELESS if is_other else None
+
+
+def _refusal_in(datagram: bytes) -> pcp.ResultCode | None:
+    """Return with which result a PCP server refuses to talk; None for one that speaks another version only."""
+    response = pcp.parse_response(datagram)
+    if response is None or response.result == pcp.ResultCode.UNSUPP_VERSION:
+        return None
+    with suppress(ValueError):
+        return pcp.ResultCode(response.result)
+    return None
 
 
 def _rank_by_nat_pmp(datagram: bytes) -> Rank | None:
