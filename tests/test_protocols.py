@@ -253,6 +253,17 @@ async def test_a_callers_mistake_is_final(protocols: tuple[ProtocolName, ...]) -
         assert gateway.requests == []
 
 
+@pytest.mark.parametrize("protocols", [ALL, FAST, DATAGRAMS])
+async def test_where_an_operator_forbids_it_nothing_is_sent(
+    protocols: tuple[ProtocolName, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIOIGD_DISABLE", "1")
+    async with speaking() as gateway, mapper_of(gateway, protocols) as mapper:
+        with pytest.raises(DiscoveryError, match="switched off"):
+            await mapper.add_port_mapping(8080)
+        assert (gateway.requests, gateway.mappings) == ([], [])
+
+
 # Conflicts
 
 
