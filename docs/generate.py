@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from aioigd.models import MappingKey, MappingRequest, Terms
+from aioigd.pcp.results import RESULT_OF_NAT_PMP, RESULT_OF_PCP
+from aioigd.pcp.wire import nat_pmp, pcp
 from aioigd.upnp.fallback import Failure, TermsPolicy, next_terms
 
-__all__ = ["fallback_table", "write_all"]
+__all__ = ["fallback_table", "pcp_results_table", "write_all"]
 
 _WEEK = 604_800
 _REQUESTS = {
@@ -28,6 +30,7 @@ def write_all(folder: Path) -> None:
     """Write every table into a folder."""
     folder.mkdir(exist_ok=True)
     (folder / "fallback.md").write_text(fallback_table(), "utf-8")
+    (folder / "pcp_results.md").write_text(pcp_results_table(), "utf-8")
 
 
 def fallback_table() -> str:
@@ -38,6 +41,17 @@ def fallback_table() -> str:
         for answer, code in _ANSWERS.items():
             tries = "; ".join(_told(tried, terms) for tried in _tries(request, code)) or "nothing"
             lines.append(f"| {asked} | {answer} | {tries} |")
+    return "\n".join(lines) + "\n"
+
+
+def pcp_results_table() -> str:
+    """Return the table of what the result codes of PCP and NAT-PMP become."""
+    lines = ["| protocol | code | `result` |", "|---|---|---|"]
+    for name, codes, results in (
+        ("PCP", pcp.ResultCode, RESULT_OF_PCP),
+        ("NAT-PMP", nat_pmp.ResultCode, RESULT_OF_NAT_PMP),
+    ):
+        lines += [f"| {name} | {int(code)} {code.name} | `{results[code].name}` |" for code in codes if code]
     return "\n".join(lines) + "\n"
 
 
