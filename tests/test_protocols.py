@@ -157,15 +157,19 @@ async def test_where_the_preferred_ones_are_silent_upnp_serves() -> None:
 # What is refused
 
 
-def html(exchange: Exchange) -> Response | None:
-    return page("<html>no</html>", 500) if exchange.action == ADD else None
+def answers(status: int) -> Callable[[Exchange], Response | None]:
+    """Answer what is to add a mapping with a page of HTML."""
+    return lambda exchange: page("<html>no</html>", status) if exchange.action == ADD else None
 
 
 @pytest.mark.parametrize("protocol", DATAGRAMS)
 @pytest.mark.parametrize(
     "quirk",
-    [refuses(ADD, 501), refuses(ADD, 606), refuses(ADD, 402), odd(intercept=html)],
-    ids=["501", "606", "402", "HTML"],
+    [
+        *(refuses(ADD, code) for code in (501, 606, 402)),
+        *(odd(intercept=answers(status)) for status in (200, 401, 403, 500)),
+    ],
+    ids=["501", "606", "402", *(f"HTTP {status}" for status in (200, 401, 403, 500))],
 )
 async def test_what_upnp_refuses_the_next_protocol_is_asked_for(quirk: Quirk[...], protocol: ProtocolName) -> None:
     async with speaking(quirk, protocols=("upnp", protocol)) as gateway, mapper_of(gateway) as mapper:

@@ -24,6 +24,7 @@ from ..errors import (
     IGDError,
     InvalidResponseError,
     NoRouteError,
+    NotFoundError,
     RefusedError,
 )
 from ..models import Device, MappingKey, MappingRequest, Pinhole, PinholeRequest, PortMapping
@@ -388,6 +389,7 @@ class PcpBackend(_Backend):
 
     async def update_pinhole(self, op: Operation, pinhole: Pinhole, duration: int) -> Pinhole:
         """Let a pinhole last so many seconds from now on: it is asked for again."""
+        _check_named(pinhole)
         return await self.add_pinhole(
             op,
             PinholeRequest(
@@ -402,6 +404,7 @@ class PcpBackend(_Backend):
 
     async def delete_pinhole(self, op: Operation, pinhole: Pinhole) -> None:
         """Close a pinhole."""
+        _check_named(pinhole)
         await self._unmap(op, Owner(pinhole.internal_client, pinhole.proto, pinhole.internal_port))
 
     def _filters_for(self, remote_host: str, remote_port: int = 0) -> tuple[pcp.Filter, ...]:
@@ -465,6 +468,12 @@ class PcpBackend(_Backend):
         code = response.result
         self._note(op, "MAP", arguments, code, refused_by_pcp(code, f"MAP of {owner}", options) if code else None)
         return response
+
+
+def _check_named(pinhole: Pinhole) -> None:
+    """Raise NotFoundError for a pinhole of which only a number is known: port 0 would be all ports of a host."""
+    if not pinhole.internal_client or not pinhole.internal_port:
+        raise NotFoundError("PCP has no numbers for pinholes: it knows them by their host and port")
 
 
 async def _nothing(_: Operation) -> None:

@@ -320,6 +320,28 @@ def refuse(query: PcpQuery, proceed: PcpProceed) -> PcpReply | None:
     return proceed(replace(query, request=pcp.ResultCode.ADDRESS_MISMATCH))
 
 
+class TestPinhole:
+    async def test_by_pcp_it_is_named_by_its_port(self, run: Run) -> None:
+        async with EmulatedGateway(address="::1", protocols=("pcp",)) as gateway:
+            place = ("--gateway", f"[::1]:{gateway.pcp_port}")
+            added = await run("pinhole", "add", 8080, "--both", *place)
+            assert "pinhole 8080/tcp" in added.out
+            assert len(gateway.firewall.pinholes) == 2
+            by_number = await run("pinhole", "delete", 0, *place)
+            assert by_number.code == 1
+            assert "PCP has no numbers for pinholes" in by_number.err
+            assert len(gateway.firewall.pinholes) == 2
+            deleted = await run("pinhole", "delete", "8080/tcp", "8080/UDP", "--json", *place)
+            assert deleted.document["deleted"] == ["8080/tcp", "8080/udp"]
+            assert gateway.firewall.pinholes == []
+
+    @pytest.mark.parametrize("name", ["x", "8080/icmp", "0/tcp", "65536/udp", "8080/", "-1", "\u0661"])
+    async def test_other_names_are_wrong_usage(self, run: Run, name: str) -> None:
+        outcome = await run("pinhole", "delete", "--", name)
+        assert outcome.code == 2
+        assert "8080/tcp" in outcome.err
+
+
 class TestDoctor:
     async def ask(self, run: Run, gateway: EmulatedGateway, *options: object) -> Outcome:
         return await run("doctor", "--timeout", 1, "--json", *there(gateway), *options)
