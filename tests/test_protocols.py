@@ -428,6 +428,16 @@ async def test_an_ipv6_router_is_named_with_brackets_and_opens_pinholes_only() -
             await mapper.add_port_mapping(8080)
 
 
+async def test_nat_pmp_is_not_spoken_over_ipv6() -> None:
+    async with EmulatedGateway(address="::1", protocols=("pcp",)) as gateway:
+        place = f"[::1]:{gateway.pcp_port}"
+        async with PortMapper(gateway=place, protocols=("nat-pmp",), timeout=1) as mapper:
+            for call in (mapper.get_gateway(), mapper.add_port_mapping(8080)):
+                with pytest.raises(DiscoveryError):
+                    await call
+        assert gateway.requests == []
+
+
 # What a caller may say
 
 

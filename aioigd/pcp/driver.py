@@ -61,7 +61,7 @@ class PcpDriver(Driver):
     def presume(self) -> Device | None:
         """Return the router of the default route, or the one that the program has named."""
         hosts = hosts_of(self._scope)
-        if len(hosts) != 1:
+        if len(hosts) != 1 or (self.protocol == "nat-pmp" and ":" in hosts[0]):
             return None
         try:
             ours = self._scope.source_address or source_address_for(hosts[0])

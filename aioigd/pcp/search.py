@@ -80,6 +80,8 @@ class PcpSearch(Search):
         """Begin to ask."""
         loop = asyncio.get_running_loop()
         for host in hosts_of(self._scope):
+            if self._protocol == "nat-pmp" and ":" in host:
+                continue  # it is spoken over IPv4 only
             self._patient_until = min(loop.time() + PATIENCE, self._until)
             task = loop.create_task(self._ask(host))
             self._tasks.add(task)

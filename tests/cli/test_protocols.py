@@ -388,6 +388,15 @@ class TestDoctor:
         assert [each["code"] for each in outcome.document["advice"]] == ["port-closed"]
         assert {each["said"] for each in outcome.document["findings"]["replies"]} == {"closed"}
 
+    async def test_a_router_that_is_reached_over_ipv6_is_asked_for_no_port(self, run: Run) -> None:
+        async with EmulatedGateway(address="::1", protocols=("pcp",)) as gateway:
+            place = f"[::1]:{gateway.pcp_port}"
+            outcome = await run("doctor", "--timeout", 1, "--json", "--gateway", place)
+            assert {each.action for each in gateway.requests} == {"ANNOUNCE"}
+            assert gateway.problems == []
+        assert outcome.document["advice"] == []
+        assert outcome.document["findings"]["gateway"]["address"] == "::1"
+
     async def test_people_are_told_what_is_spoken_and_used(self, run: Run) -> None:
         async with speaking(protocols=ALL) as gateway:
             outcome = await run("doctor", "--timeout", 1, *there(gateway))

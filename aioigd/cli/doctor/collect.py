@@ -262,7 +262,7 @@ async def _query_gateway(
     step("Counting its mappings")
     found = replace(found, mappings=await _count_mappings(gateway))
     yield found
-    if trial:
+    if trial and (gateway.protocol == "upnp" or ":" not in host_of(gateway.device)):
         step("Opening a port, and closing it again")
         yield replace(found, trial=await _try_to_open(gateway))
 
@@ -283,7 +283,8 @@ async def _ask_by_datagrams(
     settings: Settings, found: Findings, usable: Sequence[Device], seconds: float
 ) -> tuple[Reply, ...]:
     """Ask the router in use for a port by PCP and by NAT-PMP: their refusals say more than their silence."""
-    hosts = [host_of(usable[0])] if usable else sorted(found.next_hops)[:1]
+    # Over IPv6 there are no ports to be mapped.
+    hosts = [each for each in ([host_of(usable[0])] if usable else sorted(found.next_hops)[:1]) if ":" not in each]
     protocols = [each for each in settings.protocols if each != "upnp"]
     return tuple(
         await asyncio.gather(*(_reply_by(settings, each, host, seconds) for host in hosts for each in protocols))
