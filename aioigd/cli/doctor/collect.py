@@ -9,9 +9,10 @@ import asyncio
 import os
 import random
 import re
-from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import replace
+from functools import partial
 from ipaddress import IPv4Network, ip_address
 from itertools import chain
 from pathlib import Path
@@ -61,7 +62,7 @@ _TRIAL_LEASE: Final = 120
 _TRIAL_DESC: Final = "aioigd doctor"
 _TRIALS: Final = 3
 _REPLY_TIME: Final = 1.0
-"""Seconds that a router has for a reply by PCP or NAT-PMP."""
+"""Seconds for a second look whether a router speaks PCP or NAT-PMP."""
 _TRIAL_PORTS: Final = range(49152, 65536)
 
 
@@ -91,15 +92,18 @@ async def collect_findings(settings: Settings, *, trial: bool, step: _Step, limi
     usable.sort(key=lambda each: (not _is_at(each, found.next_hops), settings.protocols.index(each.protocol)))
     if found.asked_for:
         usable = [each for each in usable if each.igd_our_addr == found.asked_for]
-    if trial and settings.location is None:
+    hosts = [host_of(usable[0])] if usable else sorted(found.next_hops)[:1]
+    if not trial or settings.location is not None or any(":" in host for host in hosts):
+        hosts = []  # over IPv6 there are no ports to be mapped
+    replies = partial(_ask_by_datagrams, settings, hosts, {each.protocol for each in usable}, min(seconds, _REPLY_TIME))
+    if not usable:
         step("Asking the router by PCP and NAT-PMP")
         async with limit.step():
-            found = replace(found, replies=await _ask_by_datagrams(settings, found, usable, seconds))
-    if not usable:
+            found = replace(found, replies=await replies())
         return found
     async with settings.mapper() as mapper:
         mapper.devices = usable
-        async with limit.step(), aclosing(_query_gateway(found, mapper, trial=trial, step=step)) as stages:
+        async with limit.step(), aclosing(_query_gateway(found, mapper, replies, trial=trial, step=step)) as stages:
             async for stage in stages:
                 found = stage
     return found
@@ -244,9 +248,17 @@ async def _is_port_up(host: str, port: int, seconds: float) -> bool:
 
 
 async def _query_gateway(
-    found: Findings, mapper: PortMapper, *, trial: bool, step: _Step
+    found: Findings,
+    mapper: PortMapper,
+    replies: Callable[[], Awaitable[tuple[Reply, ...]]],
+    *,
+    trial: bool,
+    step: _Step,
 ) -> AsyncGenerator[Findings, None]:
-    """Yield the findings again whenever there is more to them. What was not asked is not found missing."""
+    """Yield the findings again whenever there is more to them. What was not asked is not found missing.
+
+    ``replies`` asks by PCP and NAT-PMP; last, so that it slows nothing down.
+    """
     try:
         gateway = await mapper.get_gateway()
     except IGDError:
@@ -264,7 +276,9 @@ async def _query_gateway(
     yield found
     if trial and (gateway.protocol == "upnp" or ":" not in host_of(gateway.device)):
         step("Opening a port, and closing it again")
-        yield replace(found, trial=await _try_to_open(gateway))
+        found = replace(found, trial=await _try_to_open(gateway))
+        yield found
+        yield replace(found, replies=await replies())
 
 
 async def _count_mappings(gateway: Gateway) -> int | None:
@@ -280,21 +294,21 @@ async def _count_mappings(gateway: Gateway) -> int | None:
 
 
 async def _ask_by_datagrams(
-    settings: Settings, found: Findings, usable: Sequence[Device], seconds: float
+    settings: Settings, hosts: Sequence[str], spoken: Collection[ProtocolName], seconds: float
 ) -> tuple[Reply, ...]:
-    """Ask the router in use for a port by PCP and by NAT-PMP: their refusals say more than their silence."""
-    # Over IPv6 there are no ports to be mapped.
-    hosts = [each for each in ([host_of(usable[0])] if usable else sorted(found.next_hops)[:1]) if ":" not in each]
+    """Ask for a port by PCP and by NAT-PMP: refusals say more than silence.
+
+    ``spoken``: what has answered before; the others have some ``seconds`` for it.
+    """
     protocols = [each for each in settings.protocols if each != "upnp"]
-    return tuple(
-        await asyncio.gather(*(_reply_by(settings, each, host, seconds) for host in hosts for each in protocols))
-    )
+    alone = [replace(settings, protocols=(each,), timeout=None if each in spoken else seconds) for each in protocols]
+    return tuple(await asyncio.gather(*(_reply_by(each, host) for host in hosts for each in alone)))
 
 
-async def _reply_by(settings: Settings, protocol: ProtocolName, host: str, seconds: float) -> Reply:
-    alone = replace(
-        settings, protocols=(protocol,), gateway=settings.gateway or host, timeout=min(seconds, _REPLY_TIME)
-    )
+async def _reply_by(settings: Settings, host: str) -> Reply:
+    """Ask by the one protocol of the settings."""
+    (protocol,) = settings.protocols
+    alone = replace(settings, gateway=settings.gateway or host)
     async with alone.mapper() as mapper:
         try:
             gateway = await mapper.get_gateway()

@@ -568,6 +568,8 @@ def _by_pcp(found: Findings) -> Iterator[Advice]:
                 "Run a container in the host's network: docker run --network host, or network_mode: host.",
             ),
         )
+    elif _is_refused_by_upnp(found):
+        return  # which says enough
     elif reply.error_code == _NOT_AUTHORIZED:
         yield Advice(
             "pcp-not-allowed",
@@ -586,7 +588,7 @@ def _by_pcp(found: Findings) -> Iterator[Advice]:
 def _by_nat_pmp(found: Findings) -> Iterator[Advice]:
     """NAT-PMP is there, and refuses."""
     reply = found.reply_by("nat-pmp")
-    if reply is None or reply.said != "refused":
+    if reply is None or reply.said != "refused" or _is_refused_by_upnp(found):
         return
     works = _is_served(found)
     if reply.error_code == _NETWORK_FAILURE:
@@ -636,6 +638,11 @@ def _is_served(found: Findings) -> bool:
     """Return whether ports can be opened by any protocol."""
     is_by_trial = found.trial is not None and found.trial.result is UPnPResult.SUCCESS and found.trial.was_there
     return is_by_trial or any(each.said == "served" for each in found.replies)
+
+
+def _is_refused_by_upnp(found: Findings) -> bool:
+    trial = found.trial
+    return trial is not None and trial.protocol == "upnp" and trial.result is not UPnPResult.SUCCESS
 
 
 def _is_refused_by_pcp(found: Findings) -> bool:
