@@ -46,7 +46,7 @@ from .models import (
     TrafficTotals,
 )
 from .net.interfaces import default_next_hops, source_address_for
-from .results import IGDStatus, UPnPResult
+from .results import IGDStatus, ProtocolName, UPnPResult
 from .traffic_meter import TrafficMeter
 
 if TYPE_CHECKING:
@@ -80,6 +80,7 @@ __all__ = [
     "PortMapper",
     "PortMapping",
     "Proto",
+    "ProtocolName",
     "RefusedError",
     "TrafficMeter",
     "TrafficRates",

@@ -441,6 +441,7 @@ def check_gateway(value: object) -> tuple[str | None, int]:
     match = _GATEWAY.fullmatch(str.__str__(value) if isinstance(value, str) else str(_only_address(value)))
     host, digits = (match[1] or match[3] or match[5], match[2] or match[4]) if match else (None, None)
     address = _ip_address(host)
+    address = getattr(address, "ipv4_mapped", None) or address
     if address is None or address.is_unspecified or address.is_multicast or address == _BROADCAST:
         raise UsageError(
             "gateway must be the IP address of a router, such as '10.2.0.1', '10.2.0.1:5351' or "

@@ -25,7 +25,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, Self, TypeVar
 
-from .results import ProtocolName, UPnPResult
+from .results import PROTOCOL_NAMES, ProtocolName, UPnPResult
 from .text import MESSAGE_LIMIT, printable, shown
 
 __all__ = [
@@ -54,8 +54,6 @@ DENIED_STATUSES: Final = frozenset({401, 403})
 GONE_STATUSES: Final = frozenset({404, 405, 410})
 """HTTP statuses of a server that is up, and has no such control URL (any more)."""
 
-
-_NAMES: Final[Mapping[ProtocolName, str]] = {"upnp": "UPnP", "pcp": "PCP", "nat-pmp": "NAT-PMP"}
 
 _Error = TypeVar("_Error", bound="IGDError")
 
@@ -108,7 +106,7 @@ class IGDError(Exception):
 
     def __str__(self) -> str:
         tried = f", after {len(self.attempts)} attempts" if len(self.attempts) > 1 else ""
-        name = "UPnP" if self.protocol is None else _NAMES[self.protocol]
+        name = "UPnP" if self.protocol is None else PROTOCOL_NAMES[self.protocol]
         code = f", {name} error {shown(self.error_code)}" if self.error_code is not None else ""
         outcome = f" [{self.result.name}{code}{tried}]"
         return printable(self.message, MESSAGE_LIMIT - len(outcome)) + outcome

@@ -41,6 +41,11 @@ class Gateway:
     It is handed out by :meth:`PortMapper.get_gateway` and lives as long as that mapper. Unlike the mapper's, its
     :meth:`add_port_mapping` never replaces a mapping, and it does not look for another gateway when this one has
     gone.
+
+    It asks by one :attr:`protocol` only. By PCP and NAT-PMP there are :meth:`add_port_mapping`,
+    :meth:`add_any_port_mapping`, :meth:`delete_port_mapping` and :meth:`query_external_address`, by PCP over IPv6 also
+    :meth:`add_pinhole`, :meth:`update_pinhole` and :meth:`delete_pinhole`; all else is an UnsupportedError
+    (INVALID_GATEWAY), without a request.
     """
 
     def __init__(self, backend: Backend, dispatcher: Dispatcher) -> None:
@@ -81,8 +86,9 @@ class Gateway:
         replaced, as there. Without it the gateway is asked first what it holds: the
         same mapping of this machine is refreshed, any other is left as it is, and the call raises IGDError with
         CONFLICT_WITH_OTHER_MAPPING. Where the gateway cannot tell whose a mapping is, it is for the gateway to refuse.
-        This is the best that the protocol allows, and no more: a mapping that another
-        host makes between the question and the request is replaced by gateways that replace silently.
+        This is the best that UPnP allows, and no more: a mapping that another
+        host makes between the question and the request is replaced by gateways that replace silently. By PCP and
+        NAT-PMP nobody can replace another host's mapping, with ``overwrite`` or without.
         """
         request = check_request(port, internal_port, desc, proto, duration, internal_client, remote_host)
         return await self._dispatcher.add(
@@ -102,7 +108,8 @@ class Gateway:
         """Return the gateway's address on the internet (GetExternalIPAddress, WANIPConnection:2 section 2.5.20).
 
         Private addresses and those of 100.64.0.0/10 are returned as they are: they tell of double NAT and of
-        carrier-grade NAT. Raises IGDError: INVALID_RESPONSE for what cannot be anybody's address.
+        carrier-grade NAT. By PCP and NAT-PMP as :meth:`PortMapper.query_external_address` says. Raises IGDError:
+        INVALID_RESPONSE for what cannot be anybody's address.
         """
         return await self._dispatcher.external_address()
 
@@ -156,7 +163,8 @@ class Gateway:
         """Forward a port, or any other where it is taken (AddAnyPortMapping, WANIPConnection:2 section 2.5.17).
 
         The arguments are those of :meth:`PortMapper.add_port_mapping`; the ``external_port`` of the result is the one
-        that the gateway chose. Raises IGDError with INVALID_GATEWAY where it cannot choose, as an IGD:1 cannot.
+        that the gateway chose. By PCP and NAT-PMP ``port`` is what is suggested (RFC 6887 section 11.1, RFC 6886
+        section 3.3). Raises IGDError with INVALID_GATEWAY where it cannot choose, as an IGD:1 cannot.
         """
         return await self._dispatcher.add_any(
             check_request(port, internal_port, desc, proto, duration, internal_client, remote_host)
@@ -218,7 +226,8 @@ class Gateway:
         ``internal_client``: the IPv6 address that they are for; None for this machine's own. ``internal_port``: the
         port, 1 to 65535; nothing is translated, so it is the same on the internet. ``remote_host`` and ``remote_port``:
         where they may come from, "" and 0 for anywhere. ``duration``: seconds, 1 to 86400. The same pinhole again is
-        prolonged, and keeps its ``unique_id``.
+        prolonged, and keeps its ``unique_id``. By PCP it is a MAP over IPv6 (RFC 6887 section 11), the ``unique_id`` is
+        0, and ``remote_host`` and ``remote_port`` are FILTER (section 13.3).
 
         The gateway is asked over IPv6, from ``internal_client`` if that is an address of this machine: others get
         NOT_AUTHORIZED from most gateways. One that was found over IPv4 is searched for over IPv6 first, for at most

@@ -119,6 +119,8 @@ class PortMapper:
         self._drivers: Sequence[Driver] = [
             UpnpDriver(scope) if name == "upnp" else _PcpDriverWhenNeeded(name, scope, secret) for name in names
         ]
+        if names[0] != "upnp":
+            self._drivers[0].presume()  # loaded here, and not within the first call
         self._queue = CallQueue()
         self._finder = Finder(self._drivers, scope)
         self._cache = GatewayCache(self._drivers, self._finder, self._queue, discovery_timeout=search_seconds)
@@ -260,6 +262,15 @@ class PortMapper:
         vain; if the gateway refuses to, the error names it. Identical calls that are made while
         one is under way share it; different ones for the same port and protocol run in the order of the calls.
 
+        By PCP (MAP, RFC 6887 section 11) and NAT-PMP (RFC 6886 section 3.3) it is exactly this port, too, or
+        CONFLICT_WITH_OTHER_MAPPING: another host's mapping is never replaced, and a port of this machine that this
+        program has mapped to one external port is not moved to another. ``duration`` 0 becomes the longest that is
+        granted, which the result says, and only a lease keeps it; there is no ``desc``. ``verify`` is fulfilled by the
+        reply. By PCP ``internal_client`` is THIRD_PARTY (section 13.1) and ``remote_host`` FILTER (section 13.3), by
+        NAT-PMP there is neither (NOT_AUTHORIZED, REMOTE_HOST_MUST_BE_WILDCARD): what is refused is an error, never a
+        mapping that lets in more. What a gateway refuses by one protocol it is asked for by the next that it speaks;
+        not a conflict without ``overwrite``.
+
         Raises IGDError with one of the results of :class:`UPnPResult`, and all requests made in ``attempts``. A wrong
         argument is also a ValueError, raised before anything is sent; a deadline is also a TimeoutError. What a
         call that fails has done, or may have done, is taken back in the background, within 20 seconds at most;
@@ -280,15 +291,20 @@ class PortMapper:
         IGDError: where there is no such mapping NO_SUCH_ENTRY_IN_ARRAY or PORT_MAPPING_NOT_FOUND, as the gateway's code
         says (some gateways say nothing); with ``verify`` ACTION_FAILED where it is still there; otherwise as
         :meth:`add_port_mapping`.
+
+        By PCP (RFC 6887 section 15.1) and NAT-PMP (RFC 6886 section 3.4) what this mapper made is deleted, else what
+        leads to the same port of this machine; their reply is all that there is to ``verify``, and says yes where
+        there is nothing. What other hosts have made cannot be deleted by them.
         """
         await self._dispatcher.delete(check_key(port, proto, remote_host), verify=check_flag(verify, "verify"))
 
     async def query_external_address(self) -> IPv4Address | IPv6Address:
         """Return the gateway's address on the internet (GetExternalIPAddress, WANIPConnection:2 section 2.5.20).
 
-        Private addresses and those of 100.64.0.0/10 are returned as they are: they tell of double NAT and of
-        carrier-grade NAT. Raises IGDError: INVALID_RESPONSE for what cannot be anybody's address; otherwise as
-        :meth:`add_port_mapping`.
+        NAT-PMP has a request of its own for it (RFC 6886 section 3.2). PCP tells it with each mapping: the last one's
+        is returned, and without one a UDP mapping is made for it and deleted at once (RFC 6887 section 11.6). Private
+        addresses and those of 100.64.0.0/10 are returned as they are: they tell of double NAT and of carrier-grade NAT.
+        Raises IGDError: INVALID_RESPONSE for what cannot be anybody's address; otherwise as :meth:`add_port_mapping`.
         """
         return await self._dispatcher.external_address()
 
@@ -325,8 +341,10 @@ class PortMapper:
         Mappings are renewed at half their granted time (where that prolongs nothing, deleted and added just before
         they end), made again when the gateway has restarted, moved or lost
         them, and deleted in the end, also on errors and cancellation; a gateway that has let go of nothing for five
-        seconds is given up. Raises IGDError as :meth:`add_port_mapping` does, CONFLICT_WITH_OTHER_MAPPING where the
-        port is taken, INVALID_ARGS where what listens does so on 127.0.0.1 and the gateway is elsewhere.
+        seconds is given up. By PCP and NAT-PMP port 0 takes the port that the router assigns, and a pinhole is a MAP
+        over IPv6 (RFC 6887 section 11). Raises IGDError as :meth:`add_port_mapping` does,
+        CONFLICT_WITH_OTHER_MAPPING where the port is taken, INVALID_ARGS where what listens does so on 127.0.0.1 and
+        the gateway is elsewhere.
         """
         # Not before it is needed: it is a quarter of the package, and most programs never lease.
         from .leases.lease import PendingLease

@@ -141,7 +141,9 @@ class PortMapping:
     which may be other than those that were asked for; after ``verify=True`` they are what it says it holds. Where a
     gateway makes a limited mapping of one without a limit (a week on every IGD:2, by WANIPConnection:2 section 2.3.16;
     on others it is known once it was read back), ``duration`` is that limit.
-    ``enabled`` is False for one that a gateway holds, but has switched off.
+    ``enabled`` is False for one that a gateway holds, but has switched off. By PCP and NAT-PMP ``duration`` is never 0,
+    and ``desc`` is empty: they have no mappings without a limit, and no descriptions. ``protocol`` is that by which it
+    was granted, or read; mappings that differ in nothing else are equal.
 
     In one that was read from a gateway ``internal_port`` may be 0 and ``internal_client`` a name, or empty: some show
     no more. ``remote_host`` is spelt as the gateway spells it, so that it can be deleted by that.
@@ -155,6 +157,7 @@ class PortMapping:
     duration: int = 0
     remote_host: str = ""
     enabled: bool = True
+    protocol: ProtocolName = field(default="upnp", compare=False)
 
     @property
     def key(self) -> MappingKey:

@@ -7,13 +7,17 @@ over keeps its tables.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import IntEnum
-from typing import Literal
+from types import MappingProxyType
+from typing import Final, Literal
 
-__all__ = ["IGDStatus", "ProtocolName", "UPnPResult"]
+__all__ = ["PROTOCOL_NAMES", "IGDStatus", "ProtocolName", "UPnPResult"]
 
 ProtocolName = Literal["upnp", "pcp", "nat-pmp"]
 """The protocols by which ports are mapped."""
+PROTOCOL_NAMES: Final[Mapping[str, str]] = MappingProxyType({"upnp": "UPnP", "pcp": "PCP", "nat-pmp": "NAT-PMP"})
+"""What people call them."""
 
 
 class UPnPResult(IntEnum):

@@ -27,7 +27,17 @@ from aioigd.testing import EmulatedGateway, loopback_address
 from .leases.virtual import VirtualLoop
 from .support import Canary, settled_loop, sockets
 
-_ON_BOTH_LOOPS = ("core", "leases", "net", "pcp", "upnp", "test_mapper", "test_functions", "test_cancellation")
+_ON_BOTH_LOOPS = (
+    "core",
+    "leases",
+    "net",
+    "pcp",
+    "upnp",
+    "test_mapper",
+    "test_protocols",
+    "test_functions",
+    "test_cancellation",
+)
 _ALL_ON_UVLOOP = ("net", "pcp/test_client.py", "upnp/net", "test_functions.py")
 """Where the difference is: here nothing on uvloop is left for the long run."""
 _ONE_IN = 4

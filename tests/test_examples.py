@@ -14,6 +14,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from aioigd import ProtocolName
 from aioigd.testing import EmulatedGateway
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -150,6 +151,26 @@ async def test_a_batch_is_mapped_and_leaves_nothing(gateway: EmulatedGateway) ->
         await until(lambda: len(gateway.mappings) == 50)
         assert await ended(program, signal.SIGINT) == 0
     assert gateway.mappings == []
+
+
+@pytest.mark.parametrize("protocol", ["pcp", "nat-pmp"])
+async def test_a_server_behind_a_vpn_has_the_port_that_the_gateway_chose(protocol: ProtocolName) -> None:
+    quirks = ("assigns_own_ports", "grants_lifetime")
+    async with EmulatedGateway(*quirks, protocols=(protocol,), forward=True) as gateway:
+        async with running("vpn.py", "--gateway", f"{gateway.address}:{gateway.pcp_port}") as program:
+            assert program.stdout is not None
+            async with asyncio.timeout(PATIENCE):
+                told = (await program.stdout.readline()).decode()
+            (mapping,) = gateway.mappings
+            assert told == f"open at 11.22.33.44:{mapping.external_port}\n"
+            assert (mapping.duration, mapping.external_port != mapping.internal_port) == (60, True)
+            reader, writer = await asyncio.open_connection(gateway.internet_side, mapping.external_port)
+            writer.write(b"\n")
+            assert await reader.readline() == b"hello\n"
+            writer.close()
+            await writer.wait_closed()
+            assert await ended(program, signal.SIGTERM) == 0
+        assert gateway.mappings == []
 
 
 async def test_a_killed_server_leaves_only_what_expires(gateway: EmulatedGateway) -> None:

@@ -15,6 +15,7 @@ from contextlib import aclosing
 from dataclasses import replace
 from decimal import Decimal
 from functools import partial
+from ipaddress import IPv4Address, IPv6Address, ip_network
 from typing import Any
 
 import pytest
@@ -289,7 +290,95 @@ async def test_a_device_of_the_other_kind_is_not_reached(mapper: PortMapper) -> 
             await other.query_external_address()
 
 
+PROTOCOLS: dict[str, Callable[[], Any]] = {
+    "a word": lambda: "upnp",
+    "nothing": tuple,
+    "twice": lambda: ("upnp", "pcp", "upnp"),
+    "capitals": lambda: ("UPnP",),
+    "another one": lambda: ("upnp", "igd"),
+    "a set": lambda: {"upnp"},
+    "hostile words": lambda: [Word("upnp")],
+    "what raises": lambda: ("upnp", Raises()),
+    "a number": lambda: (1,),
+    "many": lambda: ("upnp",) * 100_000,
+    "endless": lambda: itertools.repeat("upnp"),
+}
+GATEWAYS: dict[str, Callable[[], Any]] = {
+    **{
+        text: partial(str, text)
+        for text in (
+            *("", " ", "router", "router:5351", "10.2.0", "10.2.0.1/24", " 10.2.0.1", "10.2.0.1\n", "\u0663.2.0.1"),
+            *("10.2.0.1:", "10.2.0.1:x", "10.2.0.1:-1", "10.2.0.1:0", "10.2.0.1:65536", "10.2.0.1:5351:1", ":5351"),
+            *("[::1", "::1]", "[]", "[::1]:", "[::1]:0", "[::1]:65536", "[::1]5351", "[[::1]]:1", "::1%"),
+            *("fe80::1", "[fe80::1]:5351", "fe80::1%", "http://10.2.0.1", "user@10.2.0.1"),
+            *("0.0.0.0", "255.255.255.255", "224.0.0.1", "239.255.255.250:1900", "::", "ff02::1%lo", "::ffff:0.0.0.0"),
+        )
+    },
+    "no text": lambda: 10,
+    "bytes": lambda: b"10.2.0.1",
+    "a network": lambda: ip_network("10.2.0.0/24"),
+    "an address that is none": lambda: IPv4Address("0.0.0.0"),
+    "a link-local one": lambda: IPv6Address("fe80::1"),
+    "a group": lambda: IPv6Address("ff02::1"),
+    "a pair": lambda: ("10.2.0.1", 5351),
+    "hostile text": lambda: Word("nobody"),
+}
+SECRETS: dict[str, Callable[[], Any]] = {
+    "text": lambda: "secret",
+    "nothing": bytes,
+    "a bytearray": lambda: bytearray(b"secret"),
+    "a number": lambda: 1,
+    "True": lambda: True,
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [
+        *(("protocols", make) for make in PROTOCOLS.values()),
+        *(("gateway", make) for make in GATEWAYS.values()),
+        *(("pcp_secret", make) for make in SECRETS.values()),
+    ],
+    ids=[*PROTOCOLS, *(f"gateway {each!a}" for each in GATEWAYS), *(f"secret {each}" for each in SECRETS)],
+)
+async def test_a_way_to_the_router_that_cannot_be_meant_is_named(name: str, make: Callable[[], Any]) -> None:
+    with pytest.raises(UsageError) as caught:
+        PortMapper(**{name: make()})
+    assert is_visible_line(str(caught.value))
+    assert name in caught.value.message or "gateway" in caught.value.message
+    assert "secret'" not in caught.value.message
+    with pytest.raises(UsageError):
+        await aioigd.query_external_address(**{name: make()})
+    with pytest.raises(UsageError):
+        await aioigd.add_port_mapping(80, **{name: make()})
+
+
+class Plain(str):
+    """A str that says to be another one whoever asks."""
+
+    __slots__ = ()
+
+    def __eq__(self, _: object) -> bool:
+        return True
+
+    def __hash__(self) -> int:
+        return 0
+
+    def __str__(self) -> str:
+        return "10.9.9.9"
+
+
+def test_a_subclass_of_str_is_what_it_holds() -> None:
+    mapper = PortMapper(gateway=Plain("10.2.0.1:99"), protocols=("pcp",))
+    assert (mapper._finder._scope.host, mapper._finder._scope.port) == ("10.2.0.1", 99)
+
+
 MESSAGES: dict[str, dict[str, Any]] = {
+    "protocols must be a tuple of one or more of 'upnp', 'pcp', 'nat-pmp', each once": {"protocols": ("igd",)},
+    "such as '10.2.0.1', '10.2.0.1:5351' or '[fe80::1%eth0]:5351', not 'router'": {"gateway": "router"},
+    "the port of the gateway must be": {"gateway": "10.2.0.1:0"},
+    "as in 'fe80::1%eth0', not '[fe80::1]:5351'": {"gateway": "[fe80::1]:5351"},
+    "pcp_secret must be bytes, and not empty, not a value of type str": {"pcp_secret": "secret"},
     "timeout must be a number of seconds above 0 and up to 3600, not an int of": {"timeout": 10**400},
     "ttl must be a whole number of hops from 0 to 255, not an int of 16610 bits": {"ttl": 10**5000},
     r"source_address must be an IP address of this machine, not '\ud800'": {"source_address": "\ud800"},

@@ -12,7 +12,7 @@ import aioigd
 from aioigd import Device, Gateway, IGDError, PortMapper, PortMapping
 from aioigd.testing import EmulatedGateway
 
-PUBLIC = [getattr(aioigd, name) for name in aioigd.__all__ if name != "Proto"]
+PUBLIC = [getattr(aioigd, name) for name in aioigd.__all__ if name not in ("Proto", "ProtocolName")]
 
 
 def signature(function: object) -> str:

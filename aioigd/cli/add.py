@@ -16,7 +16,7 @@ from rich.text import Text
 
 from .. import ConflictError, Gateway, IGDError, PortMapper, PortMapping, Proto, RefusedError
 from ..text import printable
-from .format import OK_MARK, address_note, device_name, endpoint, error_text, lease_time, port_ranges
+from .format import OK_MARK, address_note, device_name, endpoint, error_text, lease_time, port_ranges, protocol_names
 from .keep import keep
 from .options import (
     DURATION,
@@ -49,7 +49,7 @@ JSON, one document:
   {"gateway": {as in discover}, "external_address",
    "mappings": [{as in list}],
    "failures": [{"proto", "external_port",
-                 "error": {"message", "result", "error_code"}}]}
+                 "error": {"message", "result", "error_code", "protocol"}}]}
 
 \b
 JSON lines with --keep:
@@ -150,7 +150,7 @@ class _Run:
             async with limit.whole_step():
                 gateway = await mapper.get_gateway()
             async with limit.step(), live(self.settings.output, self._screen):
-                await asyncio.gather(*(self._add(mapper, gateway, *each) for each in self.request))
+                await asyncio.gather(*(self._add(mapper, *each) for each in self.request))
             async with limit.step():
                 address = await result_or_none(gateway.query_external_address())
         self.granted.sort(key=lambda each: each.key)
@@ -165,21 +165,20 @@ class _Run:
         done |= {(proto, port) for proto, port, _ in self.refused}
         return sorted((proto, port) for port, _, proto in self.request if (proto, port) not in done)
 
-    async def _add(self, mapper: PortMapper, gateway: Gateway, port: int, internal_port: int, proto: Proto) -> None:
+    async def _add(self, mapper: PortMapper, port: int, internal_port: int, proto: Proto) -> None:
         async with self.room:
             if self.refused_in_a_row < _MOST_REFUSALS and self.requests_in_a_row < _MOST_REQUESTS:
-                await self._ask(mapper, gateway, port, internal_port, proto)
+                await self._ask(mapper, port, internal_port, proto)
                 return
         *_, last = self.refused
         message = f"not asked for, as {self.refused_in_a_row} ports in a row were refused"
         self.refused.append((proto, port, RefusedError(message, last[2].result, last[2].error_code)))
 
-    async def _ask(self, mapper: PortMapper, gateway: Gateway, port: int, internal_port: int, proto: Proto) -> None:
+    async def _ask(self, mapper: PortMapper, port: int, internal_port: int, proto: Proto) -> None:
         request = self.request
-        # The mapper's call replaces a mapping that is there, the gateway's leaves it.
-        add_port_mapping = mapper.add_port_mapping if request.replace else gateway.add_port_mapping
         result = await result_or_error(
-            add_port_mapping(
+            # The mapper's, as a gateway's asks by one protocol only.
+            mapper.add_port_mapping(
                 port,
                 internal_port,
                 request.desc,
@@ -187,6 +186,7 @@ class _Run:
                 request.duration,
                 internal_client=request.target.host or None,
                 remote_host=request.remote_host,
+                overwrite=request.replace,
             )
         )
         if isinstance(result, IGDError):
@@ -248,7 +248,13 @@ def _granted_view(
 ) -> RenderableType:
     """Return the ports that are open now, a range in one line; ``requested`` is the duration in the request."""
     lines: list[RenderableType] = [
-        Text.assemble(OK_MARK, (f"{len(granted)} " if len(granted) > 1 else ""), "open on ", (gateway, "bold"))
+        Text.assemble(
+            OK_MARK,
+            (f"{len(granted)} " if len(granted) > 1 else ""),
+            "open on ",
+            (gateway, "bold"),
+            f" by {protocol_names(each.protocol for each in granted)}",
+        )
     ]
     table = Listing(*(Column(is_head=True) for _ in range(4)), Column(), Column(), with_titles=False)
     for group in _ranges(granted):
@@ -265,6 +271,9 @@ def _granted_view(
     if any(each.duration != requested for each in granted):
         if all(each.duration == 0 for each in granted):
             note = "This router grants no limit in time: delete what you do not need any more."
+        elif not requested and any(each.protocol != "upnp" for each in granted):
+            names = protocol_names(each.protocol for each in granted if each.protocol != "upnp")
+            note = f"By {names} no port is open without a limit in time; --keep renews it."
         else:
             note = f"Asked for {lease_time(requested)}; this router grants something else."
         lines.append(Text(f"  {note}", style="yellow"))
@@ -291,8 +300,8 @@ def _ranges(granted: Sequence[PortMapping]) -> Iterator[list[PortMapping]]:
 
 def _continues(before: PortMapping, after: PortMapping) -> bool:
     return (
-        (before.proto, before.internal_client, before.duration, before.remote_host)
-        == (after.proto, after.internal_client, after.duration, after.remote_host)
+        (before.proto, before.internal_client, before.duration, before.remote_host, before.protocol)
+        == (after.proto, after.internal_client, after.duration, after.remote_host, after.protocol)
         and after.external_port == before.external_port + 1
         and after.internal_port == before.internal_port + 1
     )

@@ -21,7 +21,7 @@ JSON, one document:
   {"gateway": {as in discover},
    "deleted": [{"proto", "external_port", "remote_host"}],
    "failures": [{"proto", "external_port", "remote_host",
-                 "error": {"message", "result", "error_code"}}]}
+                 "error": {"message", "result", "error_code", "protocol"}}]}
 """
 
 

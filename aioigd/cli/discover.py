@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import aclosing
 from typing import Final
 
@@ -13,7 +13,7 @@ from rich.text import Text
 
 from .. import Device, IGDStatus
 from ..text import printable
-from .format import device_name, host_of
+from .format import PROTOCOL_NAMES, device_name, host_of, place_of, protocol_names, routers_of
 from .options import Command, Settings, all_interfaces, common_options
 from .output import Column, Listing, Output, device_json, live
 from .runner import Exit, run
@@ -39,7 +39,11 @@ _EPILOG = """\
 JSON lines, one for each device as it answers:
   {"friendly_name", "manufacturer", "model_name", "description_url",
    "service_type", "igd_service_type", "igd_control_url", "igd_our_addr",
-   "igd_status" ("OK", "NO_IGD", ...), "is_valid_gateway", "udn", "server"}
+   "igd_status" ("OK", "NO_IGD", ...), "is_valid_gateway", "udn", "server",
+   "protocol" ("upnp", "pcp" or "nat-pmp"), "address"}
+
+A router that speaks several protocols has a line for each; by PCP and NAT-PMP
+it tells no more than its address.
 
 Exits with 0 if there is a gateway, with 3 if there is none.
 """
@@ -82,8 +86,8 @@ class _Search:
             aclosing(mapper.iter_devices(self._seconds, device_filter="")) as devices,
         ):
             async for device in devices:
-                is_new = self._found.get(device.description_url) != device
-                self._found[device.description_url] = device
+                is_new = self._found.get(place_of(device)) != device
+                self._found[place_of(device)] = device
                 if is_new and self._is_listed(device):
                     settings.output.json_line(device_json(device))
 
@@ -108,17 +112,32 @@ class _Search:
         output, listed = self._settings.output, self._listed
         if listed:
             output.show(_device_table(listed, self._interfaces))
-        gateways = sum(each.is_valid_gateway() for each in listed)
+        gateways = routers_of(listed)
         if not gateways:
             output.warn("No gateway has answered. `aioigd doctor` says why.")
-        elif gateways > 1:
+        elif len(gateways) > 1:
             output.show(
-                Text(f"{gateways} gateways. Commands take the router of the default route; choose with --location.")
+                Text(
+                    f"{len(gateways)} gateways. Commands take the router of the default route; choose with --gateway "
+                    "or --location."
+                )
             )
+        else:
+            spoken = [each.protocol for each in listed if each.is_valid_gateway()]
+            output.show(protocols_line(spoken, self._settings.protocols))
         hidden = len(self._found) - len(listed)
         if hidden:
             what = "device that is no gateway" if hidden == 1 else "devices that are no gateways"
             output.show(Text(f"{hidden} {what} answered, too: --all lists them.", style="dim"))
+
+
+def protocols_line(spoken: Collection[str], order: Sequence[str]) -> Text:
+    """Return what a router speaks, and which of it is used."""
+    first, *others = [each for each in order if each in spoken]
+    text = Text.assemble("It speaks ", (protocol_names(spoken), "bold"))
+    if others:
+        text.append(f"; {PROTOCOL_NAMES[first]} is used, and what it refuses is asked for by the others. Choose: --via")
+    return text.append(".")
 
 
 def _search_view(
@@ -140,7 +159,7 @@ def _device_table(devices: Sequence[Device], interfaces: Mapping[str, str]) -> L
         Column("Found from", label="from "),
         Column("Maps ports with", least=len("Maps ports with")),
     )
-    for device in sorted(devices, key=lambda each: not each.is_valid_gateway()):
+    for device in sorted(devices, key=lambda each: (not each.is_valid_gateway(), each.protocol != "upnp")):
         table.add_row(*_row(device, interfaces))
     return table
 
@@ -158,8 +177,11 @@ def _row(device: Device, interfaces: Mapping[str, str]) -> tuple[Text, ...]:
     return (
         Text("●", style="green") if usable else Text("○", style="dim"),
         name,
-        Text(host_of(device.description_url), style=style),
+        Text(printable(device.address, 60) if device.protocol != "upnp" else host_of(device), style=style),
         Text(_STATUS_TEXTS.get(device.igd_status, "unknown"), style="green" if usable else "yellow"),
         Text(printable(f"{device.igd_our_addr} ({interface})" if interface else device.igd_our_addr, 80), style=style),
-        Text(printable(service, 24), style=style),
+        Text(
+            f"{PROTOCOL_NAMES[device.protocol]} {printable(service, 24)}".rstrip() if usable or service else "",
+            style=style,
+        ),
     )

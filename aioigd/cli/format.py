@@ -5,7 +5,7 @@ Whatever a device says goes through :func:`~aioigd.text.printable` before it is 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_address
 from typing import Final
@@ -20,6 +20,7 @@ __all__ = [
     "CARRIER_NAT",
     "ERROR_MARK",
     "OK_MARK",
+    "PROTOCOL_NAMES",
     "WARNING_MARK",
     "address_note",
     "address_text",
@@ -32,10 +33,16 @@ __all__ = [
     "duration",
     "endpoint",
     "error_text",
+    "host_in",
     "host_of",
+    "host_of_url",
     "joined",
     "lease_time",
+    "name_and_host",
+    "place_of",
     "port_ranges",
+    "protocol_names",
+    "routers_of",
     "same_address",
     "time_of_day",
 ]
@@ -45,6 +52,8 @@ CARRIER_NAT: Final = IPv4Network("100.64.0.0/10")
 OK_MARK: Final = ("✓ ", "bold green")
 WARNING_MARK: Final = ("! ", "bold yellow")
 ERROR_MARK: Final = ("✗ ", "bold red")
+PROTOCOL_NAMES: Final[Mapping[str, str]] = {"upnp": "UPnP", "pcp": "PCP", "nat-pmp": "NAT-PMP"}
+"""What people call the protocols, in the order of the library."""
 _BYTE_UNITS: Final = ("B", "kB", "MB", "GB", "TB", "PB", "EB")
 _TIME_UNITS: Final = ((604_800, "w"), (86_400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
@@ -53,7 +62,7 @@ def error_text(error: BaseException) -> str:
     """Return the message of an error, in one clean line that begins with a capital letter."""
     text = error.message if isinstance(error, IGDError) else str(error) or type(error).__name__
     if isinstance(error, IGDError) and error.error_code is not None:
-        text += f" (UPnP error {error.error_code}, {error.result.name})"
+        text += f" ({PROTOCOL_NAMES[error.protocol or 'upnp']} error {error.error_code}, {error.result.name})"
     text = printable(text, 400)
     return text[:1].upper() + text[1:]
 
@@ -113,12 +122,50 @@ def endpoint(address: IPv4Address | IPv6Address | str | None, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def host_of(url: str) -> str:
+def host_of(device: Device) -> str:
+    """Return the host at which a device is spoken to, "" where it has none."""
+    return host_in(device.address) if device.protocol != "upnp" else host_of_url(device.description_url)
+
+
+def host_of_url(url: str) -> str:
     """Return the host of a URL, "" where it has none."""
     try:
         return printable(urlsplit(url).hostname or "", 60)
     except ValueError:
         return ""
+
+
+def host_in(address: str) -> str:
+    """Return the host of an IP address with or without a port: 10.2.0.1:5351, [fe80::1%eth0]:5351, fe80::1%eth0."""
+    if address.startswith("["):
+        host = address[1:].partition("]")[0]
+    else:
+        host = address.partition(":")[0] if address.count(":") == 1 else address
+    return printable(host, 60)
+
+
+def place_of(device: Device) -> str:
+    """Return what a device is known by among all others: where it describes itself, or is spoken to by a protocol."""
+    return device.description_url or f"{device.protocol} {device.address}"
+
+
+def routers_of(devices: Iterable[Device]) -> list[Device]:
+    """Return one device for each router: what it is found by in PCP and NAT-PMP is no other one than by UPnP."""
+    found: dict[tuple[str, str], Device] = {}
+    usable = [each for each in devices if each.is_valid_gateway()]
+    for device in sorted(usable, key=lambda each: each.protocol != "upnp"):
+        host = host_of(device)
+        if device.protocol == "upnp":
+            found.setdefault((device.udn or device.description_url, host), device)
+        elif not any(same_address(host, host_of(each)) for each in found.values()):
+            found[device.protocol, host] = device
+    return list(found.values())
+
+
+def protocol_names(protocols: Iterable[str]) -> str:
+    """Return protocols as people call them, in the order of the library: UPnP, PCP and NAT-PMP."""
+    found = set(protocols)
+    return joined([name for each, name in PROTOCOL_NAMES.items() if each in found])
 
 
 def same_address(one: str, other: str) -> bool:
@@ -133,6 +180,12 @@ def same_address(one: str, other: str) -> bool:
 def device_name(device: Device) -> str:
     """Return the name of a device."""
     return printable(device.friendly_name or device.model_name or "unnamed device", 48)
+
+
+def name_and_host(device: Device) -> str:
+    """Return the name of a device and where it is, which those found by PCP and NAT-PMP have in their names."""
+    name, host = device_name(device), host_of(device)
+    return name if device.protocol != "upnp" else f"{name} at {host}"
 
 
 def port_ranges(ports: Iterable[int]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
@@ -14,7 +15,17 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from .. import Change, ChangeKind, Gateway, IGDError, Lease, LeaseState, NotFoundError, PortMapper, PortMapping, Proto
-from .format import OK_MARK, WARNING_MARK, address_note, age, device_name, endpoint, lease_time, time_of_day
+from .format import (
+    OK_MARK,
+    PROTOCOL_NAMES,
+    WARNING_MARK,
+    address_note,
+    age,
+    device_name,
+    endpoint,
+    lease_time,
+    time_of_day,
+)
 from .options import Settings
 from .output import Column, Listing, device_json, live, mapping_json
 from .runner import Exit
@@ -65,6 +76,7 @@ class _KeptPorts:
     """The leases of one run."""
 
     def __init__(self, settings: Settings, mapper: PortMapper, gateway: Gateway, desc: str, replace: bool) -> None:
+        self._settings = settings
         self._output = settings.output
         self._limit = settings.limit
         self._mapper = mapper
@@ -116,11 +128,20 @@ class _KeptPorts:
         return Exit.OK if not self._granted or remaining == [] else Exit.FAILED
 
     async def remaining(self) -> list[PortMapping] | None:
-        """Return the mappings of this run that the gateway still has, None where it cannot be asked."""
+        """Return the mappings of this run that the gateway still has, None where it cannot be asked.
+
+        PCP and NAT-PMP have no table to look into: there the deletion was carried out if the router still answers.
+        """
+        listed = [each for each in self._granted if each.protocol == "upnp"]
+        found: list[PortMapping | None] = []
         try:
             async with timeout(_CHECK_TIME):
-                gateway = await self._mapper.get_gateway()  # which may be another one than at the beginning
-                found = await asyncio.gather(*(_find(gateway, each) for each in self._granted))
+                for protocol in {each.protocol for each in self._granted} - {"upnp"}:
+                    async with replace(self._settings, protocols=(protocol,)).mapper() as mapper:
+                        await mapper.get_gateway()
+                if listed:
+                    gateway = await self._mapper.get_gateway()  # which may be another one than at the beginning
+                    found = await asyncio.gather(*(_find(gateway, each) for each in listed))
         except (IGDError, TimeoutError):
             return None
         ours = {(each.key, each.internal_client) for each in self._granted}
@@ -195,6 +216,7 @@ def _lease_table(leases: Sequence[Lease], lines: int, width: int) -> RenderableT
         Column(is_head=True),
         Column("Open at", is_head=True),
         Column("Leads to", is_head=True, label="→ "),
+        Column("By", label="by "),
         Column("Lease", label="lease "),
         Column("Confirmed", label="confirmed "),
     )
@@ -218,6 +240,7 @@ def _row(lease: Lease, mapping: PortMapping) -> tuple[Text, ...]:
         Text(mapping.proto, style="bold"),
         Text(endpoint(lease.external_address, mapping.external_port), style="cyan"),
         Text(endpoint(mapping.internal_client, mapping.internal_port)),
+        Text(PROTOCOL_NAMES[mapping.protocol], style="dim"),
         Text(lease_time(mapping.duration), style="dim"),
         Text(age(lease.last_confirmed, datetime.now(UTC)), style="dim"),
     )
@@ -226,7 +249,8 @@ def _row(lease: Lease, mapping: PortMapping) -> tuple[Text, ...]:
 def _open_line(mapping: PortMapping, address: IPv4Address | IPv6Address | None) -> Text:
     where = endpoint(address, mapping.external_port)
     inside = endpoint(mapping.internal_client, mapping.internal_port)
-    return Text.assemble(OK_MARK, f"{mapping.proto} ", (where, "cyan"), f" → {inside}, kept until Ctrl-C")
+    terms = f"by {PROTOCOL_NAMES[mapping.protocol]}, lease {lease_time(mapping.duration)}"
+    return Text.assemble(OK_MARK, f"{mapping.proto} ", (where, "cyan"), f" → {inside}, {terms}, kept until Ctrl-C")
 
 
 def _change_line(change: Change, proto: Proto) -> Text:

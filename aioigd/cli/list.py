@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
 from typing import Final
 
 import click
 from rich.text import Text
 
-from .. import IGDError, PortMapping
+from .. import Gateway, IGDError, PortMapping, UnsupportedError
 from ..text import printable
-from .format import device_name, endpoint, error_text, lease_time
+from .format import PROTOCOL_NAMES, device_name, endpoint, error_text, host_of, lease_time
 from .options import Command, Settings, common_options
 from .output import Column, Listing, busy, device_json, error_json, mapping_json
 from .runner import Exit, run
 
 __all__ = ["list_mappings"]
 
+_SEARCH_TIME: Final = 2.0
+"""Seconds in which a router that is spoken to by another protocol has to answer by UPnP."""
 _LEAST_DESCRIPTION: Final = 16
 """Columns that a description keeps on a narrow terminal, before the list changes its layout."""
 _LEAST_BESIDE_HOSTS: Final = 8
@@ -27,9 +31,10 @@ _EPILOG = """\
 JSON, one document:
   {"gateway": {as in discover},
    "mappings": [{"proto", "external_port", "internal_client", "internal_port",
-                 "remote_host", "desc", "enabled",
+                 "remote_host", "desc", "enabled", "protocol",
                  "duration" (seconds left, 0: no limit)}],
-   "error": null, or {"message", "result", "error_code"} if it broke off}
+   "error": null, or {"message", "result", "error_code", "protocol"} if it
+            broke off}
 """
 
 
@@ -39,7 +44,8 @@ JSON, one document:
 def list_mappings(settings: Settings, mine: bool) -> None:
     """List the ports that the router forwards, and to whom.
 
-    Some routers show a host its own ports only, and some show none.
+    Some routers show a host its own ports only, and some show none. PCP and NAT-PMP have no such list: it is asked for
+    by UPnP, where the router speaks that.
     """
     run(lambda: _list(settings, mine=mine), settings.output)
 
@@ -49,9 +55,7 @@ async def _list(settings: Settings, *, mine: bool) -> Exit:
     limit = settings.limit
     mappings: list[PortMapping] = []
     failure: IGDError | None = None
-    async with settings.mapper() as mapper, busy(output, "Reading the router's table"):
-        async with limit.whole_step():
-            gateway = await mapper.get_gateway()
+    async with busy(output, "Reading the router's table"), _gateway_with_a_table(settings) as gateway:
         try:
             async with limit.step():
                 async for mapping in gateway.query_port_mappings():
@@ -78,6 +82,27 @@ async def _list(settings: Settings, *, mine: bool) -> Exit:
     output.show(_summary(len(mappings), device_name(gateway.device), mine=mine, at_least=True))
     output.warn(f"The list broke off: {error_text(failure)}")
     return Exit.TIME_IS_UP if limit.is_over else Exit.FAILED
+
+
+@asynccontextmanager
+async def _gateway_with_a_table(settings: Settings) -> AsyncIterator[Gateway]:
+    """Find the gateway; where another protocol is used, ask the same router by UPnP."""
+    async with settings.mapper() as mapper:
+        async with settings.limit.whole_step():
+            gateway = await mapper.get_gateway()
+        if gateway.protocol == "upnp":
+            yield gateway
+            return
+    name, host = PROTOCOL_NAMES[gateway.protocol], host_of(gateway.device)
+    if "upnp" not in settings.protocols:
+        raise UnsupportedError(f"{name} has no table of mappings; by UPnP the router may: `aioigd list --via upnp`")
+    by_upnp = replace(settings, protocols=("upnp",))
+    async with by_upnp.mapper() as mapper:
+        async with settings.limit.whole_step(), aclosing(mapper.iter_devices(_SEARCH_TIME, host=host)) as found:
+            mapper.devices = [device async for device in found if device.is_valid_gateway()]
+        if not mapper.devices:
+            raise UnsupportedError(f"the router at {host} speaks {name} and no UPnP: nobody can list its mappings")
+        yield await mapper.get_gateway()
 
 
 def _mapping_table(mappings: Sequence[PortMapping], our_address: str) -> Listing:

@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 import click
 from click.shell_completion import CompletionItem
 
-from .. import PortMapper, Proto, TransportError, UsageError, source_address_for
+from .. import PortMapper, Proto, ProtocolName, TransportError, UsageError, source_address_for
 from ..net.interfaces import all_addresses
 from .output import Output
 from .runner import Exit, Limit, show_logs
@@ -24,6 +24,7 @@ from .streams import flush, replace_unencodable
 __all__ = [
     "DURATION",
     "PORTS",
+    "PROTOCOLS",
     "TARGET",
     "Command",
     "Group",
@@ -37,6 +38,8 @@ __all__ = [
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+PROTOCOLS: Final[tuple[ProtocolName, ...]] = ("upnp", "pcp", "nat-pmp")
+"""What the router is looked for by, without --via."""
 _SECONDS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _MAX_DURATION: Final = 4_294_967_295
 """Seconds: the standard has durations as ui4."""
@@ -54,6 +57,8 @@ class Settings:
     location: str | None = None
     ipv6: bool = False
     timeout: float | None = None
+    protocols: tuple[ProtocolName, ...] = PROTOCOLS
+    gateway: str | None = None
     output: Output = field(default_factory=lambda: Output(as_json=False))
 
     @cached_property
@@ -70,6 +75,8 @@ class Settings:
             timeout=timeout,
             discovery_timeout=min(_DISCOVERY_TIMEOUT, timeout),
             ipv6=self.ipv6,
+            protocols=self.protocols,
+            gateway=self.gateway,
         )
 
 
@@ -205,6 +212,34 @@ class TargetType(click.ParamType):  # type: ignore[type-arg] # generic in some v
         return Target(host, int(port))
 
 
+class ViaType(click.ParamType):  # type: ignore[type-arg] # generic in some versions of click only
+    """Protocols in the order of preference: upnp,pcp,nat-pmp."""
+
+    name = "protocols"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[ProtocolName, ...]:
+        """Return the protocols that a text names."""
+        if isinstance(value, tuple):
+            return value
+        words = [word.strip().lower() for word in value.split(",")]
+        found = [each for word in words for each in PROTOCOLS if each == word]
+        if len(found) < len(words) or len(set(found)) < len(found):
+            self.fail(
+                f"{value!r} is no list of protocols: name one or more of {', '.join(PROTOCOLS)}, each once, the "
+                "preferred one first (pcp,nat-pmp,upnp)",
+                param,
+                ctx,
+            )
+        return tuple(found)
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Return what was typed with each protocol behind it that is not there yet."""
+        before, comma, word = incomplete.rpartition(",")
+        named = before.split(",")
+        left = (each for each in PROTOCOLS if each.startswith(word) and each not in named)
+        return [CompletionItem(f"{before}{comma}{each}") for each in left]
+
+
 class DurationType(click.ParamType):  # type: ignore[type-arg] # generic in some versions of click only
     """A time span: 90s, 30m, 2h, 1d, 1h30m; a bare number is seconds."""
 
@@ -226,6 +261,7 @@ class DurationType(click.ParamType):  # type: ignore[type-arg] # generic in some
 PORTS = PortsType()
 TARGET = TargetType()
 DURATION = DurationType()
+VIA = ViaType()
 
 
 def protocol_options(function: F) -> F:
@@ -248,6 +284,12 @@ def common_options(function: F) -> F:
     @click.option("-i", "--interface", metavar="NAME", type=InterfaceType(), help="Search on this interface only.")
     @click.option("--source-address", metavar="ADDR", help="Search from this address of this machine only.")
     @click.option("--location", metavar="URL", help="Read this device description instead of searching.")
+    @click.option(
+        "--gateway", metavar="ADDR[:PORT]", help="Use this router only, as behind a VPN; PORT is that of PCP."
+    )
+    @click.option(
+        "--via", "protocols", metavar="LIST", type=VIA, help="Protocols, the preferred first: upnp,pcp,nat-pmp."
+    )
     @click.option("--ipv6", is_flag=True, help="Search over IPv6.")
     @click.option(
         "--timeout",
@@ -263,6 +305,8 @@ def common_options(function: F) -> F:
         interface: str | None,
         source_address: str | None,
         location: str | None,
+        gateway: str | None,
+        protocols: tuple[ProtocolName, ...] | None,
         ipv6: bool,
         timeout: float | None,
         as_json: bool,
@@ -274,7 +318,9 @@ def common_options(function: F) -> F:
             raise click.UsageError("--interface and --source-address exclude each other.")
         if interface is not None:
             source_address = _address_of(interface, ipv6=ipv6)
-        settings = Settings(source_address, location, ipv6, timeout, Output(as_json=as_json))
+        settings = Settings(
+            source_address, location, ipv6, timeout, protocols or PROTOCOLS, gateway, Output(as_json=as_json)
+        )
         try:
             settings.mapper()  # so that a wrong option ends the run before anything happens
         except UsageError as error:

@@ -25,7 +25,7 @@ from rich.text import Text
 
 from .. import Device, IGDError, PortMapping
 from ..text import printable
-from .format import ERROR_MARK, WARNING_MARK, error_text
+from .format import ERROR_MARK, WARNING_MARK, error_text, host_of
 from .streams import replace_unencodable
 
 __all__ = ["Column", "Listing", "Output", "busy", "device_json", "error_json", "live", "mapping_json"]
@@ -251,6 +251,8 @@ def device_json(device: Device) -> dict[str, Any]:
         "is_valid_gateway": device.is_valid_gateway(),
         "udn": device.udn,
         "server": device.server,
+        "protocol": device.protocol,
+        "address": host_of(device),
     }
 
 
@@ -265,14 +267,17 @@ def mapping_json(mapping: PortMapping) -> dict[str, Any]:
         "desc": mapping.desc,
         "duration": mapping.duration,
         "enabled": mapping.enabled,
+        "protocol": mapping.protocol,
     }
 
 
 def error_json(error: BaseException) -> dict[str, Any]:
     """Return an error as it is in the JSON of all commands."""
     if isinstance(error, IGDError):
-        return {"message": error.message, "result": error.result.name, "error_code": error.error_code}
-    return {"message": str(error) or type(error).__name__, "result": "UNKNOWN_ERROR", "error_code": None}
+        code = error.error_code
+        return {"message": error.message, "result": error.result.name, "error_code": code, "protocol": error.protocol}
+    message = str(error) or type(error).__name__
+    return {"message": message, "result": "UNKNOWN_ERROR", "error_code": None, "protocol": None}
 
 
 async def _redraw(view: Live, screen: Callable[[], RenderableType]) -> None:

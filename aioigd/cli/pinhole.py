@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict
 from ipaddress import IPv6Address
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import click
 from rich.text import Text
@@ -26,7 +27,7 @@ _ADD = """\
 JSON, one document:
   {"gateway": {as in discover},
    "pinholes": [{"unique_id", "internal_client", "internal_port", "proto",
-                 "remote_host", "remote_port", "duration"}],
+                 "remote_host", "remote_port", "duration", "protocol"}],
    "failures": [{"proto", "internal_port", "error"}]}
 """
 _LIST = """\
@@ -45,10 +46,38 @@ JSON, one document:
 _DELETE = """\
 \b
 JSON, one document:
-  {"gateway": {as in discover}, "deleted": [unique_id, ...]}
+  {"gateway": {as in discover}, "deleted": [unique_id or "PORT/tcp", ...]}
 """
 
-_IDS = click.argument("ids", metavar="ID...", type=click.IntRange(0), nargs=-1, required=True)
+
+class PinholeName(NamedTuple):
+    """How a pinhole is named: by its number, or by its port where the protocol has no numbers."""
+
+    number: int = 0
+    port: int = 0
+    proto: Proto = "TCP"
+
+    def __str__(self) -> str:
+        return f"{self.port}/{self.proto.lower()}" if self.port else str(self.number)
+
+
+class PinholeNameType(click.ParamType):  # type: ignore[type-arg] # generic in some versions of click only
+    """A number, or a port with its protocol: 7, 8080/tcp."""
+
+    name = "id"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> PinholeName:
+        """Return what a text names."""
+        found = re.fullmatch(r"(\d{1,10})(?:/(tcp|udp))?", value.strip(), re.ASCII | re.IGNORECASE)
+        number = int(found[1]) if found else 0
+        if found is None or (found[2] and not 1 <= number <= 65535):
+            self.fail(f"{value!r} is no number of a pinhole, and no port with its protocol (7, 8080/tcp)", param, ctx)
+        return (
+            PinholeName(0, number, "UDP" if found[2].lower() == "udp" else "TCP") if found[2] else PinholeName(number)
+        )
+
+
+_IDS = click.argument("names", metavar="ID...", type=PinholeNameType(), nargs=-1, required=True)
 _FOR_HOST = click.option(
     "--internal",
     "client",
@@ -62,7 +91,8 @@ _FOR_HOST = click.option(
 def pinhole() -> None:
     """Let packets in over IPv6, where nothing is translated and the router's firewall decides.
 
-    The standard gives each pinhole a number, and has no way to list them: keep the number that add shows.
+    UPnP gives each pinhole a number, and has no way to list them: keep the number that add shows. PCP has no numbers:
+    there a pinhole is named by its port, as 8080/tcp.
     """
 
 
@@ -197,24 +227,28 @@ def check(settings: Settings, unique_id: int, client: str) -> None:
 @_IDS
 @_FOR_HOST
 @common_options
-def delete(settings: Settings, ids: tuple[int, ...], client: str) -> None:
-    """Close pinholes, by their numbers."""
+def delete(settings: Settings, names: tuple[PinholeName, ...], client: str) -> None:
+    """Close pinholes, by their numbers, or by their ports (8080/tcp) where they were opened by PCP."""
 
     async def work() -> Exit:
         limit = settings.limit
         async with settings.mapper() as mapper:
             async with limit.whole_step():
                 gateway = await mapper.get_gateway()
-            results = await outcomes(limit, lambda each: gateway.delete_pinhole(_pinhole(each, client)), ids)
-        failures = [(each, result) for each in ids if isinstance(result := results.get(each, limit.error), IGDError)]
-        gone = [number for number in ids if number not in {each for each, _ in failures}]
+            ours = gateway.device.igd_our_addr if gateway.protocol == "pcp" else ""
+            results = await outcomes(
+                limit, lambda each: gateway.delete_pinhole(_named_pinhole(each, client, ours)), names
+            )
+        failures = [(each, result) for each in names if isinstance(result := results.get(each, limit.error), IGDError)]
+        gone = [name for name in names if name not in {each for each, _ in failures}]
         if not gone:
             raise failures[0][1]
-        settings.output.json_document({"gateway": device_json(gateway.device), "deleted": gone})
-        for number in gone:
-            settings.output.show(Text.assemble(OK_MARK, f"Pinhole {number} is closed"))
-        for number, error in failures:
-            settings.output.warn(f"Pinhole {number}: {error_text(error)}")
+        deleted = [str(each) if each.port else each.number for each in gone]
+        settings.output.json_document({"gateway": device_json(gateway.device), "deleted": deleted})
+        for name in gone:
+            settings.output.show(Text.assemble(OK_MARK, f"Pinhole {name} is closed"))
+        for name, error in failures:
+            settings.output.warn(f"Pinhole {name}: {error_text(error)}")
         return Exit.TIME_IS_UP if limit.is_over else Exit.FAILED if failures else Exit.OK
 
     run(work, settings.output)
@@ -235,6 +269,14 @@ def _pinhole(unique_id: int, client: str) -> Pinhole:
     return Pinhole(unique_id, client, 0, "TCP")
 
 
+def _named_pinhole(name: PinholeName, client: str, ours: str) -> Pinhole:
+    """Return a pinhole by how it was named; ``ours`` is the host that it is for by PCP, if no other one was named."""
+    hole = _pinhole(name.number, client)
+    if not name.port:
+        return hole
+    return Pinhole(0, hole.internal_client or ours, name.port, name.proto, protocol="pcp")
+
+
 def _row(unique_id: int, packets: object) -> dict[str, Any]:
     # Any other error means that the router does not count packets, not that the pinhole is not there.
     absent = isinstance(packets, IGDError) and packets.error_code == _NO_SUCH_ENTRY
@@ -243,6 +285,12 @@ def _row(unique_id: int, packets: object) -> dict[str, Any]:
         "is_open": not absent,
         "packets": packets if isinstance(packets, int) else None,
     }
+
+
+def _name_of(pinhole: Pinhole) -> PinholeName:
+    if pinhole.protocol == "upnp":
+        return PinholeName(pinhole.unique_id)
+    return PinholeName(0, pinhole.internal_port, pinhole.proto)
 
 
 def _show_added(
@@ -265,7 +313,7 @@ def _show_added(
                 f"{each.proto} ",
                 (endpoint(each.internal_client, each.internal_port), "cyan"),
                 f" is open for {format_duration(each.duration)}: pinhole ",
-                (str(each.unique_id), "bold"),
+                (str(_name_of(each)), "bold"),
             )
         )
     for port, proto, error in failures:

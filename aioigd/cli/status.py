@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict, dataclass
+from contextlib import aclosing, suppress
+from dataclasses import asdict, dataclass, field, replace
 from ipaddress import IPv4Address, IPv6Address
-from typing import Any
+from typing import Any, Final
 
 import click
 from rich.console import Group, RenderableType
@@ -19,12 +20,24 @@ from .. import (
     Device,
     FirewallStatus,
     Gateway,
+    IGDError,
     LinkProperties,
     NatStatus,
+    ProtocolName,
     TrafficTotals,
 )
 from ..text import printable
-from .format import address_text, bit_rate, byte_count, connection_text, device_name, host_of
+from .format import (
+    PROTOCOL_NAMES,
+    address_text,
+    bit_rate,
+    byte_count,
+    connection_text,
+    device_name,
+    host_of,
+    joined,
+    same_address,
+)
 from .options import Command, Settings, common_options
 from .output import busy, device_json
 from .runner import Exit, result_or_none, run
@@ -35,6 +48,7 @@ _EPILOG = """\
 \b
 JSON, one document; null for what the router does not tell:
   {"gateway": {as in discover}, "external_address",
+   "protocols": those that the router speaks, the one that is used first,
    "connection": {"status", "last_error", "uptime"},
    "connection_type": {"current", "possible"},
    "nat": {"nat_enabled", "rsip_available"},
@@ -46,9 +60,13 @@ JSON, one document; null for what the router does not tell:
 """
 
 
+_SEARCH_TIME: Final = 1.0
+"""Seconds in which the router has to answer by the protocols that are not used."""
+
+
 @dataclass
 class _Status:
-    """The answers of a gateway, None for those that it did not give."""
+    """The answers of a gateway, None for those that it did not give, and by what else it can be spoken to."""
 
     external_address: IPv4Address | IPv6Address | None = None
     connection: ConnectionStatus | None = None
@@ -57,6 +75,7 @@ class _Status:
     link: LinkProperties | None = None
     traffic: TrafficTotals | None = None
     firewall: FirewallStatus | None = None
+    others: list[ProtocolName] = field(default_factory=list)
 
 
 @click.command(cls=Command, epilog=_EPILOG, short_help="Show the router, its connection and its line.")
@@ -73,7 +92,7 @@ async def _show_status(settings: Settings) -> Exit:
         async with limit.whole_step():
             gateway = await mapper.get_gateway()
         async with limit.step():
-            await _query(gateway, answers)
+            await asyncio.gather(_query(gateway, answers), _look_for_others(settings, gateway.device, answers))
     settings.output.json_document(_status_json(gateway.device, answers))
     settings.output.show(_status_view(gateway.device, answers))
     if limit.is_over:
@@ -99,8 +118,30 @@ async def _query(gateway: Gateway, answers: _Status) -> None:
     )
 
 
+async def _look_for_others(settings: Settings, device: Device, answers: _Status) -> None:
+    """Ask the router by the protocols that are not used."""
+    if settings.location is not None:
+        return
+    others = tuple(each for each in settings.protocols if each != device.protocol)
+    if others:
+        with suppress(IGDError):
+            async with (
+                replace(settings, protocols=others).mapper() as mapper,
+                aclosing(mapper.iter_devices(_SEARCH_TIME, host=host_of(device))) as found,
+            ):
+                async for other in found:
+                    if other.is_valid_gateway() and same_address(host_of(other), host_of(device)):
+                        answers.others = [each for each in others if each in {other.protocol, *answers.others}]
+                        if len(answers.others) == len(others):
+                            break
+
+
 def _status_json(device: Device, answers: _Status) -> dict[str, Any]:
-    content: dict[str, Any] = {"gateway": device_json(device), "external_address": answers.external_address}
+    content: dict[str, Any] = {
+        "gateway": device_json(device),
+        "external_address": answers.external_address,
+        "protocols": [device.protocol, *answers.others],
+    }
     for name in ("connection", "connection_type", "nat", "link", "traffic", "firewall"):
         value = getattr(answers, name)
         content[name] = None if value is None else asdict(value)
@@ -128,9 +169,11 @@ def _rows(device: Device, answers: _Status) -> list[tuple[str, Text]]:
         (
             "Router",
             Text(
-                f"{host_of(device.igd_control_url)}, found from {device.igd_our_addr}, speaks {printable(service, 40)}"
+                f"{host_of(device)}, found from {device.igd_our_addr}"
+                + (f", speaks {printable(service, 40)}" if service else "")
             ),
         ),
+        ("Protocols", _protocols(device, answers)),
         ("Internet address", address_text(answers.external_address)),
         ("Connection", _connection(answers)),
     ]
@@ -146,6 +189,13 @@ def _rows(device: Device, answers: _Status) -> list[tuple[str, Text]]:
         rows.append(("Traffic so far", Text(f"↓ {byte_count(received)}  ↑ {byte_count(sent)}")))
     rows.append(("IPv6 firewall", _firewall(answers)))
     return rows
+
+
+def _protocols(device: Device, answers: _Status) -> Text:
+    text = Text(PROTOCOL_NAMES[device.protocol])
+    if answers.others:
+        text.append(f" is used, {joined([PROTOCOL_NAMES[each] for each in answers.others])} would do, too")
+    return text
 
 
 def _connection(answers: _Status) -> Text:

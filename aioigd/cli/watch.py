@@ -18,6 +18,7 @@ from rich.text import Text
 from .. import ConnectionStatus, Gateway, IGDError, PortMapper, PortMapping, Proto, UPnPResult
 from ..text import printable
 from .format import (
+    PROTOCOL_NAMES,
     address_text,
     byte_count,
     byte_rate,
@@ -54,7 +55,8 @@ JSON lines:
   {"event": "restarted", "at", "uptime"}
   {"event": "mapping-added", "at", "mapping": {as in list}}
   {"event": "mapping-removed", "at", "mapping": {as in list}}
-  {"event": "away", "at", "error": {"message", "result", "error_code"}}
+  {"event": "away", "at",
+   "error": {"message", "result", "error_code", "protocol"}}
   {"event": "back", "at"}
 """
 
@@ -127,7 +129,7 @@ class _Watcher:
         device = self._gateway.device
         self._output.json_line({"event": "gateway", "at": _now(), "gateway": device_json(device)})
         if not self._output.is_live:
-            self._output.show(f"Watching {device_name(device)}")
+            self._output.show(f"Watching {device_name(device)} by {PROTOCOL_NAMES[device.protocol]}")
 
     def show_summary(self) -> None:
         """Write the summary."""

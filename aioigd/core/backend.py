@@ -30,7 +30,7 @@ from ..models import (
     Proto,
     TrafficTotals,
 )
-from ..results import ProtocolName
+from ..results import PROTOCOL_NAMES, ProtocolName
 from .calls import Operation
 
 __all__ = [
@@ -280,67 +280,67 @@ class Backend(ABC):
 
     async def add_any(self, op: Operation, request: MappingRequest) -> PortMapping:
         """Make a mapping on the external port that was asked for, or on any other where it is taken."""
-        raise UnsupportedError(f"{self.protocol} cannot let the gateway choose a port")
+        raise UnsupportedError(f"{PROTOCOL_NAMES[self.protocol]} cannot let the gateway choose a port")
 
     async def find(self, op: Operation, key: MappingKey) -> PortMapping | None:
         """Return the mapping that the gateway holds for a key, None where it says that there is none."""
-        raise UnsupportedError(f"{self.protocol} cannot read a mapping back")
+        raise UnsupportedError(f"{PROTOCOL_NAMES[self.protocol]} cannot read a mapping back")
 
     async def list_page(self, op: Operation, cursor: Any) -> tuple[Sequence[PortMapping], Any]:
         """Return some of the gateway's mappings, and the cursor of the next page, None behind the last.
 
         ``cursor``: what came with the page before, None for the first.
         """
-        raise UnsupportedError(f"{self.protocol} cannot list mappings")
+        raise UnsupportedError(f"{PROTOCOL_NAMES[self.protocol]} cannot list mappings")
 
     async def delete_range(self, op: Operation, first: int, last: int, proto: Proto) -> None:
         """Delete all mappings on external ports from ``first`` to ``last``."""
-        raise UnsupportedError(f"{self.protocol} cannot delete a range of ports")
+        raise UnsupportedError(f"{PROTOCOL_NAMES[self.protocol]} cannot delete a range of ports")
 
     async def connection_status(self, op: Operation) -> ConnectionStatus:
         """Return the state of the connection."""
-        raise UnsupportedError(f"{self.protocol} cannot read the state of the connection")
+        raise UnsupportedError(f"{PROTOCOL_NAMES[self.protocol]} cannot read the state of the connection")
 
     async def connection_type(self, op: Operation) -> ConnectionType:
         """Return the kind of connection."""
-        raise UnsupportedError(f"{self.protocol} cannot read the kind of connection")
+        raise UnsupportedError(f"{PROTOCOL_NAMES[self.protocol]} cannot read the kind of connection")
 
     async def nat_status(self, op: Operation) -> NatStatus:
         """Return whether addresses are translated."""
-        raise UnsupportedError(f"{self.protocol} cannot read the state of NAT")
+        raise UnsupportedError(f"{PROTOCOL_NAMES[self.protocol]} cannot read the state of NAT")
 
     async def link_properties(self, op: Operation) -> LinkProperties:
         """Return what the line can do."""
-        raise UnsupportedError(f"{self.protocol} cannot read the properties of the line")
+        raise UnsupportedError(f"{PROTOCOL_NAMES[self.protocol]} cannot read the properties of the line")
 
     async def traffic_totals(self, op: Operation) -> TrafficTotals:
         """Return what went over the line."""
-        raise UnsupportedError(f"{self.protocol} cannot read counters")
+        raise UnsupportedError(f"{PROTOCOL_NAMES[self.protocol]} cannot read counters")
 
     async def add_pinhole(self, op: Operation, request: PinholeRequest) -> Pinhole:
         """Open a pinhole in the IPv6 firewall, or prolong the one that is open for the same packets."""
-        raise UnsupportedError(f"{self.protocol} cannot open pinholes here")
+        raise UnsupportedError(f"{PROTOCOL_NAMES[self.protocol]} cannot open pinholes here")
 
     async def update_pinhole(self, op: Operation, pinhole: Pinhole, duration: int) -> Pinhole:
         """Let a pinhole last so many seconds from now on."""
-        raise UnsupportedError(f"{self.protocol} cannot prolong pinholes by their number")
+        raise UnsupportedError(f"{PROTOCOL_NAMES[self.protocol]} cannot prolong pinholes by their number")
 
     async def delete_pinhole(self, op: Operation, pinhole: Pinhole) -> None:
         """Close a pinhole."""
-        raise UnsupportedError(f"{self.protocol} cannot close pinholes here")
+        raise UnsupportedError(f"{PROTOCOL_NAMES[self.protocol]} cannot close pinholes here")
 
     async def pinhole_packets(self, op: Operation, pinhole: Pinhole) -> int:
         """Return how many packets came through a pinhole."""
-        raise UnsupportedError(f"{self.protocol} cannot count packets")
+        raise UnsupportedError(f"{PROTOCOL_NAMES[self.protocol]} cannot count packets")
 
     async def pinhole_working(self, op: Operation, pinhole: Pinhole) -> bool:
         """Return whether a pinhole lets packets through."""
-        raise UnsupportedError(f"{self.protocol} cannot check pinholes")
+        raise UnsupportedError(f"{PROTOCOL_NAMES[self.protocol]} cannot check pinholes")
 
     async def firewall_status(self, op: Operation) -> FirewallStatus:
         """Return what the IPv6 firewall does."""
-        raise UnsupportedError(f"{self.protocol} cannot read the state of a firewall")
+        raise UnsupportedError(f"{PROTOCOL_NAMES[self.protocol]} cannot read the state of a firewall")
 
     async def outbound_pinhole_timeout(self, op: Operation, request: PinholeRequest) -> int:
         """Return after how many seconds of silence the firewall forgets packets that were sent out."""
-        raise UnsupportedError(f"{self.protocol} cannot read the timeouts of a firewall")
+        raise UnsupportedError(f"{PROTOCOL_NAMES[self.protocol]} cannot read the timeouts of a firewall")

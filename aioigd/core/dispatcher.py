@@ -14,11 +14,13 @@ from async_timeout import timeout_at
 from ..errors import (
     ConflictError,
     DeadlineError,
+    DiscoveryError,
     IGDError,
     InvalidResponseError,
     NoRouteError,
     RefusedError,
     TransportError,
+    UnsupportedError,
     is_gone,
 )
 from ..models import MappingKey, MappingRequest, Pinhole, PinholeRequest, PortMapping
@@ -35,6 +37,8 @@ FinalErrors = tuple[type[IGDError], ...]
 
 _ANY: Final[FinalErrors] = (IGDError,)
 _CONFLICT: Final[FinalErrors] = (ConflictError,)
+_PRESUMED_HEAD_START: Final = 0.002
+"""Seconds for a gateway that is presumed to be there, until which no other one is searched for: many answer by then."""
 _LOOPBACK: Final = "127."
 """How IPv4 addresses begin that lead no further than to this machine (RFC 1122 section 3.2.1.3)."""
 
@@ -259,7 +263,7 @@ class Dispatcher:
         """Do it on a gateway that is presumed to be there, while it is searched for: one round trip instead of two."""
         loop = asyncio.get_running_loop()
         asking = loop.create_task(_awaited(operation(presumed, op)))
-        search = loop.create_task(self._cache.find())
+        search = loop.create_task(self._find_after(asking))
         used: Backend | None = None
         try:
             await asyncio.wait((asking, search), return_when=asyncio.FIRST_COMPLETED)
@@ -269,6 +273,12 @@ class Dispatcher:
                 used = presumed
                 return asking.result()
             backend = await search
+        except DiscoveryError as error:
+            said = asking.exception() if asking.done() else None
+            if isinstance(said, RefusedError) and not isinstance(said, UnsupportedError):
+                said.protocol = said.protocol or presumed.protocol
+                raise said from None  # who refuses is there, whatever it says to the question of the search
+            raise error from said
         finally:
             self._cache.presumed(used)
             asking.cancel()
@@ -283,6 +293,11 @@ class Dispatcher:
         if undo is not None:  # the request may yet arrive: behind this call, which may ask the same router for the same
             self._queue.undo_in_order(what[:2] if isinstance(what, MappingKey) else None, undo)
         return await self._by_each(operation, backend, what, final, op)
+
+    async def _find_after(self, asking: asyncio.Task[Any]) -> Backend:
+        """Search for a gateway, unless one that is asked already answers in a moment."""
+        await asyncio.wait((asking,), timeout=_PRESUMED_HEAD_START)
+        return await self._cache.find()
 
     async def _is_elsewhere(self, backend: Backend) -> bool:
         """Search for a gateway that is silent, and return whether it, or another one, is elsewhere by now."""

@@ -50,6 +50,11 @@ class Finder:
         self._drivers = drivers
         self._scope = scope
 
+    @property
+    def is_switched_off(self) -> bool:
+        """Whether an operator forbids port mapping."""
+        return os.environ.get(_SWITCH, "").strip() not in ("", "0")
+
     async def find_gateway(self, timeout: float) -> tuple[Device, list[Device]]:
         """Return the gateway to use and all devices seen on the way, as soon as that is certain.
 
@@ -200,7 +205,7 @@ class Finder:
 
         Where one of them cannot search, the others do. Raises IGDError where none can.
         """
-        if os.environ.get(_SWITCH, "").strip() not in ("", "0"):
+        if self.is_switched_off:
             raise DiscoveryError(f"port mapping is switched off here by {_SWITCH}", UPnPResult.NO_GATEWAY)
         head_start = 0.0
         async with _Searches() as searches:

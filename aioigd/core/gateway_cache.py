@@ -143,7 +143,8 @@ class GatewayCache:
 
         For one call at a time, which says in the end with :meth:`presumed` what came of it.
         """
-        device = None if self._is_presuming else self._drivers[0].presume()
+        may_ask = not self._is_presuming and not self._finder.is_switched_off
+        device = self._drivers[0].presume() if may_ask else None
         if device is None:
             return None
         backend = self._connect(device)

@@ -329,6 +329,7 @@ class _Backend(Backend):
             owner.proto,
             duration=granted.lifetime,
             remote_host=key.remote_host,
+            protocol=self.protocol,
         )
 
     async def _give_back(self, op: Operation, owner: Owner, key: MappingKey, undo: Undo, *, is_known: bool) -> None:
@@ -546,6 +547,7 @@ class PcpBackend(_Backend):
 
     async def update_pinhole(self, op: Operation, pinhole: Pinhole, duration: int) -> Pinhole:
         """Let a pinhole last so many seconds from now on: it is asked for again."""
+        _check_named(pinhole)
         return await self.add_pinhole(
             op,
             PinholeRequest(
@@ -560,6 +562,7 @@ class PcpBackend(_Backend):
 
     async def delete_pinhole(self, op: Operation, pinhole: Pinhole) -> None:
         """Close a pinhole; others to the same port stay open."""
+        _check_named(pinhole)
         owner = Owner(pinhole.internal_client, pinhole.proto, pinhole.internal_port)
         await self._close(owner, (pinhole.remote_host, pinhole.remote_port), op)
 
@@ -739,6 +742,12 @@ def _unused_port(address: str, proto: Proto) -> Iterator[int]:
 @lru_cache(maxsize=64)
 def _parsed(address: str) -> Address:
     return ip_address(address)
+
+
+def _check_named(pinhole: Pinhole) -> None:
+    """Raise NotFoundError for a pinhole of which only a number is known: port 0 would be all ports of a host."""
+    if not pinhole.internal_client or not pinhole.internal_port:
+        raise NotFoundError("PCP has no numbers for pinholes: it knows them by their host and port")
 
 
 async def _nothing(_: Operation) -> None:

@@ -55,7 +55,7 @@ class PcpDriver(Driver):
         None where it is not known, or there are several.
         """
         hosts = hosts_of(self._scope)
-        if len(hosts) != 1:
+        if len(hosts) != 1 or (self.protocol == "nat-pmp" and ":" in hosts[0]):
             return None
         try:
             ours = self._scope.source_address or source_address_for(hosts[0])

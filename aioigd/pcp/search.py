@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from ipaddress import ip_address
 from types import TracebackType
 from typing import Final, Literal, NamedTuple, Self
@@ -34,11 +35,11 @@ _IGD: Final = "urn:schemas-upnp-org:device:InternetGatewayDevice:1"
 
 
 def hosts_of(scope: SearchScope) -> Sequence[str]:
-    """Return the addresses to ask at: none where a description was named, or the next hop is not known."""
+    """Return the addresses to ask at: none where a description or multicast group was named, or no hop is known."""
     if scope.location is not None:
         return ()
     if scope.host is not None:
-        return (scope.host,)
+        return () if ip_address(scope.host).is_multicast else (scope.host,)
     source = scope.source_address
     if source is not None and ip_address(source).is_loopback:
         return (source,)
@@ -79,12 +80,14 @@ class PcpSearch(Search):
         self._began = 0.0
         self._probes: dict[str, _Probe] = {}
         self._failures: list[IGDError] = []
+        self._refusal: pcp.ResultCode | None = None
 
     async def __aenter__(self) -> Self:
         """Begin to ask."""
         self._began = asyncio.get_running_loop().time()
         for host in hosts_of(self._scope):
-            self._ask(host)
+            if self._protocol == "pcp" or ":" not in host:  # NAT-PMP is spoken over IPv4 only
+                self._ask(host)
         if not self._probes:
             self._report(None)
         for probe in list(self._probes.values()):
@@ -121,7 +124,16 @@ class PcpSearch(Search):
     def failure(self) -> IGDError:
         """Return that there is none, or why none could be asked."""
         unsent = next((error for error in self._failures if isinstance(error, NoRouteError)), None)
-        return unsent or DiscoveryError(f"no router answers by {self._protocol}", UPnPResult.NO_DEVICES)
+        if unsent is not None:
+            return unsent
+        if self._refusal is not None:
+            message = f"the router refuses to talk by PCP: {self._refusal.name} ({self._refusal})"
+            error = DiscoveryError(message, UPnPResult.NO_GATEWAY, error_code=int(self._refusal))
+            error.protocol = "pcp"
+            return error
+        error = DiscoveryError(f"no router answers by {self._protocol}", UPnPResult.NO_DEVICES)
+        error.__cause__ = next(iter(self._failures), None)  # that its port is closed
+        return error
 
     def _ask(self, host: str) -> None:
         try:
@@ -135,12 +147,18 @@ class PcpSearch(Search):
             opened,
             host,
             pcp.build_request(pcp.Request(pcp.Opcode.ANNOUNCE, ip_address(ours))) if is_pcp else _ADDRESS,
-            _rank_by_pcp if is_pcp else _rank_by_nat_pmp,
+            self._read_pcp if is_pcp else _rank_by_nat_pmp,
             self._until,
             lambda answer: self._ended(host, ours, answer),
             most=MAX_SENT if self._scope.single is None else 1,
         )
         self._probes[host] = _Probe(exchange, min(self._began + PATIENCE, self._until))
+
+    def _read_pcp(self, datagram: bytes) -> Rank | Doubtful[Rank] | None:
+        rank = _rank_by_pcp(datagram)
+        if isinstance(rank, Doubtful):
+            self._refusal = _refusal_in(datagram)
+        return rank
 
     def _ended(self, host: str, ours: str, answer: Rank | Exception) -> None:
         del self._probes[host]
@@ -179,6 +197,16 @@ def _rank_by_pcp(datagram: bytes) -> Rank | Doubtful[Rank] | None:
     other = nat_pmp.parse_response(datagram)
     is_other = isinstance(other, nat_pmp.Refusal) and other.result == nat_pmp.ResultCode.UNSUPPORTED_VERSION
     return Doubtful(Rank.USELESS) if is_other else None
+
+
+def _refusal_in(datagram: bytes) -> pcp.ResultCode | None:
+    """Return with which result a PCP server refuses to talk; None for one that speaks another version only."""
+    response = pcp.parse_response(datagram)
+    if response is None or response.result == pcp.ResultCode.UNSUPP_VERSION:
+        return None
+    with suppress(ValueError):
+        return pcp.ResultCode(response.result)
+    return None
 
 
 def _rank_by_nat_pmp(datagram: bytes) -> Rank | Doubtful[Rank] | None:

@@ -31,6 +31,8 @@ DEVICE = {
     "is_valid_gateway",
     "udn",
     "server",
+    "protocol",
+    "address",
 }
 MAPPING = {
     "proto",
@@ -41,8 +43,9 @@ MAPPING = {
     "desc",
     "duration",
     "enabled",
+    "protocol",
 }
-ERROR = {"message", "result", "error_code"}
+ERROR = {"message", "result", "error_code", "protocol"}
 
 
 @dataclass(frozen=True)

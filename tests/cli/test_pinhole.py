@@ -60,6 +60,7 @@ async def test_the_documents_have_their_shapes(run: Run, gateway6: EmulatedGatew
         "remote_host",
         "remote_port",
         "duration",
+        "protocol",
     }
     number = added["pinholes"][0]["unique_id"]
     listed = (await run("pinhole", "list", number, 999, "--json", *there(gateway6))).document

@@ -22,6 +22,7 @@ class TestStatus:
         assert document.keys() == {
             "gateway",
             "external_address",
+            "protocols",
             "connection",
             "connection_type",
             "nat",

@@ -9,7 +9,7 @@ import pytest
 
 from aioigd.testing import EmulatedGateway, quirks
 
-from .conftest import Run, Start, there
+from .conftest import ERROR, Run, Start, there
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals are another thing there")
 
@@ -60,7 +60,7 @@ class TestWatch:
             await process.until('"sample"')
             gateway.hang()
             away = json.loads(await process.until('"away"'))
-            assert away["error"].keys() == {"message", "result", "error_code"}
+            assert away["error"].keys() == ERROR
             gateway.resume()
             await process.until('"back"')
             await process.end()

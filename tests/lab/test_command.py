@@ -94,10 +94,14 @@ class TestKeep:
 
 class TestLooking:
     def test_the_router_is_found_and_told_of(self, lab: Lab, router: Router) -> None:
-        found = json.loads(aioigd(lab, "discover", "--timeout", 1, "--json"))
-        assert found["description_url"] == router.location
+        lines = aioigd(lab, "discover", "--timeout", 1, "--json").splitlines()
+        found = {each["protocol"]: each for each in map(json.loads, lines)}
+        assert found["upnp"]["description_url"] == router.location
+        assert {each["address"] for each in found.values()} == {ROUTER_ADDRESS}
+        assert found.keys() >= {"upnp", "nat-pmp"}
         status = document(lab, "status")
         assert status["external_address"] == EXTERNAL_ADDRESS
+        assert status["protocols"] == [each for each in ("upnp", "pcp", "nat-pmp") if each in found]
         assert status["connection"]["status"] == "Connected"
         assert status["traffic"]["bytes_received"] >= 0
 
@@ -132,7 +136,7 @@ class TestRecord:
 class TestDoctor:
     @staticmethod
     def advice(lab: Lab, *options: object) -> list[str]:
-        words = [sys.executable, "-m", "aioigd", "doctor", "--json", "--timeout", "1.5", *(str(o) for o in options)]
+        words = [sys.executable, "-m", "aioigd", "doctor", "--json", "--timeout", "8", *(str(o) for o in options)]
         done = lab.run("lan", words, timeout=60, check=False)
         assert "Traceback" not in done.stderr
         return [each["code"] for each in json.loads(done.stdout)["advice"]]

@@ -45,6 +45,7 @@ by_both = pytest.mark.parametrize("protocol", ["pcp", "nat-pmp"])
         (SearchScope(host="10.2.0.1"), ["10.2.0.1"]),
         (SearchScope(source_address="127.0.0.2", host="127.0.0.1"), ["127.0.0.1"]),
         (SearchScope(location="http://10.0.0.1/"), []),
+        (SearchScope(host="239.255.255.250"), []),  # a group of SSDP
     ],
 )
 def test_whom_a_search_asks(monkeypatch: pytest.MonkeyPatch, scope: SearchScope, hosts: list[str]) -> None:

@@ -9,13 +9,14 @@ import asyncio
 import os
 import random
 import re
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import replace
+from functools import partial
 from ipaddress import IPv4Network, ip_address
 from itertools import chain
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from ... import (
     Device,
@@ -23,16 +24,17 @@ from ... import (
     IGDError,
     NotFoundError,
     PortMapper,
+    ProtocolName,
     TransportError,
     UPnPResult,
     default_next_hops,
     source_address_for,
 )
 from ...net.guard import check_destination
-from ..format import host_of, same_address
+from ..format import host_in, host_of, place_of, same_address
 from ..options import Settings, all_interfaces
 from ..runner import Limit, result_or_none
-from .rules import Findings, Link, LinkKind, Trial
+from .rules import Findings, Link, LinkKind, Reply, Trial
 
 __all__ = ["collect_findings"]
 
@@ -59,6 +61,8 @@ _MAX_MAPPINGS: Final = 512
 _TRIAL_LEASE: Final = 120
 _TRIAL_DESC: Final = "aioigd doctor"
 _TRIALS: Final = 3
+_REPLY_TIME: Final = 1.0
+"""Seconds for a second look whether a router speaks PCP or NAT-PMP."""
 _TRIAL_PORTS: Final = range(49152, 65536)
 
 
@@ -85,14 +89,21 @@ async def collect_findings(settings: Settings, *, trial: bool, step: _Step, limi
             )
             found = replace(found, router_is_there=any(are_up))
     usable = [each for each in found.devices if each.is_valid_gateway()]
-    usable.sort(key=lambda each: not _is_at(each, found.next_hops))
+    usable.sort(key=lambda each: (not _is_at(each, found.next_hops), settings.protocols.index(each.protocol)))
     if found.asked_for:
         usable = [each for each in usable if each.igd_our_addr == found.asked_for]
+    hosts = [host_of(usable[0])] if usable else sorted(found.next_hops)[:1]
+    if not trial or settings.location is not None or any(":" in host for host in hosts):
+        hosts = []  # over IPv6 there are no ports to be mapped
+    replies = partial(_ask_by_datagrams, settings, hosts, {each.protocol for each in usable}, min(seconds, _REPLY_TIME))
     if not usable:
+        step("Asking the router by PCP and NAT-PMP")
+        async with limit.step():
+            found = replace(found, replies=await replies())
         return found
     async with settings.mapper() as mapper:
         mapper.devices = usable
-        async with limit.step(), aclosing(_query_gateway(found, mapper, trial=trial, step=step)) as stages:
+        async with limit.step(), aclosing(_query_gateway(found, mapper, replies, trial=trial, step=step)) as stages:
             async for stage in stages:
                 found = stage
     return found
@@ -103,25 +114,31 @@ async def collect_findings(settings: Settings, *, trial: bool, step: _Step, limi
 
 def _inspect_machine(settings: Settings) -> Findings:
     source = settings.source_address or ""
-    version = 6 if settings.ipv6 or ":" in source else 4
+    named = host_in(settings.gateway or "")
+    if named and not source and ip_address(named).is_loopback:
+        with suppress(TransportError):
+            source = source_address_for(named)
+    version = 6 if settings.ipv6 or ":" in source or ":" in named else 4
     if source and ip_address(source).is_loopback:
         # Loopback has no default route: a gateway there is at the same address.
         link = Link("loopback", source, "loopback")
-        return Findings(links=(link,), asked_for=source, default_address=source, next_hops=frozenset({source}))
+        hops = frozenset({named or source})
+        return Findings((link,), asked_for=source, default_address=source, next_hops=hops, named=named)
     links = tuple(
         Link(each.name, each.address, kind, each.prefix)
         for each in all_interfaces(ipv6=version == 6)
         if (kind := kind_of(each.name, each.address)) != "loopback"
     )
     try:
-        default = source_address_for(_INTERNET_HOST[version])
+        default = source_address_for(named or _INTERNET_HOST[version])
     except TransportError:
         default = ""
     return Findings(
         links=links,
         asked_for=source,
         default_address=default,
-        next_hops=default_next_hops(ipv6=version == 6),
+        next_hops=frozenset({named}) if named else default_next_hops(ipv6=version == 6),
+        named=named,
         in_container=not source and _in_container(links),
     )
 
@@ -147,16 +164,30 @@ def _in_container(links: tuple[Link, ...]) -> bool:
 async def _search_devices(found: Findings, settings: Settings, seconds: float) -> Findings:
     if settings.location is not None:
         return replace(found, devices=tuple(await _devices(settings, seconds)))
-    # The two parts of a usual search, apart, to see which of them the router of the default route answers.
-    by_multicast, *by_hop = await asyncio.gather(
-        *(_devices(settings, seconds, host) for host in (_GROUP, *sorted(found.next_hops)))
+    # The two parts of a usual search, apart, to see which of them the router of the default route answers; a router
+    # that is named is asked alone.
+    groups = [] if found.named else [_GROUP]
+    by_upnp = replace(settings, protocols=("upnp",)) if "upnp" in settings.protocols else None
+    by_datagrams = [each for each in settings.protocols if each != "upnp"]
+    hops = sorted(found.next_hops)
+    answers = await asyncio.gather(
+        *(_devices(by_upnp, seconds, host) for host in [*groups, *hops] if by_upnp is not None),
+        *(
+            _devices(replace(settings, protocols=(each,)), seconds, host, is_one=True)
+            for host in hops
+            for each in by_datagrams
+        ),
     )
-    by_unicast = list(chain.from_iterable(by_hop))
-    unicast_only = _any_is_at(found.next_hops, by_unicast) and not _any_is_at(found.next_hops, by_multicast)
-    devices = {each.description_url: each for each in by_multicast}
+    by_multicast = answers[0] if by_upnp is not None and groups else []
+    by_unicast = list(chain.from_iterable(answers[len(groups) if by_upnp is not None else 0 :]))
+    by_ssdp = [each for each in by_unicast if each.protocol == "upnp"]
+    unicast_only = (
+        bool(groups) and _any_is_at(found.next_hops, by_ssdp) and not _any_is_at(found.next_hops, by_multicast)
+    )
+    devices = {place_of(each): each for each in by_multicast}
     for each in by_unicast:
-        if each.description_url not in devices or each.is_valid_gateway():
-            devices[each.description_url] = each
+        if place_of(each) not in devices or each.is_valid_gateway():
+            devices[place_of(each)] = each
     found = replace(found, devices=tuple(devices.values()), unicast_only=unicast_only)
     source = found.asked_for
     if source and not found.valid_gateways and not ip_address(source).is_loopback:
@@ -165,8 +196,13 @@ async def _search_devices(found: Findings, settings: Settings, seconds: float) -
     return found
 
 
-async def _devices(settings: Settings, seconds: float, host: str | None = None) -> list[Device]:
-    """Return all devices that answer a search (at ``host`` only, if it is given); none where nothing can be sent."""
+async def _devices(
+    settings: Settings, seconds: float, host: str | None = None, *, is_one: bool = False
+) -> list[Device]:
+    """Return all devices that answer a search (at ``host`` only, if it is given); none where nothing can be sent.
+
+    ``is_one``: there is one to be found at most, so the first ends it.
+    """
     devices: dict[str, Device] = {}
     with suppress(IGDError):
         async with (
@@ -174,7 +210,9 @@ async def _devices(settings: Settings, seconds: float, host: str | None = None) 
             aclosing(mapper.iter_devices(seconds, device_filter="", host=host)) as answers,
         ):
             async for device in answers:
-                devices[device.description_url] = device
+                devices[place_of(device)] = device
+                if is_one:
+                    break
     return list(devices.values())
 
 
@@ -183,7 +221,7 @@ def _any_is_at(hosts: Iterable[str], devices: Iterable[Device]) -> bool:
 
 
 def _is_at(device: Device, hosts: Iterable[str]) -> bool:
-    return any(same_address(host_of(device.description_url), host) for host in hosts)
+    return any(same_address(host_of(device), host) for host in hosts)
 
 
 async def _is_host_up(host: str, seconds: float) -> bool:
@@ -210,15 +248,25 @@ async def _is_port_up(host: str, port: int, seconds: float) -> bool:
 
 
 async def _query_gateway(
-    found: Findings, mapper: PortMapper, *, trial: bool, step: _Step
+    found: Findings,
+    mapper: PortMapper,
+    replies: Callable[[], Awaitable[tuple[Reply, ...]]],
+    *,
+    trial: bool,
+    step: _Step,
 ) -> AsyncGenerator[Findings, None]:
-    """Yield the findings again whenever there is more to them. What was not asked is not found missing."""
+    """Yield the findings again whenever there is more to them. What was not asked is not found missing.
+
+    ``replies`` asks by PCP and NAT-PMP; last, so that it slows nothing down.
+    """
     try:
         gateway = await mapper.get_gateway()
     except IGDError:
         return
     step("Asking the gateway for its address and state")
-    address = await result_or_none(gateway.query_external_address())
+    # By PCP it is told with a mapping only (RFC 6887 section 11.6).
+    may_ask = trial or gateway.protocol != "pcp"
+    address = await result_or_none(gateway.query_external_address()) if may_ask else None
     status = await result_or_none(gateway.query_status())
     is_connected = None if status is None else status.is_connected
     found = replace(found, gateway=gateway.device, external_address=address, is_connected=is_connected)
@@ -226,9 +274,11 @@ async def _query_gateway(
     step("Counting its mappings")
     found = replace(found, mappings=await _count_mappings(gateway))
     yield found
-    if trial:
+    if trial and (gateway.protocol == "upnp" or ":" not in host_of(gateway.device)):
         step("Opening a port, and closing it again")
-        yield replace(found, trial=await _try_to_open(gateway))
+        found = replace(found, trial=await _try_to_open(gateway))
+        yield found
+        yield replace(found, replies=await replies())
 
 
 async def _count_mappings(gateway: Gateway) -> int | None:
@@ -241,6 +291,35 @@ async def _count_mappings(gateway: Gateway) -> int | None:
     except IGDError:
         return count or None
     return count
+
+
+async def _ask_by_datagrams(
+    settings: Settings, hosts: Sequence[str], spoken: Collection[ProtocolName], seconds: float
+) -> tuple[Reply, ...]:
+    """Ask for a port by PCP and by NAT-PMP: refusals say more than silence.
+
+    ``spoken``: what has answered before; the others have some ``seconds`` for it.
+    """
+    protocols = [each for each in settings.protocols if each != "upnp"]
+    alone = [replace(settings, protocols=(each,), timeout=None if each in spoken else seconds) for each in protocols]
+    return tuple(await asyncio.gather(*(_reply_by(each, host) for host in hosts for each in alone)))
+
+
+async def _reply_by(settings: Settings, host: str) -> Reply:
+    """Ask by the one protocol of the settings."""
+    (protocol,) = settings.protocols
+    alone = replace(settings, gateway=settings.gateway or host)
+    async with alone.mapper() as mapper:
+        try:
+            gateway = await mapper.get_gateway()
+        except IGDError as error:
+            if error.error_code is not None:
+                return Reply(protocol, "refused", error.result, error.error_code, error.message)
+            is_closed = isinstance(error.__cause__ or error, TransportError)
+            return Reply(protocol, "closed" if is_closed else "silent", error.result, None, error.message)
+        trial = await _try_to_open(gateway)
+    said: Literal["served", "refused"] = "served" if trial.result is UPnPResult.SUCCESS else "refused"
+    return Reply(protocol, said, trial.result, trial.error_code, trial.reason)
 
 
 async def _try_to_open(gateway: Gateway) -> Trial:
@@ -257,7 +336,7 @@ async def _try_port(gateway: Gateway, port: int) -> Trial:
     try:
         mapping = await gateway.add_port_mapping(port, desc=_TRIAL_DESC, proto="TCP", duration=_TRIAL_LEASE)
     except IGDError as error:
-        return Trial(port, error.result, error.error_code, error.message)
+        return Trial(port, error.result, error.error_code, error.message, protocol=gateway.protocol)
     try:
         await gateway.query_port_mapping(port, "TCP")
         was_there = True
@@ -273,4 +352,5 @@ async def _try_port(gateway: Gateway, port: int) -> Trial:
         asked_desc=_TRIAL_DESC,
         desc=mapping.desc,
         was_there=was_there,
+        protocol=gateway.protocol,
     )

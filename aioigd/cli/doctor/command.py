@@ -14,7 +14,7 @@ from rich.text import Text
 
 from ... import UPnPResult
 from ...text import printable
-from ..format import ERROR_MARK, WARNING_MARK, device_name, host_of, joined
+from ..format import ERROR_MARK, PROTOCOL_NAMES, WARNING_MARK, joined, name_and_host, protocol_names
 from ..options import Command, Settings, common_options
 from ..output import busy, device_json
 from ..runner import Exit, run
@@ -41,7 +41,8 @@ It tells of:
   gateway that is not the router in use, double NAT, CGNAT, no external
   address, no connection, VPN, container, the wrong interface, a firewall that
   drops multicast, a router that refuses, a full table, a yes that is a no,
-  and what the router is particular about.
+  another NAT in between, a protocol that is there and serves nobody, a VPN
+  whose gateway has to be named, and what the router is particular about.
 
 \b
 JSON, one document:
@@ -50,7 +51,9 @@ JSON, one document:
    "findings": {"links", "asked_for", "default_address", "next_hops",
                 "router_is_there", "in_container", "unicast_only",
                 "devices": [as in discover], "gateway": {as in discover},
-                "external_address", "is_connected", "mappings", "trial"}}
+                "external_address", "is_connected", "mappings", "trial",
+                "named", "replies": [{"protocol", "said" ("served", "refused",
+                "closed" or "silent"), "result", "error_code", "reason"}]}}
 
 Exits with 0 if there is nothing worse than a note, with 4 otherwise.
 """
@@ -94,6 +97,7 @@ def _findings_json(findings: Findings) -> dict[str, Any]:
         "devices": [device_json(each) for each in findings.devices],
         "gateway": None if findings.gateway is None else device_json(findings.gateway),
         "trial": None if findings.trial is None else {**asdict(findings.trial), "result": findings.trial.result.name},
+        "replies": [{**asdict(each), "result": each.result.name} for each in findings.replies],
     }
 
 
@@ -127,10 +131,13 @@ def _checks(found: Findings) -> Iterator[tuple[tuple[str, str], str, str]]:
         yield (
             _GOOD if len(gateways) == 1 else _UNSURE if gateways else _BAD,
             "Gateway",
-            joined([f"{device_name(each)} at {host_of(each.description_url)}" for each in gateways]) or "none answers",
+            joined([name_and_host(each) for each in gateways]) or "none answers",
         )
     if found.gateway is None:
         return
+    spoken = found.protocols
+    used = f"; {PROTOCOL_NAMES[found.gateway.protocol]} is used" if len(spoken) > 1 else ""
+    yield _GOOD, "It speaks", f"{protocol_names(spoken)}{used}"
     address = found.external_address
     is_open = address is not None and address.is_global
     yield (_GOOD if is_open else _UNSURE if address is None else _BAD), "Internet address", str(address or "not told")
@@ -138,8 +145,11 @@ def _checks(found: Findings) -> Iterator[tuple[tuple[str, str], str, str]]:
         yield _GOOD, "Ports open now", str(found.mappings)
     trial = found.trial
     if trial is not None:
+        served = [each.protocol for each in found.replies if each.said == "served"]
         works = trial.result is UPnPResult.SUCCESS and trial.was_there
         says = "a port was opened and closed again" if works else printable(trial.reason, 120) or "not really"
+        if not works and served:
+            works, says = True, f"a port was opened and closed again by {protocol_names(served)}"
         yield (_GOOD if works else _BAD), "Opening a port", says
 
 

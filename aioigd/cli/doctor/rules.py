@@ -6,20 +6,35 @@ to the internet. Findings are collected in collect.py.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_interface
 from typing import Final, Literal
 
-from ... import Device, IGDStatus, UPnPResult
+from ... import Device, IGDStatus, ProtocolName, UPnPResult
 from ...text import printable
-from ..format import CARRIER_NAT, device_name, host_of, joined, lease_time
+from ..format import (
+    CARRIER_NAT,
+    PROTOCOL_NAMES,
+    device_name,
+    host_of,
+    joined,
+    lease_time,
+    name_and_host,
+    protocol_names,
+    routers_of,
+)
 
 __all__ = ["Advice", "Findings", "Link", "LinkKind", "Severity", "Trial", "diagnose"]
 
 LinkKind = Literal["lan", "vpn", "virtual", "loopback"]
 
+_NOT_AUTHORIZED: Final = 2
+_ADDRESS_MISMATCH: Final = 12
+"""Result codes of PCP (RFC 6887 section 7.4)."""
+_NETWORK_FAILURE: Final = 3
+"""Result code of NAT-PMP (RFC 6886 section 3.5)."""
 _LIKELY_FULL: Final = 16
 """Mappings from which on a refusal without a reason may mean a full table: the smallest ones known hold 16."""
 
@@ -66,6 +81,22 @@ class Trial:
     asked_desc: str = ""
     desc: str = ""
     was_there: bool = True
+    protocol: ProtocolName = "upnp"
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What the router said to a request for a port by PCP or NAT-PMP.
+
+    ``said``: "served", "refused", "closed" (its port is, or nothing can be sent there), or "silent". A refusal has its
+    ``error_code`` in that protocol, None where another port was granted than was asked for.
+    """
+
+    protocol: ProtocolName
+    said: Literal["served", "refused", "closed", "silent"]
+    result: UPnPResult = UPnPResult.SUCCESS
+    error_code: int | None = None
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +109,8 @@ class Findings:
     ``devices`` are all that answered, ``gateway`` is the one that calls use. ``unicast_only``: the router answers
     searches by unicast, and none by multicast. ``external_address`` is None where the router gives none.
     ``mappings`` is their number, None where the router does not list them. ``trial`` is None where none was made.
+    ``named`` is the address of the router that the user has named, or "". ``replies`` are those by PCP and NAT-PMP,
+    of the gateway or else of the router of the default route; none where no port was to be opened.
     """
 
     links: tuple[Link, ...] = ()
@@ -93,15 +126,25 @@ class Findings:
     is_connected: bool | None = None
     mappings: int | None = None
     trial: Trial | None = None
+    named: str = ""
+    replies: tuple[Reply, ...] = ()
 
     @property
     def valid_gateways(self) -> tuple[Device, ...]:
-        """The gateways among the devices, each once, also where it announces several descriptions."""
-        found: dict[tuple[str, str], Device] = {}
-        for device in self.devices:
-            if device.is_valid_gateway():
-                found.setdefault((device.udn or device.description_url, host_of(device.description_url)), device)
-        return tuple(found.values())
+        """The gateways among the devices, each once, also where it has several descriptions or protocols."""
+        return tuple(routers_of(self.devices))
+
+    @property
+    def protocols(self) -> tuple[ProtocolName, ...]:
+        """What the gateway in use speaks, as far as it was asked."""
+        if self.gateway is None:
+            return ()
+        there = [each for each in self.devices if each.is_valid_gateway() and host_of(each) == host_of(self.gateway)]
+        return tuple(dict.fromkeys(each.protocol for each in there))
+
+    def reply_by(self, protocol: ProtocolName) -> Reply | None:
+        """Return the reply by a protocol."""
+        return next((each for each in self.replies if each.protocol == protocol), None)
 
     @property
     def default_link(self) -> Link | None:
@@ -181,7 +224,7 @@ def _wrong_interface(found: Findings) -> Iterator[Advice]:
 
 def _vpn(found: Findings) -> Iterator[Advice]:
     default = found.default_link
-    if default is None or default.kind != "vpn" or found.asked_for:
+    if default is None or default.kind != "vpn" or found.asked_for or found.named:
         return
     lan = [link for link in found.links if link.kind == "lan"]
     where = found.link_of(found.gateway.igd_our_addr) if found.gateway else (lan[0] if lan else None)
@@ -204,9 +247,27 @@ def _vpn(found: Findings) -> Iterator[Advice]:
 # Search
 
 
+def _vpn_without_next_hop(found: Findings) -> Iterator[Advice]:
+    """The default route is a tunnel that names no router: as over WireGuard."""
+    default = found.default_link
+    if found.named or found.asked_for or found.next_hops or default is None or default.kind != "vpn":
+        return
+    yield Advice(
+        "vpn-gateway",
+        Severity.WARNING if found.valid_gateways else Severity.PROBLEM,
+        "The VPN does not say which router is behind it",
+        f"What leaves this machine goes through {default}, and that route has no next hop. PCP and NAT-PMP are "
+        "spoken to one router only, which has to be known.",
+        (
+            "Name it, if your VPN provider forwards ports: --gateway 10.2.0.1 (as at Proton VPN), or the address that "
+            "its pages name; in a program PortMapper(gateway=…).",
+        ),
+    )
+
+
 def _multicast(found: Findings) -> Iterator[Advice]:
     if found.unicast_only:
-        hop = host_of(found.gateway.description_url) if found.gateway else joined(sorted(found.next_hops))
+        hop = host_of(found.gateway) if found.gateway else joined(sorted(found.next_hops))
         yield Advice(
             "multicast-dropped",
             Severity.WARNING,
@@ -225,7 +286,9 @@ def _no_gateway(found: Findings) -> Iterator[Advice]:
     """No gateway on any interface, for one of several reasons."""
     if found.valid_gateways or not found.links or found.in_container:
         return
-    at_hop = [each for each in found.devices if host_of(each.description_url) in found.next_hops]
+    if any(_port_closed(found)) or any(_vpn_without_next_hop(found)) or any(_refuses_us(found)):
+        return
+    at_hop = [each for each in found.devices if host_of(each) in found.next_hops]
     hops = joined(sorted(found.next_hops))
     if any(each.igd_status is IGDStatus.DISCONNECTED for each in found.devices):
         return
@@ -237,7 +300,7 @@ def _no_gateway(found: Findings) -> Iterator[Advice]:
             "no-wan",
             Severity.PROBLEM,
             "The router is not the one that is connected to the internet",
-            f"{device_name(access_point)} at {host_of(access_point.description_url)} answers as a gateway, but has no "
+            f"{name_and_host(access_point)} answers as a gateway, but has no "
             "internet connection to map ports on: it works as an access point or repeater.",
             (
                 "Switch UPnP on in the router that has the internet connection.",
@@ -249,7 +312,7 @@ def _no_gateway(found: Findings) -> Iterator[Advice]:
             f"It answers as {device_name(at_hop[0])}, which is no gateway."
             if at_hop
             else "It is there, but does not answer any search."
-        )
+        ) + _says_by_datagrams(found)
         yield Advice(
             "upnp-off",
             Severity.PROBLEM,
@@ -279,6 +342,16 @@ def _no_gateway(found: Findings) -> Iterator[Advice]:
         )
 
 
+def _says_by_datagrams(found: Findings) -> str:
+    """Return what is to be said of PCP and NAT-PMP where there is no gateway, with a blank in front."""
+    refused = [each.protocol for each in found.replies if each.said == "refused"]
+    if found.replies and all(each.said == "closed" for each in found.replies):
+        return f" Its port of {protocol_names(each.protocol for each in found.replies)} (UDP 5351) is closed."
+    if refused:
+        return f" By {protocol_names(refused)} it refuses."
+    return ""
+
+
 _UNREADABLE: Final = frozenset({IGDStatus.HTTP_ERROR, IGDStatus.HTTP_EMPTY, IGDStatus.UNKNOWN_DEVICE})
 
 
@@ -291,7 +364,7 @@ def _unreadable(device: Device) -> Iterator[Advice]:
         "description-unreadable",
         Severity.PROBLEM,
         "The router answers, but cannot be talked to",
-        f"{host_of(device.description_url)} says that it is a gateway. Its description at "
+        f"{host_of(device)} says that it is a gateway. Its description at "
         f"{printable(device.description_url, 120)} cannot be read ({device.igd_status.name}).",
         (
             "Restart the router: the UPnP service of many hangs at times.",
@@ -308,11 +381,13 @@ def _several_gateways(found: Findings) -> Iterator[Advice]:
     if len(gateways) < 2:
         return
     others = [
-        each for each in gateways if found.gateway is None or each.description_url != found.gateway.description_url
+        each
+        for each in gateways
+        if found.gateway is None or (host_of(each), each.udn) != (host_of(found.gateway), found.gateway.udn)
     ]
-    names = joined([f"{device_name(each)} at {host_of(each.description_url)}" for each in gateways])
+    names = joined([f"{name_and_host(each)}" for each in gateways])
     used = (
-        f"{device_name(found.gateway)} at {host_of(found.gateway.description_url)} is used"
+        f"{name_and_host(found.gateway)} is used"
         + (", as it is the router of the default route." if _is_next_hop(found.gateway, found) else ".")
         if found.gateway
         else "None of them is certain to be the right one."
@@ -323,10 +398,17 @@ def _several_gateways(found: Findings) -> Iterator[Advice]:
         f"There are {len(gateways)} gateways",
         f"{names} answered. {used}",
         (
-            *(f"If that is the wrong one: --location {printable(each.description_url, 120)}" for each in others[:3]),
+            *(f"If that is the wrong one: {_option_for(each)}" for each in others[:3]),
             "Two routers in a row have to forward a port both: see double NAT, or make the inner one an access point.",
         ),
     )
+
+
+def _option_for(device: Device) -> str:
+    """Return the option by which a command uses a gateway."""
+    if device.description_url:
+        return f"--location {printable(device.description_url, 120)}"
+    return f"--gateway {host_of(device)}"
 
 
 def _other_network(found: Findings) -> Iterator[Advice]:
@@ -335,7 +417,7 @@ def _other_network(found: Findings) -> Iterator[Advice]:
     link = None if gateway is None else found.link_of(gateway.igd_our_addr)
     if gateway is None or link is None or not link.prefix or link.kind == "loopback":
         return
-    host, network = host_of(gateway.description_url), ip_interface(f"{link.address}/{link.prefix}").network
+    host, network = host_of(gateway), ip_interface(f"{link.address}/{link.prefix}").network
     try:
         is_there = ip_address(host).version != network.version or ip_address(host) in network
     except ValueError:
@@ -384,20 +466,28 @@ def _not_the_router(found: Findings) -> Iterator[Advice]:
         "not-the-router",
         Severity.WARNING,
         "The gateway that answers is not the router that is used",
-        f"{device_name(gateway)} is at {host_of(gateway.description_url)}, but packets to the internet go to "
-        f"{joined(sorted(found.next_hops))}.{on}",
+        f"{name_and_host(gateway)} answers, but packets to the internet go to {joined(sorted(found.next_hops))}.{on}",
         ("Switch UPnP on in the router that is used, or make the other one the default route.",),
     )
 
 
 def _is_next_hop(device: Device, found: Findings) -> bool:
-    return host_of(device.description_url) in found.next_hops
+    return host_of(device) in found.next_hops
 
 
 def _refused(found: Findings) -> Iterator[Advice]:
     trial = found.trial
     if trial is None or trial.result is UPnPResult.SUCCESS:
         return
+    others = [each.protocol for each in found.replies if each.said == "served" and each.protocol != trial.protocol]
+    if others:
+        yield _others_serve(trial, others)
+        return
+    if trial.protocol != "upnp" and trial.result is UPnPResult.CONFLICT_WITH_OTHER_MAPPING:
+        yield _other_port(trial)
+        return
+    if trial.protocol != "upnp" and any(each.said == "refused" for each in found.replies):
+        return  # the rules for replies have it
     code = "" if trial.error_code is None else f", error {trial.error_code}"
     said = f"It was asked to open TCP port {trial.port}: {printable(trial.reason, 120)} ({trial.result.name}{code})."
     held = f" It holds {found.mappings} mappings." if found.mappings is not None else ""
@@ -433,6 +523,131 @@ def _refused(found: Findings) -> Iterator[Advice]:
                 "Or forward the port by hand.",
             ),
         )
+
+
+def _others_serve(trial: Trial, others: Sequence[ProtocolName]) -> Advice:
+    refusing, serving = PROTOCOL_NAMES[trial.protocol], protocol_names(others)
+    return Advice(
+        "served-by-another",
+        Severity.NOTE,
+        f"The router refuses by {refusing}, and opens ports by {serving}",
+        f"By {refusing}: {printable(trial.reason, 120)} ({trial.result.name}). The next protocol is asked by itself.",
+        (f"It is a little faster at once: --via {','.join(others)}, or protocols= in a program.",),
+    )
+
+
+def _other_port(trial: Trial) -> Advice:
+    name = PROTOCOL_NAMES[trial.protocol]
+    return Advice(
+        "other-port",
+        Severity.WARNING,
+        "The router chooses the external port by itself",
+        f"By {name} it grants another port than the one that is asked for: {printable(trial.reason, 160)}.",
+        ("Let it choose, and tell others the port that you got: lease(0), or on_conflict=“other_port”, in a program.",),
+    )
+
+
+def _by_pcp(found: Findings) -> Iterator[Advice]:
+    """PCP is there, and refuses."""
+    reply = found.reply_by("pcp")
+    if reply is None or reply.said != "refused":
+        return
+    works = _is_served(found)
+    said = printable(reply.reason, 160)
+    if reply.error_code == _ADDRESS_MISMATCH:
+        yield Advice(
+            "another-nat",
+            Severity.WARNING if works else Severity.PROBLEM,
+            "Another NAT stands between this machine and the router",
+            f"The PCP server sees requests come from another address than ours (ADDRESS_MISMATCH): {said}. "
+            + (
+                "This is a container." if found.in_container else "A second router, a container or a VPN is in between."
+            ),
+            (
+                "Ask the nearer router: see which one this machine's default route leads to, or name it by --gateway.",
+                "Run a container in the host's network: docker run --network host, or network_mode: host.",
+            ),
+        )
+    elif _is_refused_by_upnp(found):
+        return  # which says enough
+    elif reply.error_code == _NOT_AUTHORIZED:
+        yield Advice(
+            "pcp-not-allowed",
+            Severity.NOTE if works else Severity.PROBLEM,
+            "The router speaks PCP, and allows this machine nothing by it",
+            f"It refuses with NOT_AUTHORIZED: {said}.",
+            (
+                "Allow this device in the router's pages (on a FRITZ!Box: Internet, Permit Access, “permit independent "
+                "port sharing for this device”, which is for PCP and UPnP).",
+            ),
+        )
+    elif not works and reply.result is not UPnPResult.CONFLICT_WITH_OTHER_MAPPING:
+        yield _refused_by(reply)
+
+
+def _by_nat_pmp(found: Findings) -> Iterator[Advice]:
+    """NAT-PMP is there, and refuses."""
+    reply = found.reply_by("nat-pmp")
+    if reply is None or reply.said != "refused" or _is_refused_by_upnp(found):
+        return
+    works = _is_served(found)
+    if reply.error_code == _NETWORK_FAILURE:
+        yield Advice(
+            "nat-pmp-no-address",
+            Severity.NOTE if works else Severity.PROBLEM,
+            "The router says by NAT-PMP that it has no external address",
+            f"{printable(reply.reason, 160)}. It has none yet, or a private one (behind another router, or its "
+            "provider's NAT); miniupnpd says the same where its firewall takes no rule.",
+            ("See on the router's pages whether it is connected and has a public address, then restart it.",),
+        )
+    elif not works and not _is_refused_by_pcp(found) and reply.result is not UPnPResult.CONFLICT_WITH_OTHER_MAPPING:
+        yield _refused_by(reply)
+
+
+def _refuses_us(found: Findings) -> Iterator[Advice]:
+    yield from _by_pcp(found)
+    yield from _by_nat_pmp(found)
+
+
+def _refused_by(reply: Reply) -> Advice:
+    return Advice(
+        "refused",
+        Severity.PROBLEM,
+        "The router refuses to open ports",
+        f"{printable(reply.reason, 160)} ({reply.result.name}).",
+        ("Look in its pages for a permission, and for a table that is full.", "Or forward the port by hand."),
+    )
+
+
+def _port_closed(found: Findings) -> Iterator[Advice]:
+    """A router that was named has nothing at the port of PCP."""
+    if found.named and not found.valid_gateways and found.replies and all(r.said == "closed" for r in found.replies):
+        yield Advice(
+            "port-closed",
+            Severity.PROBLEM,
+            f"Nobody listens for {protocol_names(each.protocol for each in found.replies)} at {found.named}",
+            "It says that the port is closed, or there is no way to it.",
+            (
+                "See whether this is the router (of a VPN: the gateway in the tunnel), and on which port it is asked.",
+                "At a VPN provider: choose a server, and a profile, with port forwarding (NAT-PMP) switched on.",
+            ),
+        )
+
+
+def _is_served(found: Findings) -> bool:
+    """Return whether ports can be opened by any protocol."""
+    is_by_trial = found.trial is not None and found.trial.result is UPnPResult.SUCCESS and found.trial.was_there
+    return is_by_trial or any(each.said == "served" for each in found.replies)
+
+
+def _is_refused_by_upnp(found: Findings) -> bool:
+    trial = found.trial
+    return trial is not None and trial.protocol == "upnp" and trial.result is not UPnPResult.SUCCESS
+
+
+def _is_refused_by_pcp(found: Findings) -> bool:
+    reply = found.reply_by("pcp")
+    return reply is not None and reply.said == "refused"
 
 
 def _table_full(why: str) -> Advice:
@@ -478,7 +693,7 @@ def _terms(found: Findings) -> Iterator[Advice]:
             f"Asked for {lease_time(trial.asked_duration)}, it took the port only for ever.",
             ("Ports stay open until they are deleted: `add --keep` does so at its end, also after Ctrl-C.",),
         )
-    if trial.desc != trial.asked_desc:
+    if trial.desc != trial.asked_desc and trial.protocol == "upnp":
         yield Advice(
             "descriptions",
             Severity.NOTE,
@@ -494,8 +709,10 @@ def _terms(found: Findings) -> Iterator[Advice]:
 def _external_address(found: Findings) -> Iterator[Advice]:
     if found.gateway is None:
         return
+    if found.gateway.protocol == "pcp" and (found.trial is None or _is_refused_by_pcp(found)):
+        return  # PCP tells it with a mapping only
     address = found.external_address
-    router = f"{device_name(found.gateway)} at {host_of(found.gateway.description_url)}"
+    router = f"{name_and_host(found.gateway)}"
     if address is None:
         if found.is_connected is not False:
             yield Advice(
@@ -559,7 +776,7 @@ def _offline(found: Findings) -> Iterator[Advice]:
             "offline",
             Severity.PROBLEM,
             "The router is not connected to the internet",
-            f"{device_name(device)} at {host_of(device.description_url)} says that its connection is down.",
+            f"{name_and_host(device)} says that its connection is down.",
             ("See to the connection: the modem, its cable, the provider.",),
         )
 
@@ -568,8 +785,12 @@ _RULES: Final[tuple[Callable[[Findings], Iterator[Advice]], ...]] = (
     _no_network,
     _container,
     _wrong_interface,
+    _vpn_without_next_hop,
+    _port_closed,
     _no_gateway,
     _refused,
+    _by_pcp,
+    _by_nat_pmp,
     _false_success,
     _offline,
     _external_address,
