@@ -228,7 +228,7 @@ class Dispatcher:
         What the refusing protocol has made before is deleted by it: the others take it for somebody else's.
         """
         error.protocol = error.protocol or refusing.protocol
-        if op.expired or not _may_go_on(error, final):
+        if op.expired or not _may_go_on(error, final, op):
             raise error
         is_conflict = isinstance(error, ConflictError)
         for backend in await self._cache.others(refusing, op.deadline):
@@ -243,7 +243,7 @@ class Dispatcher:
                 another.protocol = another.protocol or backend.protocol
                 if isinstance(another, ConflictError) and not is_conflict:
                     error, is_conflict = another, True  # says more than that the first one maps nothing
-                if op.expired or not _may_go_on(another, final):
+                if op.expired or not _may_go_on(another, final, op):
                     break
                 refusing = backend
             else:
@@ -312,13 +312,16 @@ def _is_same(one: Backend, other: Backend) -> bool:
     return (one.protocol, one.location) == (other.protocol, other.location)
 
 
-def _may_go_on(error: IGDError, final: FinalErrors) -> bool:
+def _may_go_on(error: IGDError, final: FinalErrors, op: Operation) -> bool:
     """Return whether another protocol may succeed after an error: a refusal, what is no answer, a cut connection.
 
-    Not where nothing was sent, as no gateway can grant the request, or nothing can be sent from here.
+    Not where nothing was sent, as no gateway can grant the request, it contradicts a mapping that this program has (and
+    that another protocol might move), or nothing can be sent from here.
     """
     if isinstance(error, (*final, NoRouteError)):
         return False
+    if isinstance(error, ConflictError):
+        return any(attempt.protocol == error.protocol for attempt in op.attempts)
     if isinstance(error, RefusedError):
         return error.result is not UPnPResult.INVALID_ARGS or error.error_code is not None
     return isinstance(error, (InvalidResponseError, TransportError))

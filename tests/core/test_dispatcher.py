@@ -129,6 +129,15 @@ async def test_what_pcp_cannot_overwrite_upnp_does() -> None:
         assert gateway.count(ADD) == by_upnp
 
 
+async def test_a_port_of_ours_is_not_moved_by_another_protocol() -> None:
+    rules = quirks.moves_second_port(), quirks.never_overwrites()
+    async with connected(*rules, order=("pcp", "nat-pmp")) as (gateway, mapper):
+        await mapper.add_port_mapping(8080, 80)
+        with pytest.raises(ConflictError):
+            await mapper.add_port_mapping(8081, 80)
+        assert held_by(gateway) == [8080]
+
+
 async def test_the_callers_mistakes_are_final() -> None:
     async with connected() as (gateway, mapper):
         await mapper.get_gateway()
