@@ -60,7 +60,7 @@ def test_the_demo_works_and_leaves_nothing(run: object) -> None:
     assert "\x1b" not in done.stdout
 
 
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+@pytest.mark.parametrize("shell", ["bash", *(pytest.param(each, marks=pytest.mark.long) for each in ("zsh", "fish"))])
 def test_shells_can_complete_it(shell: str) -> None:
     done = command(_AIOIGD_COMPLETE=f"{shell}_source")
     assert done.returncode == 0

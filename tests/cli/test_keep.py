@@ -16,7 +16,14 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals are ano
 
 
 class TestKeep:
-    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT])
+    @pytest.mark.parametrize(
+        "number",
+        [
+            signal.SIGTERM,
+            signal.SIGHUP,
+            *(pytest.param(each, marks=pytest.mark.long) for each in (signal.SIGINT, signal.SIGQUIT)),
+        ],
+    )
     async def test_ports_are_held_until_a_signal_and_then_nothing_is_left(
         self, start: Start, gateway: EmulatedGateway, number: signal.Signals
     ) -> None:

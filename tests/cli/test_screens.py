@@ -300,7 +300,9 @@ class TestPipes:
         code, _, err = await self.piped("demo", reader="true")
         assert (code, err) == (141, "")
 
-    @pytest.mark.parametrize("words", ["list", "list --json", "watch --count 1 --json"])
+    @pytest.mark.parametrize(
+        "words", ["list", pytest.param("list --json", marks=pytest.mark.long), "watch --count 1 --json"]
+    )
     async def test_a_disk_that_is_full_is_an_error(self, gateway: EmulatedGateway, words: str) -> None:
         if not os.path.exists("/dev/full"):  # noqa: ASYNC240
             pytest.skip("there is no such device")
@@ -308,7 +310,9 @@ class TestPipes:
         assert code == 1
         assert re.fullmatch(r"✗ .*No space left on device\n", err), err
 
-    @pytest.mark.parametrize("words", ["--help", "list --help", "--version"])
+    @pytest.mark.parametrize(
+        "words", ["list --help", *(pytest.param(each, marks=pytest.mark.long) for each in ("--help", "--version"))]
+    )
     async def test_a_help_page_does_not_fit_on_a_full_disk_either(self, words: str) -> None:
         if not os.path.exists("/dev/full"):  # noqa: ASYNC240
             pytest.skip("there is no such device")

@@ -48,8 +48,12 @@ _SENSELESS: Final = tuple(
         (["no_length_no_close", "length_too_long_no_close"], _NO_END),
         # Nothing comes although something was promised: the same as a connection that was cut.
         (["length_too_long", "duplicate_content_length"], _NO_END),
-        # On loopback the flood comes from the gateway's own address, and before its own reply.
-        (["flood"], ["late_replies", "vendor_urns"]),
+        # On loopback the flood comes from the gateway's own address, before its own reply, and takes its connection.
+        (["flood"], ["late_replies", "slow_searches", "vendor_urns", "one_connection_or_reset"]),
+        # Which connection is up is not waited for as long as such a router needs to say it.
+        (["slow_actions"], ["ip_and_ppp", "several_connections"]),
+        # Half of the call has gone by in silence, and the rest is too short for answers of 6 s.
+        (["slow_actions"], ["hangs_at_first", "refuses_by_silence"]),
     )
     for one in ones
     for other in others

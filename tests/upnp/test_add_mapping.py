@@ -574,6 +574,7 @@ async def failed(gateway: PaperGateway, asked: MappingRequest | None = None, **h
         raise
 
 
+@pytest.mark.waits
 async def test_verified_a_table_may_be_late() -> None:
     gateway = PaperGateway()
     late(gateway, 3)

@@ -560,7 +560,7 @@ async def test_a_cancelled_request_leaves_nothing(address: str, tolerant: bool) 
 
 async def test_a_hundred_requests_at_once_are_served(http: HttpClient, address: str) -> None:
     async with Server(address, good()) as server:
-        replies = await asyncio.gather(*(get(http, server) for _ in range(100)))
+        replies = await asyncio.gather(*(get(http, server, seconds=60) for _ in range(100)))
         assert {reply.body for reply in replies} == {DOCUMENT}
 
 
