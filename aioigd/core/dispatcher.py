@@ -11,10 +11,18 @@ from typing import Any, Final, TypeVar
 
 from async_timeout import timeout_at
 
-from ..errors import ConflictError, DeadlineError, IGDError, InvalidResponseError, RefusedError, is_gone
+from ..errors import (
+    ConflictError,
+    DeadlineError,
+    IGDError,
+    InvalidResponseError,
+    RefusedError,
+    UnsupportedError,
+    is_gone,
+)
 from ..models import MappingKey, MappingRequest, Pinhole, PinholeRequest, PortMapping
 from ..results import UPnPResult
-from .backend import Backend, Trial
+from .backend import NEVER, Backend, Trial
 from .calls import ROLLBACK_TIMEOUT, CallQueue, Operation
 from .gateway_cache import GatewayCache
 
@@ -50,6 +58,12 @@ class Dispatcher:
         """The only gateway on which its calls run, None for the one of the cache."""
         return self._fixed
 
+    @property
+    def holds_since(self) -> float:
+        """Since when the gateway holds mappings, as any of its protocols tells; see :attr:`Backend.holds_since`."""
+        backends = self._cache.backends if self._fixed is None else (self._fixed,)
+        return max((backend.holds_since for backend in backends), default=NEVER)
+
     def fixed_to(self, backend: Backend) -> Dispatcher:
         """Return a dispatcher of the same queue whose calls run on this gateway and no other."""
         return Dispatcher(self._queue, self._cache, self._timeout, fixed=backend)
@@ -83,19 +97,22 @@ class Dispatcher:
             final=ConflictError,
         )
 
-    def add_any(self, request: MappingRequest) -> Awaitable[PortMapping]:
-        """Make a mapping on the port that was asked for, or on any other."""
+    def add_any(self, request: MappingRequest, *, by_others: bool = True) -> Awaitable[PortMapping]:
+        """Make a mapping on the port that was asked for, or on any other.
+
+        ``by_others``: where the gateway cannot choose a port, ask it by another protocol.
+        """
         return self.do(
             lambda backend, op: backend.add_any(op, _reachable(request, backend)),
             (self, "any port", request),
             what=request.key,
-            final=(),
+            final=() if by_others else UnsupportedError,
         )
 
     def delete(self, key: MappingKey, *, verify: bool = False) -> Awaitable[None]:
         """Delete a mapping; with ``verify`` look whether it is gone."""
         return self.do(
-            lambda backend, op: backend.delete(op, key, verify=True) if verify else backend.delete(op, key),
+            lambda backend, op: self._delete(backend, op, key, verify),
             key[:2],
             (self, "delete", key, verify),
             what=key,
@@ -109,6 +126,11 @@ class Dispatcher:
         """Return the gateway's address on the internet."""
         key = (self, "external address")
         return self.do(lambda backend, op: backend.external_address(op), key, key, final=())
+
+    def poll(self) -> Awaitable[IPv4Address | IPv6Address]:
+        """Return the same, and ask the gateway in any case whether it is there, by each protocol that is in use."""
+        key = (self, "poll")
+        return self.do(lambda backend, op: self._poll(backend, op), key, key, final=())
 
     def list_page(self, cursor: Any) -> Awaitable[tuple[Sequence[PortMapping], Any]]:
         """Return some of the gateway's mappings, and the cursor of the next page (None behind the last)."""
@@ -182,7 +204,28 @@ class Dispatcher:
                     backend = await self._cache.find(instead_of=backend)
             except (IGDError, TimeoutError):
                 raise error from error.__cause__  # nobody there at all: what happened first says more
+        if backend.protocol != asked.protocol:
+            self._cache.note_maker(backend, what)
         return await self._by_each(operation, backend, what, final, op)
+
+    async def _delete(self, backend: Backend, op: Operation, key: MappingKey, verify: bool) -> None:
+        """Delete a mapping by this protocol, and what others have made of it before they were given up."""
+        try:
+            await (backend.delete(op, key, verify=True) if verify else backend.delete(op, key))
+        finally:
+            if self._fixed is None:
+                for other in self._cache.backends:
+                    if other is not backend and other.address == backend.address and other.has_made(key):
+                        with suppress(IGDError):
+                            await other.delete(op, key)
+
+    async def _poll(self, backend: Backend, op: Operation) -> IPv4Address | IPv6Address:
+        address = await backend.poll(op)
+        serving = self._cache.serving
+        if serving is not None and serving is not backend:
+            with suppress(IGDError):
+                await serving.poll(op)
+        return address
 
     async def _by_each(
         self,
@@ -232,7 +275,7 @@ class Dispatcher:
                     break
                 refusing, undo = backend, op.give_up()
             else:
-                self._cache.note_serving(backend)
+                self._cache.note_serving(backend, what)
                 return result
         raise error
 

@@ -28,6 +28,8 @@ _STOPGAP_KEPT: Final = 60.0
 """Seconds for which calls use a stopgap without another search, while there are no leases."""
 _ROUTES_KEPT: Final = 1.0
 """Seconds for which the routes are not read again: a thousand leases may end at once."""
+_MOST_MAKERS: Final = 131_072
+"""Mappings of which it is known which protocol has made them last, where that is not the first: all ports, twice."""
 _HOME_TIMEOUT: Final = 3.0
 """Seconds in which the router of the best default route has to describe itself, once it has answered."""
 
@@ -59,6 +61,7 @@ class GatewayCache:
         self._others: tuple[Backend, ...] = ()
         self._others_are_known = False
         self._serving: Backend | None = None
+        self._made_by: dict[MappingKey | Pinhole, ProtocolName] = {}
         self._is_presuming = False
         self._chosen_from: list[Device] = []
         self._searched: list[Device] = []
@@ -88,6 +91,11 @@ class GatewayCache:
             return None
         return self._use(device)
 
+    @property
+    def backends(self) -> Sequence[Backend]:
+        """The gateway of the last call by all its protocols that are known, the one in use first."""
+        return () if self._backend is None else (self._backend, *self._others)
+
     async def find(self, *, instead_of: Backend | None = None) -> Backend:
         """Return the cached gateway, unless it is the one to be replaced, or the one that a search finds.
 
@@ -113,8 +121,11 @@ class GatewayCache:
         """
         if not self._others or backend is not self._backend:
             return backend
-        made_by = next((one for one in (backend, *self._others) if one.has_made(what)), None)
-        return made_by or self._serving or backend
+        makers = [one for one in (backend, *self._others) if one.has_made(what)]
+        if len(makers) > 1:  # one of them was given up, and could not be told so
+            last = self._made_by.get(what)
+            makers.sort(key=lambda maker: maker.protocol != last)
+        return makers[0] if makers else self._serving or backend
 
     async def others(self, backend: Backend, until: float) -> Sequence[Backend]:
         """Return the same router by all other protocols that it speaks, in the order of preference.
@@ -134,10 +145,24 @@ class GatewayCache:
                     await self._queue.submit("discovery", ("others", current), look, self._discovery_timeout).wait()
         return [one for one in (current, *self._others) if one.protocol != backend.protocol]
 
-    def note_serving(self, backend: Backend) -> None:
+    @property
+    def serving(self) -> Backend | None:
+        """By which protocol the router grants what it refuses by the one in use, None where there is none."""
+        return self._serving
+
+    def note_serving(self, backend: Backend, what: MappingKey | Pinhole | None) -> None:
         """Note by which protocol the router has granted something that it refuses by the one in use."""
         if backend in self._others:
             self._serving = backend
+        self.note_maker(backend, what)
+
+    def note_maker(self, backend: Backend, what: MappingKey | Pinhole | None) -> None:
+        """Note by which protocol something is made from now on that another one had made."""
+        if what is not None:
+            self._made_by.pop(what, None)
+            self._made_by[what] = backend.protocol
+            if len(self._made_by) > _MOST_MAKERS:
+                del self._made_by[next(iter(self._made_by))]
 
     def presume(self) -> Backend | None:
         """Return a gateway that may be asked while it is searched for, None where only a search tells which it is.

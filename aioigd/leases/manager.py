@@ -336,8 +336,9 @@ class LeaseManager:
         may_be_empty = finding.contents is Contents.MAY_BE_GONE
         is_missing = False
         if finding.contents is Contents.NEEDS_SAMPLE or (may_be_empty and finding.hint_followed_at is not None):
-            is_missing = not await self._is_sample_there()
-            may_be_empty |= is_missing
+            is_there = await self._is_sample_there(after_hint=finding.hint_followed_at is not None)
+            is_missing = is_there is False
+            may_be_empty |= not is_there
         if may_be_empty:
             self._suspect_all()
         elif finding.contents is Contents.IN_DOUBT:
@@ -361,14 +362,14 @@ class LeaseManager:
         """The mappings at the gateway in use: those of a lease may have stayed at another one."""
         return (one for mappings in self._leases.values() for one in mappings if one.dispatcher is None)
 
-    async def _is_sample_there(self) -> bool:
+    async def _is_sample_there(self, *, after_hint: bool) -> bool | None:
         """Check one mapping of one lease, each time another's: a restart loses all of them alike."""
         for _ in range(2):
             while self._sample_from:
                 for mapping in self._leases.get(self._sample_from.pop(), ()):
                     is_sample = mapping.is_held or mapping.state is MappingState.SUSPECT
                     if is_sample and mapping.dispatcher is None:
-                        return await self._renewal.is_there(mapping)
+                        return await self._renewal.is_there(mapping, after_hint=after_hint)
             self._sample_from = list(self._leases)
         return True
 

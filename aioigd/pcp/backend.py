@@ -129,6 +129,11 @@ class _Backend(Backend):
         """The address, and that of this machine."""
         return self.device.address, self.device.igd_our_addr
 
+    @property
+    def holds_since(self) -> float:
+        """When the epoch of the router began."""
+        return self._state.holds_since
+
     def home_hosts(self) -> Sequence[str]:
         """Return the next hops of the best default route, unless this router is one or was chosen by the program."""
         if self._scope.source_address is not None or self._scope.host is not None:
@@ -374,6 +379,13 @@ class PcpBackend(_Backend):
             raise InvalidResponseError("PCP granted a mapping without an external address")
         return _checked(address)
 
+    async def poll(self, op: Operation) -> IPv4Address | IPv6Address:
+        """Ask by ANNOUNCE, which changes nothing, for the epoch (section 14.1); the address is the last one told."""
+        request = pcp.build_request(pcp.Request(pcp.Opcode.ANNOUNCE, ip_address(self.device.igd_our_addr)))
+        response = await self._ask(op, "ANNOUNCE", {}, request, _read_announce)
+        self._state.note_epoch(response.epoch, asyncio.get_running_loop().time())
+        return await self.external_address(op)
+
     async def add_pinhole(self, op: Operation, request: PinholeRequest) -> Pinhole:
         """Open the firewall by MAP over IPv6; there is nothing to translate (section 11)."""
         owner = Owner(request.internal_client or self.internal_client_v6, request.proto, request.internal_port)
@@ -470,14 +482,27 @@ async def _nothing(_: Operation) -> None:
     """Undo a renewal: the mapping stays as it was wanted before."""
 
 
+def _read_announce(datagram: bytes) -> pcp.Response | None:
+    """Return the response in a datagram if it answers an ANNOUNCE; each one tells the epoch, a refusal, too."""
+    response = pcp.parse_response(datagram)
+    if response is None:
+        return _read_unsupported(datagram, pcp.Opcode.ANNOUNCE)
+    return response if response.opcode == pcp.Opcode.ANNOUNCE else None
+
+
+def _read_unsupported(datagram: bytes, opcode: pcp.Opcode) -> pcp.Response | None:
+    """Return what a router says that speaks NAT-PMP only."""
+    other = nat_pmp.parse_response(datagram)
+    if isinstance(other, nat_pmp.Refusal) and other.result == nat_pmp.ResultCode.UNSUPPORTED_VERSION:
+        return pcp.Response(opcode, pcp.ResultCode.UNSUPP_VERSION, 0, other.epoch)
+    return None
+
+
 def _read_map(asked: pcp.MapData, datagram: bytes) -> pcp.Response | None:
     """Return the response in a datagram if it answers this MAP."""
     response = pcp.parse_response(datagram)
     if response is None:
-        other = nat_pmp.parse_response(datagram)
-        if isinstance(other, nat_pmp.Refusal) and other.result == nat_pmp.ResultCode.UNSUPPORTED_VERSION:
-            return pcp.Response(pcp.Opcode.MAP, pcp.ResultCode.UNSUPP_VERSION, 0, other.epoch)
-        return None
+        return _read_unsupported(datagram, pcp.Opcode.MAP)
     if response.opcode != pcp.Opcode.MAP:
         return None
     if response.result == pcp.ResultCode.UNSUPP_VERSION:

@@ -9,6 +9,7 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import NamedTuple
 from weakref import WeakValueDictionary
 
+from ..core.backend import NEVER
 from ..core.limiter import Limiter
 from ..models import MappingKey, Proto
 from .epoch import Epoch
@@ -43,6 +44,8 @@ class RouterState:
         self.limiter = Limiter()
         self.on_restart: Callable[[], None] | None = None
         """Called when a reply shows that the router has lost its mappings."""
+        self.holds_since = NEVER
+        """When the epoch began in which the router is, on the loop's clock, as the first reply of it told."""
         self._epoch = epoch
         self._held: dict[Owner, Held] = {}
         self._owners: dict[MappingKey, Owner] = {}
@@ -57,7 +60,10 @@ class RouterState:
 
     def note_epoch(self, epoch: int, now: float) -> None:
         """Note the epoch of a reply that was received at ``now``."""
-        if self._epoch.lost_state(epoch, now):
+        has_lost_state = self._epoch.lost_state(epoch, now)
+        if has_lost_state or self.holds_since == NEVER:
+            self.holds_since = now - epoch
+        if has_lost_state:
             self._held.clear()
             self._owners.clear()
             self.external_address = None

@@ -374,6 +374,8 @@ class ModelListener(Listener):
 class ModelDriver(Driver):
     """The protocol of the model. ``stopgap`` is another gateway in the LAN than the router of the default route."""
 
+    protocol = "upnp"
+
     def __init__(self, router: ModelRouter, stopgap: ModelRouter | None = None) -> None:
         self.router = router
         self.stopgap = stopgap
