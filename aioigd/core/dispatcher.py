@@ -258,6 +258,8 @@ class Dispatcher:
         if op.expired or not _is_refusal(error, final):
             raise error
         undo = op.give_up()
+        # A port that is taken, or an action that is missing, says nothing of what else is refused.
+        is_general = not isinstance(error, (ConflictError, UnsupportedError))
         for backend in await self._cache.others(refusing, op.deadline):
             with suppress(IGDError):
                 if undo is not None:
@@ -275,7 +277,9 @@ class Dispatcher:
                     break
                 refusing, undo = backend, op.give_up()
             else:
-                self._cache.note_serving(backend, what)
+                self._cache.note_maker(backend, what)
+                if is_general:
+                    self._cache.note_serving(backend)
                 return result
         raise error
 

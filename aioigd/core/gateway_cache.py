@@ -59,6 +59,7 @@ class GatewayCache:
         self._discovery_timeout = discovery_timeout
         self._backend: Backend | None = None
         self._others: tuple[Backend, ...] = ()
+        self._known: tuple[Backend, ...] = ()
         self._others_are_known = False
         self._serving: Backend | None = None
         self._made_by: dict[MappingKey | Pinhole, ProtocolName] = {}
@@ -93,8 +94,8 @@ class GatewayCache:
 
     @property
     def backends(self) -> Sequence[Backend]:
-        """The gateway of the last call by all its protocols that are known, the one in use first."""
-        return () if self._backend is None else (self._backend, *self._others)
+        """The gateway of the last call by all protocols that it was ever heard to speak, the one in use first."""
+        return () if self._backend is None else self._known
 
     async def find(self, *, instead_of: Backend | None = None) -> Backend:
         """Return the cached gateway, unless it is the one to be replaced, or the one that a search finds.
@@ -150,11 +151,10 @@ class GatewayCache:
         """By which protocol the router grants what it refuses by the one in use, None where there is none."""
         return self._serving
 
-    def note_serving(self, backend: Backend, what: MappingKey | Pinhole | None) -> None:
+    def note_serving(self, backend: Backend) -> None:
         """Note by which protocol the router has granted something that it refuses by the one in use."""
         if backend in self._others:
             self._serving = backend
-        self.note_maker(backend, what)
 
     def note_maker(self, backend: Backend, what: MappingKey | Pinhole | None) -> None:
         """Note by which protocol something is made from now on that another one had made."""
@@ -272,7 +272,8 @@ class GatewayCache:
         return self._backend
 
     def _note_others(self, backend: Backend) -> None:
-        """Keep the backends of the other protocols by which the router of this one was found."""
+        """Keep the backends of the other protocols by which the router of this one was found, or was used before."""
+        before = self._known
         self._others_are_known = False
         self._serving = None
         by_protocol = {backend.protocol: backend}
@@ -284,6 +285,11 @@ class GatewayCache:
                         by_protocol[device.protocol] = other
         in_order = (by_protocol.get(driver.protocol) for driver in self._drivers) if len(by_protocol) > 1 else ()
         self._others = tuple(one for one in in_order if one is not None and one is not backend)
+        self._known = (backend, *self._others)
+        if backend.address:
+            spoken = {one.protocol for one in self._known}
+            former = (one for one in before if one.address == backend.address and one.protocol not in spoken)
+            self._known += tuple({one.protocol: one for one in former}.values())
 
     def _connect(self, device: Device) -> Backend:
         backend = next(filter(None, (driver.connect(device) for driver in self._drivers)), None)

@@ -278,10 +278,14 @@ class Acquisition:
             if not mapping.is_unreadable:
                 raise
             # By PCP and NAT-PMP the one that is there is in the way: it has the same internal port.
-            await self.dispatcher_of(mapping).delete(mapping.key)
-            try:
-                added = await self._try_port(mapping, request, Trial())
-            except BaseException:
+            dispatcher = self.dispatcher_of(mapping)
+            await dispatcher.delete(mapping.key)
+            for wish in (request, mapping.request):  # some give the same port to the same wish
+                added = await dispatcher.add_any(wish)
+                if added.external_port == port:
+                    break
+                await dispatcher.delete(added.key)
+            else:
                 with suppress(IGDError):
                     await self._add_here(mapping)
                 raise
@@ -531,7 +535,7 @@ class Acquisition:
         try:
             held = await read_back(self.dispatcher_of(mapping), added)
         except UnsupportedError:
-            mapping.is_unreadable = True
+            mapping.unreadable()
         if held is None or (mapping.is_same(held) and not held.enabled):
             mapping.is_to_be_read_back = True
             raise not_held(added.key, held)

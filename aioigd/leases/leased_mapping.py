@@ -372,6 +372,11 @@ class LeasedMapping:
             self.expires_at = min(self.expires_at, now + held.duration)
             self.renew_at = min(self.renew_at, now + schedule.renew_after(held.duration))
 
+    def unreadable(self) -> None:
+        """The gateway has no way to tell what it holds, so that the description that it has shown counts no more."""
+        self.is_unreadable = True
+        self.shown_desc = None
+
     def readable(self) -> None:
         """The gateway tells what it holds: where it did not before, nothing is proved yet."""
         if self.is_unreadable:

@@ -73,8 +73,6 @@ _MAX_SEARCHES: Final = 6
 """Searches after a hint; from then on the poll finds the gateway, as a hint can be a lie."""
 _NO_HINT: Final = -1
 """Looks for home after a hint, where there was none."""
-_EPOCH_ROUNDING: Final = 1.0
-"""Seconds: gateways tell since when they hold mappings in whole ones."""
 _DEFAULT_INTERVAL: Final = 60.0
 """Seconds between two polls, until a lease says otherwise."""
 
@@ -345,7 +343,7 @@ class GatewayMonitor:
     def _has_lost_all(self) -> bool:
         """Return whether the gateway has told since the last time that it has lost its mappings."""
         before = self._holds_since
-        return before > float("-inf") and self._dispatcher.holds_since > before + _EPOCH_ROUNDING
+        return before > float("-inf") and self._dispatcher.holds_since > before + schedule.EPOCH_ROUNDING
 
     def _note_loss(self) -> bool:
         """Return the same, and note it."""

@@ -201,8 +201,9 @@ class Renewal:
         """Look after a mapping that nobody can look at; return whether it is there, as far as is known."""
         if mapping.has_ended:
             return False
-        mapping.is_unreadable = True
-        if mapping.state is MappingState.SUSPECT and mapping.was_granted_before(self._holds_since(mapping)):
+        mapping.unreadable()
+        is_lost = mapping.was_granted_before(self._holds_since(mapping) - schedule.EPOCH_ROUNDING)
+        if is_lost and mapping.state is MappingState.SUSPECT:
             log.info("the gateway has lost %s", mapping.key)
             mapping.missing(_now())
             mapping.error = NotFoundError(f"{mapping.key} was mapped, and the gateway has lost its mappings since")

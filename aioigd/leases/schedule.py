@@ -12,6 +12,7 @@ from itertools import count
 from typing import Final, Generic, Protocol, TypeVar
 
 __all__ = [
+    "EPOCH_ROUNDING",
     "NEVER",
     "PERMANENT_CHECK_INTERVAL",
     "Due",
@@ -33,6 +34,8 @@ _FIRST_BACKOFF: Final = 0.5
 """Seconds to wait after a first failure."""
 _LONGEST_BACKOFF: Final = 60.0
 """Seconds to wait after the last of many failures."""
+EPOCH_ROUNDING: Final = 1.0
+"""Seconds: gateways tell since when they hold mappings in whole ones."""
 _LONGEST_REQUESTED_PAUSE: Final = 1800.0
 """Seconds: no gateway is left alone for longer, whatever it asks for."""
 _FIRST_RENEWAL: Final = 1 / 2
