@@ -16,6 +16,7 @@ from ..errors import (
     DeadlineError,
     IGDError,
     InvalidResponseError,
+    NotFoundError,
     RefusedError,
     UnsupportedError,
     is_gone,
@@ -210,14 +211,19 @@ class Dispatcher:
 
     async def _delete(self, backend: Backend, op: Operation, key: MappingKey, verify: bool) -> None:
         """Delete a mapping by this protocol, and what others have made of it before they were given up."""
+        failure: IGDError | None = None
         try:
             await (backend.delete(op, key, verify=True) if verify else backend.delete(op, key))
-        finally:
-            if self._fixed is None:
-                for other in self._cache.backends:
-                    if other is not backend and other.address == backend.address and other.has_made(key):
-                        with suppress(IGDError):
-                            await other.delete(op, key)
+        except IGDError as error:
+            failure = error
+        for other in self._cache.backends if self._fixed is None else ():
+            if other is not backend and other.address == backend.address and other.has_made(key):
+                with suppress(IGDError):
+                    await other.delete(op, key)
+                    if isinstance(failure, NotFoundError):
+                        failure = None  # it was this one that still had it
+        if failure is not None:
+            raise failure
 
     async def _poll(self, backend: Backend, op: Operation) -> IPv4Address | IPv6Address:
         address = await backend.poll(op)

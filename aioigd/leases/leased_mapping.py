@@ -470,6 +470,10 @@ class LeasedMapping:
         elif known is Prolongation.BLIND and self.look_at < self.old_end:
             self.look_at = look
 
+    def renew_now(self, now: float) -> None:
+        """It may end sooner than it was granted for, by what another lease has asked for."""
+        self.renew_at = min(self.renew_at, now)
+
     def moved_to(self, request: MappingRequest) -> None:
         """Another port was granted instead."""
         self.request = request

@@ -434,6 +434,7 @@ class LeaseManager:
             self._queue.remove(mapping)
             mapping.is_kept = record.is_kept
         unwanted = [mapping for mapping in mappings if self._acquisition.end(mapping)]
+        self._renew_shared(mappings)
         self._homecoming.bind(unwanted)
         pinholes = self._pinholes.end(record)
         if record.is_kept:
@@ -447,6 +448,17 @@ class LeaseManager:
         self._releases[record] = release, task
         task.add_done_callback(lambda _: self._released(record))
         return task
+
+    def _renew_shared(self, mappings: Sequence[LeasedMapping]) -> None:
+        """Renew what other leases share with one that ends: it may have been the last to say how long that lasts."""
+        shared = {one.key for one in mappings if one.is_unreadable and one.key in self._acquisition.ports}
+        if shared:
+            now = self._now()
+            for mapping in self._at_gateway():
+                if mapping.key in shared and mapping.is_held:
+                    mapping.renew_now(now)
+                    self._queue.set(mapping, now)
+            self._wake()
 
     async def _settle(self, mappings: Sequence[LeasedMapping]) -> None:
         """Wait for what is on its way for mappings that are to be kept."""

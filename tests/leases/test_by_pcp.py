@@ -424,3 +424,23 @@ def test_two_programs_share_a_mapping_and_the_last_one_deletes_it() -> None:
             assert gateway.mappings == []
 
     run(main(), debug=False)
+
+
+@by_both
+def test_two_leases_share_a_mapping_and_the_one_that_stays_has_its_own_lifetime_again(protocol: Name) -> None:
+    async def main() -> None:
+        async with (
+            router(protocol) as gateway,
+            at(gateway) as mapper,
+            mapper.lease(8080, duration=7200, poll_interval=3600) as lease,
+        ):
+            async with mapper.lease(8080, duration=120):
+                await asyncio.sleep(10)
+            assert len(gateway.mappings) == 1
+            for _ in range(720):
+                await asyncio.sleep(10)
+                assert len(gateway.mappings) == 1
+            assert state_of(lease) is LeaseState.ACTIVE
+        assert gateway.mappings == []
+
+    run(main(), debug=False)
