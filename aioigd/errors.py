@@ -79,7 +79,9 @@ class IGDError(Exception):
 
     ``result`` says how, in one of 29 values; ``error_code`` is the code that the gateway gave, or None, and
     ``protocol`` the protocol whose code that is ("upnp", "pcp" or "nat-pmp"), None where the failure is none of a
-    protocol; ``attempts`` are the requests that were made for this call, by all protocols, in their order.
+    protocol; ``attempts`` are the requests that were made for this call, by all protocols, in their order;
+    ``retry_after`` are the seconds for which the gateway wants to be left alone with this request, None where it does
+    not say.
     ``message`` may quote a device, and can be shown as it is: it is one line without control characters, of at most
     2,000 characters, as is ``str(error)``.
     """
@@ -102,6 +104,7 @@ class IGDError(Exception):
         self.result = result
         self.error_code = error_code
         self.protocol: ProtocolName | None = None
+        self.retry_after: float | None = None
         self.with_attempts(attempts)
 
     def __str__(self) -> str:

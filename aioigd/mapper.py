@@ -333,18 +333,19 @@ class PortMapper:
         to do where the port belongs to another mapping: ``"fail"``, ``"take_over"`` it, or take an ``"other_port"``
         (there, and where it is refused without another cause). ``required``: raise if the port cannot be had at
         first; if false, the lease is there at once, LOST, and is had in the background (:meth:`Lease.wait_active`).
-        ``poll_interval``: seconds between two looks at the gateway, more than 0 and at most 3600. ``ipv6``: let
+        ``poll_interval``: seconds between two looks at the gateway (by PCP and NAT-PMP one datagram), more than 0 and
+        at most 3600. ``ipv6``: let
         packets to the internal ports of this machine in over IPv6, too, through pinholes of the gateway's firewall
         (:attr:`Lease.pinholes`), not with an ``internal_client``; where there is no IPv6 the lease does without
         (:attr:`Lease.pinhole_error`).
 
-        Mappings are renewed at half their granted time (where that prolongs nothing, deleted and added just before
-        they end), made again when the gateway has restarted, moved or lost
-        them, and deleted in the end, also on errors and cancellation; a gateway that has let go of nothing for five
-        seconds is given up. By PCP and NAT-PMP port 0 takes the port that the router assigns, and a pinhole is a MAP
-        over IPv6 (RFC 6887 section 11). Raises IGDError as :meth:`add_port_mapping` does,
-        CONFLICT_WITH_OTHER_MAPPING where the port is taken, INVALID_ARGS where what listens does so on 127.0.0.1 and
-        the gateway is elsewhere.
+        Mappings are renewed at half their granted time or a little later (where that prolongs nothing, deleted
+        and added just before they end), by the protocol that has made them while that serves, made again when
+        the gateway has restarted, moved or lost them, and deleted in the end, also on errors and cancellation;
+        a gateway that has let go of nothing for five seconds is given up. By PCP and NAT-PMP port 0 takes the port
+        that the router assigns, and a pinhole is a MAP over IPv6 (RFC 6887 section 11). Raises IGDError as
+        :meth:`add_port_mapping` does, CONFLICT_WITH_OTHER_MAPPING where the port is taken, INVALID_ARGS where
+        what listens does so on 127.0.0.1 and the gateway is elsewhere.
         """
         # Not before it is needed: it is a quarter of the package, and most programs never lease.
         from .leases.lease import PendingLease

@@ -1,8 +1,9 @@
-"""A month of leases in virtual time: ``python -m benchmarks.leases [LEASES] [DAYS]`` from the root of the project.
+"""A month of leases in virtual time: ``python -m benchmarks.leases [LEASES] [DAYS] [--protocol pcp]``.
 
 Every port of one mapper is leased for a week at a time, on an event loop whose clock jumps from timer to timer, and
-with a gateway in the place of the network. Printed are the requests, the most timers that were pending at once, and the
-memory for each lease. The place where the gateway is put in, the requests of the HTTP client, is not public.
+with a gateway in the place of the network. Printed are the requests (by PCP the datagrams), the most timers that were
+pending at once, and the memory for each lease. The places where the gateway is put in, the requests of the HTTP client
+and of the PCP client, are not public. To be run from the root of the project.
 """
 
 from __future__ import annotations
@@ -14,12 +15,17 @@ import re
 import time
 import tracemalloc
 from collections import Counter
+from collections.abc import Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
-from typing import Final, cast
+from dataclasses import dataclass, field, replace
+from ipaddress import IPv4Address
+from typing import Any, Final, Literal, cast
 from unittest.mock import patch
 
 from aioigd import Device, IGDStatus, LeaseState, PortMapper
+from aioigd.pcp.client import PcpClient
+from aioigd.pcp.search import device_at
+from aioigd.pcp.wire import pcp
 from aioigd.upnp.net.http import HttpClient
 from aioigd.upnp.wire.http_reply import HttpReply
 from tests.leases.virtual import VirtualLoop, run
@@ -29,6 +35,7 @@ from .gateway_server import SERVICE
 ADDRESS: Final = "127.0.0.1"
 URL: Final = f"http://{ADDRESS}:9/"
 FOUND: Final = Device(URL, "", URL, SERVICE, ADDRESS, IGDStatus.OK)
+EXTERNAL: Final = IPv4Address("11.22.33.44")
 DAY: Final = 86_400
 AT_ONCE: Final = 64
 MEASURED: Final = 4_000
@@ -43,6 +50,26 @@ class Gateway:
         self.requests: Counter[str] = Counter()
         self.ends: dict[str, float] = {}
         self.late = 0
+
+    async def pcp(self, datagram: bytes, read: Callable[[bytes], Any], deadline: object, **_: object) -> Any:
+        """Answer as a PCP server would; this is called instead of ``PcpClient.request``."""
+        request = pcp.parse_request(datagram)
+        assert isinstance(request, pcp.Request)
+        now = asyncio.get_running_loop().time()
+        granted = request.mapping
+        if granted is None:
+            self.requests["ANNOUNCE"] += 1
+        else:
+            port = str(granted.internal_port)
+            self.requests["MAP" if request.lifetime else "MAP, to delete"] += 1
+            if request.lifetime:
+                self.late += self.ends.get(port, now) < now
+                self.ends[port] = now + request.lifetime
+                granted = replace(granted, external_port=granted.internal_port, external_address=EXTERNAL)
+            else:
+                del self.ends[port]
+        epoch = int(now) + DAY
+        return read(pcp.build_response(pcp.Response(request.opcode, 0, request.lifetime, epoch, granted)))
 
     async def request(self, *_: object, body: bytes | None = None, **__: object) -> HttpReply:
         """Answer as a gateway would; this is called instead of ``HttpClient.request``."""
@@ -84,17 +111,26 @@ class Figures:
     seconds: float = 0.0
 
 
-async def month(leases: int, days: float, *, poll_interval: float = 60.0, measure_memory: bool = False) -> Figures:
+async def month(
+    leases: int,
+    days: float,
+    *,
+    poll_interval: float = 60.0,
+    measure_memory: bool = False,
+    protocol: Literal["upnp", "pcp"] = "upnp",
+) -> Figures:
     """Hold so many leases of a week for so many days; the loop must be a VirtualLoop."""
     figures, gateway = Figures(), Gateway()
     started = time.perf_counter()
-    mapper = PortMapper(source_address=ADDRESS)
-    mapper.devices.append(FOUND)  # a search would take threads, which virtual time does not wait for
+    mapper = PortMapper(source_address=ADDRESS, protocols=[protocol])
+    # A search would take threads, which virtual time does not wait for.
+    mapper.devices.append(FOUND if protocol == "upnp" else device_at("pcp", ADDRESS, ADDRESS))
     if measure_memory:
         gc.collect()
         tracemalloc.start()
     async with AsyncExitStack() as stack:
         stack.enter_context(patch.object(HttpClient, "request", gateway.request))
+        stack.enter_context(patch.object(PcpClient, "request", lambda _, *sent, **rest: gateway.pcp(*sent, **rest)))
         await stack.enter_async_context(mapper)
         held = []
         for first in range(1, leases + 1, AT_ONCE):
@@ -120,10 +156,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("leases", type=int, nargs="?", default=65_535)
     parser.add_argument("days", type=float, nargs="?", default=30.0)
+    parser.add_argument("--protocol", choices=("upnp", "pcp"), default="upnp")
     options = parser.parse_args()
     # On its own, because measuring takes longer than all the rest.
-    memory = run(month(min(options.leases, MEASURED), 0.0, measure_memory=True), debug=False).bytes_per_lease
-    figures = run(month(options.leases, options.days), debug=False)
+    memory = run(
+        month(min(options.leases, MEASURED), 0.0, measure_memory=True, protocol=options.protocol), debug=False
+    ).bytes_per_lease
+    figures = run(month(options.leases, options.days, protocol=options.protocol), debug=False)
     total = figures.requests.total()
     print(f"{options.leases} leases of a week for {options.days:g} days, in {figures.seconds:.0f} s")
     print(f"requests: {total}, {total / options.leases / options.days:.2f} for each lease and day {figures.requests}")

@@ -257,6 +257,15 @@ class Backend(ABC):
         """Return whether this program has made a mapping or pinhole by this protocol, as far as is known."""
         return isinstance(what, Pinhole) and what.protocol == self.protocol
 
+    @property
+    def holds_since(self) -> float:
+        """Since when the gateway holds mappings, on the loop's clock: those from before that are lost.
+
+        It changes when a reply shows that the gateway has lost them, and may be a second or two off. NEVER where the
+        protocol does not tell.
+        """
+        return NEVER
+
     @abstractmethod
     def local_address_changed(self) -> bool:
         """Return whether this machine reaches the gateway from another address now than when it was found."""
@@ -277,6 +286,10 @@ class Backend(ABC):
     @abstractmethod
     async def external_address(self, op: Operation) -> IPv4Address | IPv6Address:
         """Return the gateway's address on the internet."""
+
+    async def poll(self, op: Operation) -> IPv4Address | IPv6Address:
+        """Return the same, and ask the gateway in any case: whether it is there, and has lost its mappings."""
+        return await self.external_address(op)
 
     async def add_any(self, op: Operation, request: MappingRequest) -> PortMapping:
         """Make a mapping on the external port that was asked for, or on any other where it is taken."""

@@ -18,6 +18,7 @@ from ..errors import (
     IGDError,
     InvalidResponseError,
     NoRouteError,
+    NotFoundError,
     RefusedError,
     TransportError,
     UnsupportedError,
@@ -25,7 +26,7 @@ from ..errors import (
 )
 from ..models import MappingKey, MappingRequest, Pinhole, PinholeRequest, PortMapping
 from ..results import UPnPResult
-from .backend import Backend, Trial
+from .backend import NEVER, Backend, Trial
 from .calls import CallQueue, Operation
 from .gateway_cache import GatewayCache
 
@@ -65,6 +66,12 @@ class Dispatcher:
         """The only gateway on which its calls run, None for the one of the cache."""
         return self._fixed
 
+    @property
+    def holds_since(self) -> float:
+        """Since when the gateway holds mappings, as any of its protocols tells; see :attr:`Backend.holds_since`."""
+        backends = self._cache.backends if self._fixed is None else (self._fixed,)
+        return max((backend.holds_since for backend in backends), default=NEVER)
+
     def fixed_to(self, backend: Backend) -> Dispatcher:
         """Return a dispatcher of the same queue whose calls run on this gateway and no other."""
         return Dispatcher(self._queue, self._cache, self._timeout, fixed=backend)
@@ -98,19 +105,22 @@ class Dispatcher:
             final=_CONFLICT,
         )
 
-    def add_any(self, request: MappingRequest) -> Awaitable[PortMapping]:
-        """Make a mapping on the port that was asked for, or on any other."""
+    def add_any(self, request: MappingRequest, *, by_others: bool = True) -> Awaitable[PortMapping]:
+        """Make a mapping on the port that was asked for, or on any other.
+
+        ``by_others``: where the gateway cannot choose a port, ask it by another protocol.
+        """
         return self.do(
             lambda backend, op: backend.add_any(op, _reachable(request, backend)),
             (self, "any port", request),
             what=request.key,
-            final=(),
+            final=() if by_others else (UnsupportedError,),
         )
 
     def delete(self, key: MappingKey, *, verify: bool = False) -> Awaitable[None]:
         """Delete a mapping; with ``verify`` look whether it is gone."""
         return self.do(
-            lambda backend, op: backend.delete(op, key, verify=True) if verify else backend.delete(op, key),
+            lambda backend, op: self._delete(backend, op, key, verify),
             key[:2],
             (self, "delete", key, verify),
             what=key,
@@ -124,6 +134,11 @@ class Dispatcher:
         """Return the gateway's address on the internet."""
         key = (self, "external address")
         return self.do(lambda backend, op: backend.external_address(op), key, key, final=())
+
+    def poll(self) -> Awaitable[IPv4Address | IPv6Address]:
+        """Return the same, and ask the gateway in any case whether it is there, by each protocol that is in use."""
+        key = (self, "poll")
+        return self.do(lambda backend, op: self._poll(backend, op), key, key, final=())
 
     def list_page(self, cursor: Any) -> Awaitable[tuple[Sequence[PortMapping], Any]]:
         """Return some of the gateway's mappings, and the cursor of the next page (None behind the last)."""
@@ -198,7 +213,33 @@ class Dispatcher:
                     backend = await self._cache.find(instead_of=backend)
             except (IGDError, TimeoutError):
                 raise error from error.__cause__  # nobody there at all: what happened first says more
+        if backend.protocol != asked.protocol:
+            self._cache.note_maker(backend, what)
         return await self._by_each(operation, backend, what, final, op)
+
+    async def _delete(self, backend: Backend, op: Operation, key: MappingKey, verify: bool) -> None:
+        """Delete a mapping by this protocol, and what others have made of it before they were given up."""
+        failure: IGDError | None = None
+        try:
+            await (backend.delete(op, key, verify=True) if verify else backend.delete(op, key))
+        except IGDError as error:
+            failure = error
+        for other in self._cache.backends if self._fixed is None else ():
+            if other is not backend and other.address == backend.address and other.has_made(key):
+                with suppress(IGDError):
+                    await other.delete(op, key)
+                    if isinstance(failure, NotFoundError):
+                        failure = None  # it was this one that still had it
+        if failure is not None:
+            raise failure
+
+    async def _poll(self, backend: Backend, op: Operation) -> IPv4Address | IPv6Address:
+        address = await backend.poll(op)
+        serving = self._cache.serving
+        if serving is not None and serving is not backend:
+            with suppress(IGDError):
+                await serving.poll(op)
+        return address
 
     async def _by_each(
         self,
@@ -231,6 +272,8 @@ class Dispatcher:
         if op.expired or not _may_go_on(error, final, op):
             raise error
         is_conflict = isinstance(error, ConflictError)
+        # A port that is taken, or an action that is missing, says nothing of what else is refused.
+        is_general = not isinstance(error, (ConflictError, UnsupportedError))
         for backend in await self._cache.others(refusing, op.deadline):
             await op.undo_and_begin_anew()
             if isinstance(what, MappingKey) and refusing.has_made(what):
@@ -247,7 +290,8 @@ class Dispatcher:
                     break
                 refusing = backend
             else:
-                if isinstance(what, MappingKey) and not is_conflict:
+                self._cache.note_maker(backend, what)
+                if isinstance(what, MappingKey) and is_general and not is_conflict:
                     self._cache.note_serving(backend)
                 return result
         raise error

@@ -28,6 +28,8 @@ _STOPGAP_KEPT: Final = 60.0
 """Seconds for which calls use a stopgap without another search, while there are no leases."""
 _ROUTES_KEPT: Final = 1.0
 """Seconds for which the routes are not read again: a thousand leases may end at once."""
+_MOST_MAKERS: Final = 131_072
+"""Mappings of which it is known which protocol has made them last, where that is not the first: all ports, twice."""
 _HOME_TIMEOUT: Final = 3.0
 """Seconds in which the router of the best default route has to describe itself, once it has answered."""
 
@@ -57,8 +59,10 @@ class GatewayCache:
         self._discovery_timeout = discovery_timeout
         self._backend: Backend | None = None
         self._others: tuple[Backend, ...] = ()
+        self._known: tuple[Backend, ...] = ()
         self._others_are_known = False
         self._serving: Backend | None = None
+        self._made_by: dict[MappingKey | Pinhole, ProtocolName] = {}
         self._is_presuming = False
         self._chosen_from: list[Device] = []
         self._searched: list[Device] = []
@@ -88,6 +92,11 @@ class GatewayCache:
             return None
         return self._use(device)
 
+    @property
+    def backends(self) -> Sequence[Backend]:
+        """The gateway of the last call by all protocols that it was ever heard to speak, the one in use first."""
+        return () if self._backend is None else self._known
+
     async def find(self, *, instead_of: Backend | None = None) -> Backend:
         """Return the cached gateway, unless it is the one to be replaced, or the one that a search finds.
 
@@ -113,8 +122,11 @@ class GatewayCache:
         """
         if not self._others or backend is not self._backend:
             return backend
-        made_by = next((one for one in (backend, *self._others) if one.has_made(what)), None)
-        return made_by or self._serving or backend
+        makers = [one for one in (backend, *self._others) if one.has_made(what)]
+        if len(makers) > 1:  # one of them was given up, and could not be told so
+            last = self._made_by.get(what)
+            makers.sort(key=lambda maker: maker.protocol != last)
+        return makers[0] if makers else self._serving or backend
 
     async def others(self, backend: Backend, until: float) -> Sequence[Backend]:
         """Return the same router by all other protocols that it speaks, in the order of preference.
@@ -134,9 +146,22 @@ class GatewayCache:
                     await self._queue.submit("discovery", ("others", current), look, self._discovery_timeout).wait()
         return [one for one in (current, *self._others) if one.protocol != backend.protocol]
 
+    @property
+    def serving(self) -> Backend | None:
+        """By which protocol the router grants what it refuses by the one in use, None where there is none."""
+        return self._serving
+
     def note_serving(self, backend: Backend) -> None:
         """Note by which protocol the router grants mappings, where it has refused one by another."""
         self._serving = backend if backend in self._others else None
+
+    def note_maker(self, backend: Backend, what: MappingKey | Pinhole | None) -> None:
+        """Note by which protocol something is made from now on that another one had made."""
+        if what is not None:
+            self._made_by.pop(what, None)
+            self._made_by[what] = backend.protocol
+            if len(self._made_by) > _MOST_MAKERS:
+                del self._made_by[next(iter(self._made_by))]
 
     def presume(self) -> Backend | None:
         """Return a gateway that may be asked while it is searched for, None where only a search tells which it is.
@@ -246,7 +271,8 @@ class GatewayCache:
         return self._backend
 
     def _note_others(self, backend: Backend) -> None:
-        """Keep the backends of the other protocols by which the router of this one was found."""
+        """Keep the backends of the other protocols by which the router of this one was found, or was used before."""
+        before = self._known
         self._others_are_known = False
         self._serving = None
         by_protocol = {backend.protocol: backend}
@@ -258,6 +284,11 @@ class GatewayCache:
                         by_protocol[device.protocol] = other
         in_order = (by_protocol.get(driver.protocol) for driver in self._drivers) if len(by_protocol) > 1 else ()
         self._others = tuple(one for one in in_order if one is not None and one is not backend)
+        self._known = (backend, *self._others)
+        if backend.address:
+            spoken = {one.protocol for one in self._known}
+            former = (one for one in before if one.address == backend.address and one.protocol not in spoken)
+            self._known += tuple({one.protocol: one for one in former}.values())
 
     def _connect(self, device: Device) -> Backend:
         backend = next(filter(None, (driver.connect(device) for driver in self._drivers)), None)

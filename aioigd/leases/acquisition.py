@@ -200,9 +200,13 @@ class Acquisition:
         mappings[:] = [self.new_mapping(record, one) for one in request.mapping_requests(port or request.choices[0])]
         if not port:
             return ConflictError("all ports that may be tried are taken by this program")
-        if request.any_port and len(mappings) == 1 and await self._acquire_any(mappings[0]):
-            return None
-        return next(filter(None, await self._acquire_together(mappings)), None)
+        may_choose = True
+        if request.any_port and len(mappings) == 1:
+            refusal = await self._let_gateway_choose(mappings, by_others=False)
+            if refusal is None:
+                return None
+            may_choose = isinstance(refusal, UnsupportedError)
+        return next(filter(None, await self._acquire_together(mappings, gateway_may_choose=may_choose)), None)
 
     async def add(self, mapping: LeasedMapping) -> PortMapping:
         """Add a mapping as the policy of its lease has it; another port may be the outcome.
@@ -238,7 +242,55 @@ class Acquisition:
             and one.key[0] == mapping.key[0]
             and not one.has_ended
         ]
+        if mapping.record.request.takes_any_port and (added := await self._move_to_any([mapping, *siblings])):
+            return added
         return await self._add_elsewhere([mapping, *siblings], failure, begins=False)
+
+    async def _move_to_any(self, group: Sequence[LeasedMapping]) -> PortMapping | None:
+        """Add mappings that keep one number on a port that the gateway chooses, and return what the first was granted.
+
+        None where it cannot choose; the mappings are then where they were.
+        """
+        first, *others = group
+        before = first.request
+        dispatcher = self.dispatcher_of(first)
+        with suppress(IGDError):
+            added = await dispatcher.add_any(before)
+            self._move(first, before._replace(key=added.key))
+            self._hold(first, added)
+            try:
+                for other in others:
+                    await self._follow_to(other, added.external_port)
+            except BaseException:
+                self._move(first, before)
+                with suppress(IGDError):
+                    await dispatcher.delete(added.key)
+                raise
+            return added
+        return None
+
+    async def _follow_to(self, mapping: LeasedMapping, port: int) -> None:
+        """Add a mapping on the port to which another one of its lease has gone, and delete it where it was."""
+        request = mapping.request._replace(key=mapping.key._replace(external_port=port))
+        try:
+            added = await self._try_port(mapping, request, Trial())
+        except ConflictError:
+            if not mapping.is_unreadable:
+                raise
+            # By PCP and NAT-PMP the one that is there is in the way: it has the same internal port.
+            dispatcher = self.dispatcher_of(mapping)
+            with suppress(RefusedError):  # after a restart there is nothing
+                await dispatcher.delete(mapping.key)
+            for wish in (request, mapping.request):  # some give the same port to the same wish
+                added = await dispatcher.add_any(wish)
+                if added.external_port == port:
+                    break
+                await dispatcher.delete(added.key)
+            else:
+                with suppress(IGDError):
+                    await self._add_here(mapping)
+                raise
+        await self._bring_along(mapping, request, added)
 
     async def _add_here(self, mapping: LeasedMapping, *, overwrite: bool = False) -> PortMapping:
         """Add a mapping on the port that it has."""
@@ -253,8 +305,13 @@ class Acquisition:
         self._hold(mapping, added)
         return added
 
-    async def _acquire_together(self, group: Sequence[LeasedMapping]) -> list[IGDError | None]:
-        """Make mappings for the first time that keep one number, and return what became of each."""
+    async def _acquire_together(
+        self, group: Sequence[LeasedMapping], *, gateway_may_choose: bool = True
+    ) -> list[IGDError | None]:
+        """Make mappings for the first time that keep one number, and return what became of each.
+
+        ``gateway_may_choose``: let it choose the port, if that may be any, before others are tried.
+        """
         outcomes = await asyncio.gather(*map(self._outcome, group))
         failure = next(filter(None, outcomes), None)
         request = group[0].record.request
@@ -262,8 +319,7 @@ class Acquisition:
             return outcomes
         made = [one for one, outcome in zip(group, outcomes, strict=True) if outcome is None]
         await self._take_back(made, are_new=True)
-        is_untried = len(group) > 1 or not request.choices
-        if request.takes_any_port and is_untried and await self._acquire_any_together(group):
+        if request.takes_any_port and gateway_may_choose and await self._let_gateway_choose(group) is None:
             return [None] * len(group)
         try:
             await self._add_elsewhere(group, failure, begins=True)
@@ -476,7 +532,11 @@ class Acquisition:
 
         Raises IGDError, with PORT_MAPPING_NOT_FOUND where the gateway says yes and does nothing.
         """
-        held = await read_back(self.dispatcher_of(mapping), added)
+        held: PortMapping | None = added
+        try:
+            held = await read_back(self.dispatcher_of(mapping), added)
+        except UnsupportedError:
+            mapping.unreadable()
         if held is None or (mapping.is_same(held) and not held.enabled):
             mapping.is_to_be_read_back = True
             raise not_held(added.key, held)
@@ -490,39 +550,88 @@ class Acquisition:
             self.claims_of(mapping).mark(added.key, held.desc)
         mapping.granted(added, asyncio.get_running_loop().time(), held_for=held.duration)
 
-    async def _acquire_any(self, mapping: LeasedMapping) -> bool:
-        """Let the gateway choose the port, if it can; where it cannot, for whatever reason, trying ports will tell."""
-        with suppress(IGDError):
-            await self._claim(mapping, mapping.key)
-            added = await self.dispatcher_of(mapping).add_any(mapping.request)
-            mapping.accepted(added)
-            self._move(mapping, mapping.record.request.moved(mapping.request, added.external_port))
-            was_free = await self._claim(mapping, mapping.key)
-            if added.internal_port != mapping.request.internal_port or not was_free:
-                # The port is another than the one that was asked for, and the internal one is to be the same; or
-                # another program was just deleting what it had there.
-                added = await self.dispatcher_of(mapping).add(mapping.request, overwrite=True)
-            mapping.granted(added, asyncio.get_running_loop().time())
-            return True
-        return False
+    async def _let_gateway_choose(self, group: Sequence[LeasedMapping], *, by_others: bool = True) -> IGDError | None:
+        """Make mappings on a port that the gateway chooses, the same for all; return why that cannot be.
 
-    async def _acquire_any_together(self, group: Sequence[LeasedMapping]) -> bool:
-        """Let the gateway choose the port of the first of some mappings that keep one number, for the others, too.
-
-        Some gateways, of VPNs for instance, give no other than the one that they choose, the same for all protocols.
+        Some give another port for each protocol, and the number that one was given to the next if it is asked for: so
+        each is tried as the first one. Where it cannot be had, for whatever reason, trying ports will tell.
         """
-        if not await self._acquire_any(group[0]):
-            return False
-        made = [group[0]]
+        wanted = {one: one.request for one in group}
+        failure: IGDError | None = None
+        for number in range(len(group)):
+            first, *others = (*group[number:], *group[:number])
+            made: list[LeasedMapping] = []
+            try:
+                await self._acquire_any(first, made, by_others=by_others)
+                for other in others:
+                    made.append(other)
+                    await self._acquire_same(other, first)
+            except IGDError as error:
+                failure = error
+            else:
+                return None
+            await self._take_back([one for one in made if one.mapping is not None], are_new=True)
+            for one, request in wanted.items():
+                if one.request != request:
+                    self._move(one, request)
+            if not made or not leaves_choice(failure):
+                break  # it cannot choose
+        return failure
+
+    async def _acquire_same(self, mapping: LeasedMapping, first: LeasedMapping) -> None:
+        """Make a mapping on the port that the gateway has chosen for another protocol. Raises IGDError."""
+        wanted = mapping.request
+        self._move(mapping, first.request._replace(key=wanted.key._replace(external_port=first.key.external_port)))
         try:
-            for one in group[1:]:
-                self._move(one, one.record.request.moved(one.request, group[0].key.external_port))
-                await self._acquire(one)
-                made.append(one)
-        except IGDError:
-            await self._take_back(made, are_new=True)
-            return False
-        return True
+            await self._acquire(mapping)
+        except ConflictError as conflict:
+            # Some give the same port to the same wish, and never the one that they are asked for.
+            added = await self.dispatcher_of(mapping).add_any(
+                wanted._replace(internal_port=first.request.internal_port)
+            )
+            mapping.accepted(added)
+            if added.external_port != first.key.external_port:
+                self._move(mapping, mapping.request._replace(key=added.key))
+                raise conflict
+            self._hold(mapping, added)
+            mapping.granted(added, asyncio.get_running_loop().time())
+
+    async def _acquire_any(self, mapping: LeasedMapping, made: list[LeasedMapping], *, by_others: bool) -> None:
+        """Make a mapping on the port that the gateway chooses, and note it in ``made``. Raises IGDError."""
+        wanted = mapping.request
+        await self._claim(mapping, mapping.key)
+        added = await self.dispatcher_of(mapping).add_any(wanted, by_others=by_others)
+        made.append(mapping)
+        mapping.accepted(added)
+        self._move(mapping, mapping.record.request.moved(wanted, added.external_port))
+        was_free = await self._claim(mapping, mapping.key)
+        if added.internal_port != mapping.request.internal_port or not was_free:
+            # The port is another than the one that was asked for, and the internal one is to be the same; or
+            # another program was just deleting what it had there.
+            added = await self._add_for_same_port(mapping, wanted, added)
+        mapping.granted(added, asyncio.get_running_loop().time())
+
+    async def _add_for_same_port(
+        self, mapping: LeasedMapping, wanted: MappingRequest, added: PortMapping
+    ) -> PortMapping:
+        """Let the port that the gateway has chosen lead to the same number here, or where it cannot, as it is.
+
+        By PCP and NAT-PMP a mapping belongs to its internal port: the one that was made is in the way of another, and
+        that may get another port.
+        """
+        dispatcher = self.dispatcher_of(mapping)
+        try:
+            return await dispatcher.add(mapping.request, overwrite=True)
+        except ConflictError:
+            await dispatcher.delete(added.key)
+        try:
+            return await dispatcher.add(mapping.request, overwrite=True)
+        except ConflictError:
+            added = await dispatcher.add_any(wanted)
+            mapping.accepted(added)
+            self._move(mapping, wanted._replace(key=added.key))
+            await self._claim(mapping, mapping.key)
+            return added
 
     async def _is_still_there(self, mapping: LeasedMapping) -> bool:
         """Return whether what is in the way is this lease's own, from before this machine changed its address."""

@@ -48,6 +48,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime
 from enum import Enum, auto
+from random import random
 from typing import Final
 
 from ..core.backend import LATE_TABLE
@@ -108,9 +109,10 @@ class LeasedMapping:
 
     ``error`` is why it is not held, ``last_confirmed`` when the gateway last said that it holds it.
     ``is_kept``: it stays although its lease has ended. ``is_to_be_read_back``: a yes of the gateway is not enough any
-    more. ``old_end`` is when it ends if renewals do not prolong it, None where that is not in question; ``look_at``
-    when to find out, ``reported_end`` when it ends by what the gateway said before the renewal. ``keeps_end``: it is
-    known that it cannot be prolonged.
+    more. ``is_unreadable``: the gateway has no way to tell what it holds, as by PCP and NAT-PMP. ``old_end`` is when it
+    ends if renewals do not prolong it, None where that is not in question; ``look_at`` when to find out,
+    ``reported_end`` when it ends by what the gateway said before the renewal. ``keeps_end``: it is known that it cannot
+    be prolonged.
     """
 
     __slots__ = (
@@ -124,6 +126,7 @@ class LeasedMapping:
         "granted_at",
         "is_kept",
         "is_to_be_read_back",
+        "is_unreadable",
         "keeps_end",
         "last_confirmed",
         "last_reading",
@@ -159,6 +162,7 @@ class LeasedMapping:
         self.last_confirmed: datetime | None = None
         self.is_to_be_read_back = False
         self.is_kept = False
+        self.is_unreadable = False
         self.keeps_end = False
         self.old_end: float | None = None
         self.look_at: float | None = None
@@ -239,6 +243,10 @@ class LeasedMapping:
     def settled_at(self) -> float:
         """From when on the gateway can be expected to show it."""
         return LATE_TABLE + (0.0 if self.granted_at is None else self.granted_at)
+
+    def was_granted_before(self, time: float) -> bool:
+        """Whether it was granted for the last time before this time."""
+        return self.granted_at is not None and self.granted_at < time
 
     def may_be_late(self, now: float) -> bool:
         """Whether it was added so short a time ago that the gateway may not show it yet."""
@@ -341,7 +349,8 @@ class LeasedMapping:
         self.mapping = mapping
         self.failures = 0
         self.granted_at = now
-        self.renew_at = now + schedule.renew_after(duration)
+        spread = random() if self.is_unreadable else 0.0  # noqa: S311 (it has to differ, not to be secret)
+        self.renew_at = now + schedule.renew_after(duration, spread)
         self.expires_at = now + duration if duration else None
 
     def confirmed(self, held: PortMapping, now: float) -> None:
@@ -362,6 +371,24 @@ class LeasedMapping:
         elif held.duration and now + held.duration < self.expires_at - _ROUNDING:
             self.expires_at = min(self.expires_at, now + held.duration)
             self.renew_at = min(self.renew_at, now + schedule.renew_after(held.duration))
+
+    def unreadable(self) -> None:
+        """The gateway has no way to tell what it holds, so that the description that it has shown counts no more."""
+        self.is_unreadable = True
+        self.shown_desc = None
+
+    def readable(self) -> None:
+        """The gateway tells what it holds: where it did not before, nothing is proved yet."""
+        if self.is_unreadable:
+            self.is_unreadable = False
+            self.trust = Trust.NEW
+
+    def believed(self, now: float) -> None:
+        """The gateway cannot say whether it holds it: what it has granted counts."""
+        if self.state is MappingState.HELD:
+            self.trust = Trust.PROVEN if self.expires_at is not None and now >= self.renew_at else Trust.CHECKED
+            if self.expires_at is None:
+                self.renew_at = now + schedule.PERMANENT_CHECK_INTERVAL
 
     def missing(self, now: float) -> None:
         """A check has shown that the gateway does not hold it."""
@@ -442,6 +469,10 @@ class LeasedMapping:
             self.look_at = look if known is Prolongation.BLIND else min(now + prolongation.READING_DELAY, look)
         elif known is Prolongation.BLIND and self.look_at < self.old_end:
             self.look_at = look
+
+    def renew_now(self, now: float) -> None:
+        """It may end sooner than it was granted for, by what another lease has asked for."""
+        self.renew_at = min(self.renew_at, now)
 
     def moved_to(self, request: MappingRequest) -> None:
         """Another port was granted instead."""

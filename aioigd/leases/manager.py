@@ -336,10 +336,9 @@ class LeaseManager:
         may_be_empty = finding.contents is Contents.MAY_BE_GONE
         is_missing = False
         if finding.contents is Contents.NEEDS_SAMPLE or (may_be_empty and finding.hint_followed_at is not None):
-            is_there = await self._is_sample_there()
+            is_there = await self._is_sample_there(after_hint=finding.hint_followed_at is not None)
             is_missing = is_there is False
-            # After a hint that it has restarted, what cannot be looked at is added again, which does no harm.
-            may_be_empty |= is_missing or (is_there is None and finding.hint_followed_at is not None)
+            may_be_empty |= not is_there
         if may_be_empty:
             self._suspect_all()
         elif finding.contents is Contents.IN_DOUBT:
@@ -363,17 +362,14 @@ class LeaseManager:
         """The mappings at the gateway in use: those of a lease may have stayed at another one."""
         return (one for mappings in self._leases.values() for one in mappings if one.dispatcher is None)
 
-    async def _is_sample_there(self) -> bool | None:
-        """Check one mapping of one lease, each time another's: a restart loses all of them alike.
-
-        None where the gateway cannot tell.
-        """
+    async def _is_sample_there(self, *, after_hint: bool) -> bool | None:
+        """Check one mapping of one lease, each time another's: a restart loses all of them alike."""
         for _ in range(2):
             while self._sample_from:
                 for mapping in self._leases.get(self._sample_from.pop(), ()):
                     is_sample = mapping.is_held or mapping.state is MappingState.SUSPECT
                     if is_sample and mapping.dispatcher is None:
-                        return await self._renewal.is_there(mapping)
+                        return await self._renewal.is_there(mapping, after_hint=after_hint)
             self._sample_from = list(self._leases)
         return True
 
@@ -438,6 +434,7 @@ class LeaseManager:
             self._queue.remove(mapping)
             mapping.is_kept = record.is_kept
         unwanted = [mapping for mapping in mappings if self._acquisition.end(mapping)]
+        self._renew_shared(mappings)
         self._homecoming.bind(unwanted)
         pinholes = self._pinholes.end(record)
         if record.is_kept:
@@ -451,6 +448,17 @@ class LeaseManager:
         self._releases[record] = release, task
         task.add_done_callback(lambda _: self._released(record))
         return task
+
+    def _renew_shared(self, mappings: Sequence[LeasedMapping]) -> None:
+        """Renew what other leases share with one that ends: it may have been the last to say how long that lasts."""
+        shared = {one.key for one in mappings if one.is_unreadable and one.key in self._acquisition.ports}
+        if shared:
+            now = self._now()
+            for mapping in self._at_gateway():
+                if mapping.key in shared and mapping.is_held:
+                    mapping.renew_now(now)
+                    self._queue.set(mapping, now)
+            self._wake()
 
     async def _settle(self, mappings: Sequence[LeasedMapping]) -> None:
         """Wait for what is on its way for mappings that are to be kept."""

@@ -7,14 +7,15 @@ conclusion was.
 =========================  ==========================================  =========================================
 event                      REACHABLE                                   AWAY(n)
 =========================  ==========================================  =========================================
-poll is answered           moved: may be empty; else needs a sample    REACHABLE; may be empty
-                           look for home
+poll is answered           moved, or lost all: may be empty; else      REACHABLE; may be empty
+                           needs a sample; look for home
 poll is not answered       AWAY(1), in doubt                           AWAY(n + 1), in doubt; next poll with
                                                                        backoff, at most the interval
 hint CHANGED               poll, throttled                             same
 hint HOME, throttled       look for home; not there: again with        same
                            backoff, 6 times in all
-hint RESTARTED, throttled  rediscover, then as a poll; not found:      same
+hint RESTARTED, throttled  rediscover, unless it has told so in a      same
+                           reply; then as a poll; not found:
                            again with backoff, 6 times in all; counts
                            as wrong
 a lease's request met      AWAY(1), poll in 0.5 s                      -
@@ -31,8 +32,10 @@ Why so:
 - A hint can be a lie, as anybody in the LAN can send one. So a hint only makes the poll, or a search, come sooner; the
   answer decides. It costs one search, one poll and one sample, whatever it says and however often.
 - A hint is proved by what nobody but the gateway can bring about: a mapping that was held is missing, another gateway
-  (UDN) has taken its place, or, for CHANGED, its external address is another one. A move proves nothing. One that was
-  not proved makes the next one wait longer (:class:`~aioigd.leases.schedule.HintThrottle`).
+  (UDN) has taken its place, or, for CHANGED, its external address is another one. A move proves nothing, nor does what
+  a gateway says of its epoch (:attr:`Backend.holds_since`), as that may jump with each reply. One that was not proved
+  makes the next one wait longer (:class:`~aioigd.leases.schedule.HintThrottle`).
+- A gateway that is spoken to by another protocol at the same address is the same one.
 - One that leads to nobody is followed by 6 searches; from then on it is for the poll to find the gateway. Those that
   come meanwhile wait for their turn by the throttle before the 6 begin anew.
 - A gateway that restarts announces it several times. What comes during the search that then finds it at another address
@@ -47,7 +50,7 @@ Why so:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Hashable
+from collections.abc import Awaitable, Callable, Hashable
 from contextlib import suppress
 from enum import Enum, auto
 from ipaddress import IPv4Address, IPv6Address
@@ -105,6 +108,7 @@ class Finding(NamedTuple):
     """What was found out about the gateway.
 
     ``has_new_address``: its external address is another one. ``is_replaced``: another gateway has taken its place.
+    ``has_lost_all``: it has told in a reply that it has lost its mappings.
     ``hint_followed_at``: when it was rediscovered because of a hint that it has restarted, None if that is not why.
     ``home``: the router of the best default route, None where it is not there. It may be in use already. ``left``: the
     stopgap that was replaced by that router.
@@ -113,6 +117,7 @@ class Finding(NamedTuple):
     contents: Contents = Contents.UNCHANGED
     has_new_address: bool = False
     is_replaced: bool = False
+    has_lost_all: bool = False
     hint_followed_at: float | None = None
     home: Backend | None = None
     left: Backend | None = None
@@ -140,6 +145,7 @@ class GatewayMonitor:
         self._gateway_id: Hashable = None
         self._location: Hashable = None
         self._known: Backend | None = None
+        self._holds_since = float("-inf")
         self._knows_address = False
         self._listener: Listener | None = None
         self.reachability = REACHABLE
@@ -199,6 +205,7 @@ class GatewayMonitor:
     async def listen(self) -> Listener:
         """Begin to listen to what the gateway announces; the caller closes what this returns."""
         self._note_identity()
+        self._holds_since = self._dispatcher.holds_since
         listener = await self._cache.listen(self.on_hint)
         listener.note_address(self.external_address)
         listener.follow(self._backend(), resubscribe=False)
@@ -230,7 +237,7 @@ class GatewayMonitor:
 
         Raises IGDError where nobody answers.
         """
-        return False if self._knows_address else await self._query_address()
+        return False if self._knows_address else await self._query_address(self._dispatcher.external_address)
 
     async def poll(self) -> Finding:
         """Ask the gateway for its external address."""
@@ -241,7 +248,7 @@ class GatewayMonitor:
             if backend is not None and backend.local_address_changed():
                 log.info("this machine has another address now")
                 await self._rediscover()
-            has_new_address = await self._query_address()
+            has_new_address = await self._query_address(self._dispatcher.poll)
         except IGDError as error:
             self.reachability = self.reachability.next_failure()
             self.error = error
@@ -249,6 +256,7 @@ class GatewayMonitor:
             log.info("the gateway does not answer, asking again in %.1f s: %s", pause, error)
             self._next_poll = _now() + pause
             return Finding(Contents.IN_DOUBT)
+        has_lost_all = self._note_loss()
         was_away, self.reachability = self.is_away, REACHABLE
         self._next_poll = _now() + self.interval
         if self._cache.home_hosts():
@@ -259,8 +267,9 @@ class GatewayMonitor:
         if is_replaced and known is not None and not self._cache.home_hosts() and known.home_hosts():
             left = known
             self.look_for_home()
-        contents = Contents.MAY_BE_GONE if was_away or has_moved else Contents.NEEDS_SAMPLE
-        return Finding(contents, has_new_address, is_replaced, left=left)
+        may_be_empty = was_away or has_moved or has_lost_all
+        contents = Contents.MAY_BE_GONE if may_be_empty else Contents.NEEDS_SAMPLE
+        return Finding(contents, has_new_address, is_replaced, has_lost_all, left=left)
 
     async def rediscover(self) -> Finding:
         """Find the gateway anew after a hint that it has restarted, and poll it."""
@@ -273,7 +282,8 @@ class GatewayMonitor:
         if self._cache.home_hosts() and (home := await self._home_search.look(because_of_hint=True)):
             return Finding(home=home)
         try:
-            await self._rediscover()
+            if not self._has_lost_all():  # otherwise it has said so in a reply: it is there
+                await self._rediscover()
         except IGDError as error:
             if is_hinted:
                 self._restart_hints.followed(_now(), right=False)
@@ -330,6 +340,20 @@ class GatewayMonitor:
             self._restart_hints.followed(finding.hint_followed_at, right=is_proved)
             self._restart_hint_due = _throttled(self._restart_hint_due, self._restart_hints)
 
+    def _has_lost_all(self) -> bool:
+        """Return whether the gateway has told since the last time that it has lost its mappings."""
+        before = self._holds_since
+        return before > float("-inf") and self._dispatcher.holds_since > before + schedule.EPOCH_ROUNDING
+
+    def _note_loss(self) -> bool:
+        """Return the same, and note it."""
+        has_lost_all = self._has_lost_all()
+        if has_lost_all:
+            log.info("the gateway has lost its mappings: %s", self._backend())
+            self._restart_hint_due = NEVER  # what was heard of it meanwhile is known by now
+        self._holds_since = self._dispatcher.holds_since
+        return has_lost_all
+
     def _refresh_listener(self) -> None:
         if self._listener is not None:
             self._listener.refresh()
@@ -337,11 +361,11 @@ class GatewayMonitor:
     async def _rediscover(self) -> None:
         await self._cache.find(instead_of=self._backend())
 
-    async def _query_address(self) -> bool:
+    async def _query_address(self, question: Callable[[], Awaitable[IPv4Address | IPv6Address]]) -> bool:
         """Ask for the external address, and return whether it is another one. Raises IGDError where nobody answers."""
         address: IPv4Address | IPv6Address | None
         try:
-            address = await self._dispatcher.external_address()
+            address = await question()
         except (TransportError, DeadlineError, DiscoveryError):
             raise
         except IGDError:
@@ -355,9 +379,9 @@ class GatewayMonitor:
 
     def _compare_identity(self) -> tuple[bool, bool]:
         """Return whether the gateway is another one than before, and whether it is elsewhere."""
-        before, location = self._gateway_id, self._location
+        known, before, location = self._known, self._gateway_id, self._location
         self._note_identity()
-        is_replaced = before is not None and self._gateway_id != before
+        is_replaced = before is not None and self._gateway_id != before and not _is_same_router(known, self._known)
         if is_replaced:
             log.warning("the gateway is another one now: %s", self._backend())
         return is_replaced, self._location != location
@@ -375,6 +399,13 @@ class GatewayMonitor:
         with suppress(UnsupportedError):  # the program has put a device into the list that cannot be asked
             return self._cache.cached()
         return None
+
+
+def _is_same_router(one: Backend | None, other: Backend | None) -> bool:
+    """Return whether a router that is spoken to by another protocol is at the address at which it was before."""
+    if one is None or other is None or one.protocol == other.protocol:
+        return False
+    return one.address == other.address != ""
 
 
 def _throttled(hint_due: float, throttle: schedule.HintThrottle) -> float:

@@ -72,8 +72,9 @@ class LeasePinholes:
 
     @property
     def period(self) -> float:
-        """Seconds between two renewals: half of what was asked for."""
-        return schedule.renew_after(self.requests[0].duration)
+        """Seconds between two renewals: half of what was granted, by PCP maybe less than what was asked for."""
+        granted = [pinhole.duration for pinhole, _ in self.open.values()]
+        return schedule.renew_after(min([self.requests[0].duration, *granted]))
 
     def opened(self, request: PinholeRequest, pinhole: Pinhole, now: float) -> None:
         """Note that a pinhole was opened, or prolonged."""
@@ -248,8 +249,10 @@ class PinholeManager:
     def _internal_client(self) -> str:
         """Return the address of this machine to which its pinholes lead, "" where it has none."""
         with suppress(IGDError):
-            backend = self._cache.cached()
-            return "" if backend is None else backend.internal_client_v6
+            self._cache.cached()
+        for backend in self._cache.backends:
+            with suppress(IGDError):  # by one protocol the gateway may be reached over IPv4 only
+                return backend.internal_client_v6
         return ""
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from ..core.backend import LATE_TABLE, LOOK_PAUSE
 from ..core.dispatcher import Dispatcher
-from ..errors import IGDError
+from ..errors import IGDError, UnsupportedError
 from ..models import MappingKey, PortMapping
 
 __all__ = ["is_deleted", "read_back"]
@@ -16,8 +16,8 @@ __all__ = ["is_deleted", "read_back"]
 async def read_back(dispatcher: Dispatcher, granted: PortMapping) -> PortMapping | None:
     """Return what the gateway holds where it has granted a mapping.
 
-    That is None, or a mapping that leads elsewhere, only if it says so for LATE_TABLE. Where it cannot tell, what was
-    granted is granted.
+    That is None, or a mapping that leads elsewhere, only if it says so for LATE_TABLE. Where it cannot tell now, what
+    was granted is granted; UnsupportedError where it never can.
     """
 
     def is_it(held: PortMapping | None) -> bool:
@@ -25,6 +25,8 @@ async def read_back(dispatcher: Dispatcher, granted: PortMapping) -> PortMapping
 
     try:
         return await _look(dispatcher, granted.key, is_it)
+    except UnsupportedError:
+        raise
     except IGDError:
         return granted
 

@@ -23,7 +23,7 @@ from ..text import get_logger
 from . import schedule
 from .acquisition import Acquisition, not_held
 from .defects import Defects
-from .leased_mapping import LeasedMapping
+from .leased_mapping import LeasedMapping, MappingState
 from .monitor import GatewayMonitor
 from .prolongation import Prolongation
 from .reading import read_back
@@ -37,6 +37,8 @@ _NO_ANSWER_PAUSE: Final = 5.0
 """Seconds until a check that got no answer is made again."""
 _END_MARGIN: Final = 0.1
 """Seconds after the known end of a mapping at which it is added again where the gateway refused to before."""
+_EPOCH_TOLERANCE: Final = 2.0
+"""Seconds after the time since when a gateway holds mappings in which it may have begun anew, and nobody could tell."""
 
 
 class Renewal:
@@ -91,13 +93,18 @@ class Renewal:
                 return
         await self._renew(mapping)
 
-    async def is_there(self, mapping: LeasedMapping) -> bool | None:
-        """Ask whether the gateway still holds a mapping; None where it cannot tell. Where it does not answer, it does.
+    async def is_there(self, mapping: LeasedMapping, *, after_hint: bool) -> bool | None:
+        """Ask whether the gateway still holds a mapping; where it does not say, it does.
 
-        PCP and NAT-PMP cannot tell.
+        None: it says no more than since when it holds mappings, that is about when this one was made, and it has
+        announced a restart since.
         """
-        try:
-            held = await self._acquisition.dispatcher_of(mapping).find(mapping.key)
+        with suppress(IGDError):
+            try:
+                held = await self._acquisition.dispatcher_of(mapping).find(mapping.key)
+            except UnsupportedError:
+                is_in_doubt = after_hint and mapping.was_granted_before(self._holds_since(mapping) + _EPOCH_TOLERANCE)
+                return None if is_in_doubt else True
             if mapping.judge(held, _now()) is Prolongation.KEEPS_END:
                 # That it has not outlived its old end says nothing of the others. It is found out by a check.
                 mapping.look_at = _now()
@@ -107,10 +114,6 @@ class Renewal:
                 return mapping.has_ended or mapping.may_be_late(_now())
             if not mapping.has_ended:
                 mapping.record.confirmed(mapping, before=mapping.granted_mapping)
-        except UnsupportedError:
-            return None
-        except IGDError:
-            pass
         return True
 
     def kept(self, mapping: LeasedMapping, *, before: PortMapping | None) -> None:
@@ -135,8 +138,9 @@ class Renewal:
         else:
             mapping.refused(now)
         mapping.record.mapping_changed(mapping)
-        pause = max(schedule.backoff(mapping.failures), shortest_pause)
-        if end is not None and now < end and now + pause > end + _END_MARGIN:
+        asked_to_wait = schedule.requested_pause(error.retry_after)
+        pause = max(schedule.backoff(mapping.failures), shortest_pause, asked_to_wait)
+        if not asked_to_wait and end is not None and now < end and now + pause > end + _END_MARGIN:
             # It may be refused because of what is there, so until that has expired. From then on pauses begin anew.
             pause = end + _END_MARGIN - now
             mapping.failures = 0
@@ -148,6 +152,8 @@ class Renewal:
         """Ask whether the gateway still holds a mapping, and add it again if not. Return whether it was there."""
         try:
             held = await self._acquisition.dispatcher_of(mapping).find(mapping.key)
+        except UnsupportedError:
+            return await self._check_unreadable(mapping)
         except (RefusedError, InvalidResponseError):
             if not mapping.is_held and not mapping.has_ended:
                 await self._renew(mapping)  # the gateway cannot tell; adding it again does no harm
@@ -164,6 +170,7 @@ class Renewal:
             return False
         if mapping.has_ended:
             return False
+        mapping.readable()
         if mapping.may_be_late(_now()) and (held is None or not mapping.is_same(held)):
             self._queue.set(mapping, mapping.settled_at)  # the table may not show yet what was just added
             return False
@@ -189,6 +196,28 @@ class Renewal:
             mapping.record.mapping_changed(mapping)
         await self._renew(mapping)
         return False
+
+    async def _check_unreadable(self, mapping: LeasedMapping) -> bool:
+        """Look after a mapping that nobody can look at; return whether it is there, as far as is known."""
+        if mapping.has_ended:
+            return False
+        mapping.unreadable()
+        is_lost = mapping.was_granted_before(self._holds_since(mapping) - schedule.EPOCH_ROUNDING)
+        if is_lost and mapping.state is MappingState.SUSPECT:
+            log.info("the gateway has lost %s", mapping.key)
+            mapping.missing(_now())
+            mapping.error = NotFoundError(f"{mapping.key} was mapped, and the gateway has lost its mappings since")
+            mapping.record.mapping_changed(mapping)
+        if mapping.is_held:
+            mapping.believed(_now())
+            self._follow(mapping)
+            self._queue.set(mapping, mapping.next_due)
+            return True
+        await self._renew(mapping)  # it does no harm where it is there
+        return False
+
+    def _holds_since(self, mapping: LeasedMapping) -> float:
+        return self._acquisition.dispatcher_of(mapping).holds_since
 
     async def _renew(self, mapping: LeasedMapping) -> None:
         mapping.renewing()
@@ -227,13 +256,15 @@ class Renewal:
 
     async def _read_back(self, mapping: LeasedMapping, added: PortMapping) -> None:
         """Raise NotFoundError where the gateway does not hold what it said yes to."""
-        held = await read_back(self._acquisition.dispatcher_of(mapping), added)
-        if held is None or not held.enabled:
-            raise not_held(added.key, held)
+        with suppress(UnsupportedError):
+            held = await read_back(self._acquisition.dispatcher_of(mapping), added)
+            if held is None or not held.enabled:
+                raise not_held(added.key, held)
 
     def _follow(self, mapping: LeasedMapping) -> None:
         """Plan a mapping by what is known of the gateway's renewals."""
-        mapping.follow(self._known.get(self._gateway_id(), Prolongation.UNKNOWN), _now())
+        known = self._known.get(self._gateway_id(), Prolongation.UNKNOWN)
+        mapping.follow(Prolongation.PROLONGS if mapping.is_unreadable else known, _now())
         if mapping.old_end is not None:
             self._undecided.add(mapping)
 

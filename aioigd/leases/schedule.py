@@ -12,6 +12,7 @@ from itertools import count
 from typing import Final, Generic, Protocol, TypeVar
 
 __all__ = [
+    "EPOCH_ROUNDING",
     "NEVER",
     "PERMANENT_CHECK_INTERVAL",
     "Due",
@@ -21,6 +22,7 @@ __all__ = [
     "backoff",
     "effective_duration",
     "renew_after",
+    "requested_pause",
 ]
 
 NEVER: Final = float("inf")
@@ -32,6 +34,13 @@ _FIRST_BACKOFF: Final = 0.5
 """Seconds to wait after a first failure."""
 _LONGEST_BACKOFF: Final = 60.0
 """Seconds to wait after the last of many failures."""
+EPOCH_ROUNDING: Final = 1.0
+"""Seconds: gateways tell since when they hold mappings in whole ones."""
+_LONGEST_REQUESTED_PAUSE: Final = 1800.0
+"""Seconds: no gateway is left alone for longer, whatever it asks for."""
+_FIRST_RENEWAL: Final = 1 / 2
+_LAST_RENEWAL: Final = 5 / 8
+"""Parts of its time after which a mapping is renewed."""
 _SHORTEST_RENEWAL: Final = 1.0
 """Seconds: no mapping is renewed more often."""
 _STALE_ENTRIES: Final = 64
@@ -49,9 +58,19 @@ def effective_duration(accepted: int, held: int | None) -> int:
     return held if accepted == 0 else min(accepted, held)
 
 
-def renew_after(duration: int) -> float:
-    """Return how long after a mapping was made it is to be renewed: half its time, or when it is to be checked."""
-    return PERMANENT_CHECK_INTERVAL if duration == 0 else max(_SHORTEST_RENEWAL, duration / 2)
+def renew_after(duration: int, spread: float = 0.0) -> float:
+    """Return how long after a mapping was made it is to be renewed: half its time, or when it is to be checked.
+
+    ``spread`` from 0 to 1 makes that up to 5/8 of its time (RFC 6887 section 11.2.1), so that what was made at once, as
+    after a restart, is not always renewed at once.
+    """
+    share = _FIRST_RENEWAL + (_LAST_RENEWAL - _FIRST_RENEWAL) * spread
+    return PERMANENT_CHECK_INTERVAL if duration == 0 else max(_SHORTEST_RENEWAL, duration * share)
+
+
+def requested_pause(retry_after: float | None) -> float:
+    """Return how long to wait because a gateway wants to be left alone for so long; it may say anything."""
+    return 0.0 if retry_after is None else min(max(0.0, retry_after), _LONGEST_REQUESTED_PAUSE)
 
 
 def backoff(failures: int) -> float:

@@ -62,7 +62,7 @@ class AnnouncementListener(Listener):
         if router != self._router:
             self._router = router
             self._epochs = PcpEpoch(), NatPmpEpoch()
-        self.refresh()
+            self.refresh()
 
     def note_address(self, address: IPv4Address | IPv6Address | None) -> None:
         """Note the external address that the router told."""

@@ -164,6 +164,11 @@ class _Backend(Backend):
         """The address, and that of this machine."""
         return self.device.address, self.device.igd_our_addr
 
+    @property
+    def holds_since(self) -> float:
+        """When the epoch of the router began."""
+        return self._state.holds_since
+
     def home_hosts(self) -> Sequence[str]:
         """Return the next hops of the best default route, unless this router is one or was chosen by the program."""
         if self._scope.source_address is not None or self._scope.host is not None:
@@ -415,6 +420,7 @@ class _Backend(Backend):
         """Note that a request was refused, and for how long that counts, and raise the error."""
         op.attempts.append(attempt)
         op.rejected()
+        error.retry_after = float(lifetime) if lifetime else None
         # A conflict may be over at any moment, by what another host does.
         if request is not None and not isinstance(error, ConflictError):
             self._state.note_refusal(request, error, lifetime, asyncio.get_running_loop().time())

@@ -21,7 +21,7 @@ from ..models import Device
 from ..net.interfaces import default_next_hops, ipv6_next_hops, source_address_for
 from ..results import IGDStatus, UPnPResult
 from .backend import join_address, split_address
-from .client import MAX_SENT, Doubtful, Exchange, connected_socket
+from .client import FIRST_PAUSE, MAX_SENT, Doubtful, Exchange, connected_socket
 from .wire import nat_pmp, pcp
 
 __all__ = ["PATIENCE", "PcpSearch", "device_at", "hosts_of"]
@@ -110,13 +110,16 @@ class PcpSearch(Search):
         """Note what any protocol has found by now.
 
         A router that has answered by another one would have answered by this one as well, were there not a loss: it is
-        waited for only as long again, while the question goes on.
+        waited for only as long again, while the question goes on. UPnP says nothing of how quick that is, but there is
+        no need to wait for more than one datagram.
         """
         if candidate.device.protocol == self._protocol:
             return
         now = asyncio.get_running_loop().time()
         found = _host_of(candidate.device)
         patience = max(_SHORTEST_PATIENCE, 2 * (now - self._began))
+        if candidate.device.protocol == "upnp":
+            patience = max(patience, self._began + FIRST_PAUSE - now)
         for host, probe in self._probes.items():
             if _without_zone(host) == found:
                 self._probes[host] = probe._replace(patient_until=min(probe.patient_until, now + patience))

@@ -8,6 +8,7 @@ from collections.abc import Callable, Hashable
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final, NamedTuple
 
+from ..core.backend import NEVER
 from ..core.limiter import Limiter
 from ..errors import RefusedError
 from ..models import MappingKey, Proto
@@ -72,6 +73,8 @@ class RouterState:
         """Whether it was logged that the router maps no ports for this machine."""
         self.beside: dict[str, RouterState] = {}
         """The states of the routers next to this one that open pinholes in its stead."""
+        self.holds_since = NEVER
+        """When the epoch began in which the router is, on the loop's clock, as the first reply of it told."""
         self._epoch = epoch
         self._era = 0
         self._held: dict[Owner, Held] = {}
@@ -91,7 +94,10 @@ class RouterState:
 
     def note_epoch(self, epoch: int, now: float) -> None:
         """Note the epoch of a reply that was received at ``now``. Whoever is told of a restart bounds what it costs."""
-        if self._epoch.lost_state(epoch, now):
+        has_lost_state = self._epoch.lost_state(epoch, now)
+        if has_lost_state or self.holds_since == NEVER:
+            self.holds_since = now - epoch
+        if has_lost_state:
             self._era += 1
             self.external_address = None
             if self.on_restart is not None:

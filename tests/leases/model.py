@@ -283,8 +283,8 @@ class ModelBackend(Backend):
             op.rejected()
             raise router.pinhole_refusal.copy()
         number = before or max(router.pinholes, default=0) + 1
-        pinhole = Pinhole(number, *endpoint, duration=request.duration)
-        router.pinholes[number] = pinhole, _now() + request.duration
+        pinhole = Pinhole(number, *endpoint, duration=router.grants(request.duration))
+        router.pinholes[number] = pinhole, _now() + pinhole.duration
         op.settled(undo)
         return pinhole
 

@@ -25,6 +25,7 @@ from aioigd.core.backend import Hint
 from aioigd.errors import is_unreachable
 from aioigd.leases.acquisition import MAX_CONCURRENT
 from aioigd.leases.release import RELEASE_STALL
+from aioigd.upnp.wire.error_codes import refused
 
 from .model import THEM, US, ModelManager, ModelRouter, failure_of, lease_request, state_of
 from .virtual import VirtualLoop, run
@@ -1211,3 +1212,26 @@ def test_if_it_cannot_be_added_after_it_was_deleted_it_is_lost() -> None:
         assert router.owner(8080) == THEM
 
     run(main(), debug=False)
+
+
+@pytest.mark.parametrize(("retry_after", "pause"), [(600.0, 600.0), (0xFFFFFFFF, 1800.0), (None, 60.0), (-5.0, 60.0)])
+def test_a_router_that_wants_to_be_left_alone_is_left_alone_for_a_while(
+    retry_after: float | None, pause: float
+) -> None:
+    async def main() -> None:
+        router = ModelRouter()
+        refusal = refused("not now", 501)
+        refusal.retry_after = retry_after
+        router.refusal = lambda _: refusal
+        manager = ModelManager(router)
+        lease = await manager.hold(lease_request(required=False))
+        await asyncio.sleep(7200)
+        asked = [at for at, what, _ in router.log if what == "add"]
+        assert asked[-1] - asked[-2] == pytest.approx(pause, abs=1.0)
+        assert failure_of(lease) is not None
+        router.refusal = lambda _: None
+        await asyncio.sleep(2000)
+        assert state_of(lease) is LeaseState.ACTIVE
+        await manager.close()
+
+    run(main())

@@ -55,6 +55,21 @@ def test_one_lease_opens_both_renews_both_at_half_and_closes_both() -> None:
     run(main())
 
 
+def test_one_that_was_granted_for_less_is_renewed_sooner() -> None:
+    """By PCP the router chooses the lifetime."""
+
+    async def main() -> None:
+        router = ModelRouter(grants=lambda _: 120)
+        async with leased(router, duration=3600, ipv6=True) as lease:
+            for _ in range(100):
+                await asyncio.sleep(10)
+                assert router.open_ports() == [(US6, 8080, "TCP")]
+            assert lease.pinholes[0].duration == 120
+            assert router.asked["open"] == 17
+
+    run(main())
+
+
 def test_a_server_on_port_0_has_a_port_of_its_own_for_ipv6() -> None:
     async def main() -> None:
         router = ModelRouter()

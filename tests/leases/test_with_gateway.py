@@ -12,6 +12,7 @@ import pytest
 
 from aioigd import Change, ChangeKind, DiscoveryError, IGDError, Lease, LeaseState, PortMapper, UPnPResult
 from aioigd.leases.request import OnConflict
+from aioigd.results import ProtocolName
 from aioigd.testing import EmulatedGateway, Quirk, quirks
 from aioigd.testing import network as emulated_network
 from aioigd.testing.hooks import Exchange, Proceed
@@ -26,8 +27,33 @@ from .model import state_of
 
 pytestmark = pytest.mark.usefixtures("nothing_is_left")
 
+by_each_protocol = pytest.mark.parametrize(
+    "protocol", ["upnp", pytest.param("pcp", marks=pytest.mark.long), pytest.param("nat-pmp", marks=pytest.mark.long)]
+)
+"""For what is the same whatever the router speaks. Those of the default run are in test_by_pcp, on a virtual clock."""
 PATIENCE = 8.0
 """Seconds: what must happen happens sooner, unless the machine is very busy."""
+
+
+@pytest.fixture
+def protocol() -> ProtocolName:
+    """What the gateway speaks, and the mapper is to use."""
+    return "upnp"
+
+
+@pytest.fixture
+async def gateway(protocol: ProtocolName) -> AsyncIterator[EmulatedGateway]:
+    async with EmulatedGateway(address=None, protocols=[protocol]) as gateway:
+        yield gateway
+        assert gateway.problems == []
+
+
+@pytest.fixture
+async def mapper(gateway: EmulatedGateway, protocol: ProtocolName) -> AsyncIterator[PortMapper]:
+    async with PortMapper(
+        source_address=gateway.address, timeout=30, discovery_timeout=30, protocols=[protocol]
+    ) as mapper:
+        yield mapper
 
 
 @pytest.fixture
@@ -54,16 +80,21 @@ async def next_change(lease: Lease, *wanted: ChangeKind) -> list[Change]:
     return seen
 
 
-async def test_a_lease_maps_the_port_and_ends_with_its_block(mapper: PortMapper, gateway: EmulatedGateway) -> None:
+@by_each_protocol
+async def test_a_lease_maps_the_port_and_ends_with_its_block(
+    mapper: PortMapper, gateway: EmulatedGateway, protocol: ProtocolName
+) -> None:
     async with mapper.lease(8080, 80, "my server", "TCP", 1200) as lease:
         (held,) = gateway.mappings
-        assert (held.external_port, held.internal_port, held.desc, held.proto) == (8080, 80, "my server", "TCP")
+        assert (held.external_port, held.internal_port, held.proto) == (8080, 80, "TCP")
+        assert (held.desc == "my server") is (protocol == "upnp"), "the others have no descriptions"
         assert (lease.external_port, str(lease.external_address)) == (8080, "11.22.33.44")
         assert "TCP 8080, active" in repr(lease)
     assert gateway.mappings == []
     assert "ended" in repr(lease)
 
 
+@by_each_protocol
 async def test_it_ends_with_an_error_too(mapper: PortMapper, gateway: EmulatedGateway) -> None:
     with pytest.raises(ZeroDivisionError):
         async with mapper.lease(8080):
@@ -71,6 +102,7 @@ async def test_it_ends_with_an_error_too(mapper: PortMapper, gateway: EmulatedGa
     assert gateway.mappings == []
 
 
+@by_each_protocol
 async def test_it_ends_when_its_task_is_cancelled(mapper: PortMapper, gateway: EmulatedGateway) -> None:
     held = asyncio.Event()
 
@@ -96,6 +128,7 @@ async def test_it_ends_when_the_mapper_is_closed_first(gateway: EmulatedGateway)
         assert [change async for change in lease.changes()] == []
 
 
+@by_each_protocol
 @pytest.mark.parametrize("pause", [0.0, 0.002, 0.005, 0.01, 0.02, 0.05])
 async def test_cancelled_while_it_begins_it_leaves_nothing(
     mapper: PortMapper, gateway: EmulatedGateway, pause: float
@@ -113,6 +146,7 @@ async def test_cancelled_while_it_begins_it_leaves_nothing(
     assert gateway.mappings == []
 
 
+@by_each_protocol
 async def test_fifty_leases_at_once_come_and_go(mapper: PortMapper, gateway: EmulatedGateway) -> None:
     async with AsyncExitStack() as stack:
         ports = range(20000, 20050)
@@ -391,10 +425,10 @@ async def test_a_subscription_needs_no_more_than_a_head_with_a_sid(quirk: Quirk[
 async def test_and_one_from_before_the_subscription_by_the_first_event() -> None:
     def change_first(exchange: Exchange) -> None:
         if exchange.request.method == "SUBSCRIBE":
-            gateway.external_address = "5.6.7.8"
+            router.external_address = "5.6.7.8"
 
-    gateway = EmulatedGateway(odd(intercept=change_first), address=None)
-    async with gateway, PortMapper(source_address=gateway.address) as mapper, mapper.lease(8080) as lease:
+    router = EmulatedGateway(odd(intercept=change_first), address=None)
+    async with router as gateway, PortMapper(source_address=gateway.address) as mapper, mapper.lease(8080) as lease:
         assert str(lease.external_address) == "11.22.33.44"
         await until(lambda: str(lease.external_address) == "5.6.7.8")
         asked = gateway.count("GetExternalIPAddress")
@@ -472,6 +506,7 @@ async def test_a_flood_in_the_gateways_name_costs_little(mapper: PortMapper, gat
 # Ports
 
 
+@by_each_protocol
 async def test_a_port_of_another_host_is_left_alone(mapper: PortMapper, gateway: EmulatedGateway) -> None:
     theirs = gateway.add_mapping(8080)
     with pytest.raises(IGDError) as caught:
@@ -491,6 +526,7 @@ async def test_or_taken_over_or_avoided(mapper: PortMapper, gateway: EmulatedGat
     assert gateway.mappings == []
 
 
+@by_each_protocol
 async def test_what_somebody_has_taken_is_not_deleted(mapper: PortMapper, gateway: EmulatedGateway) -> None:
     async with mapper.lease(8080):
         theirs = gateway.add_mapping(8080)
@@ -512,6 +548,7 @@ async def test_any_port_is_the_same_one_each_time(version: int) -> None:
         assert gateway.count("AddAnyPortMapping") == 2 * (version - 1)
 
 
+@by_each_protocol
 async def test_what_listens_says_what_to_map(mapper: PortMapper, gateway: EmulatedGateway) -> None:
     server = await asyncio.start_server(lambda *_: None, gateway.address, 0)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as bound:
@@ -523,6 +560,7 @@ async def test_what_listens_says_what_to_map(mapper: PortMapper, gateway: Emulat
     await server.wait_closed()
 
 
+@by_each_protocol
 async def test_a_transport_says_what_to_map(mapper: PortMapper, gateway: EmulatedGateway) -> None:
     transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(
         asyncio.DatagramProtocol, local_addr=(gateway.address, 0)

@@ -127,8 +127,8 @@ async def test_a_port_is_mapped_and_deleted(protocol: Name) -> None:
         mapping = await core.add(8080, 80)
         assert mapping == PortMapping(8080, 80, gateway.address, "TCP", "", 3600)
         assert ports(gateway) == [8080]
-        probe = "ANNOUNCE" if protocol == "pcp" else "ADDRESS"
-        assert [each.action for each in gateway.requests] == ["MAP", probe]  # the search goes on beside the call
+        assert gateway.requests[0].action == "MAP"  # before the search, which may begin a moment later
+        assert gateway.count("MAP") == 1
         await core.delete(8080)
         assert ports(gateway) == []
         assert gateway.problems == []

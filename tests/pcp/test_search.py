@@ -263,7 +263,7 @@ def upnp_device(host: str) -> Device:
 @pytest.mark.parametrize(
     ("after", "device", "patience"),
     [
-        (0.005, lambda host: upnp_device(host), 0.035),
+        (0.005, lambda host: upnp_device(host), 0.25),
         (0.1, lambda host: upnp_device(host), 0.3),
         (0.8, lambda host: upnp_device(host), PATIENCE),
         (0.1, lambda host: Device(protocol="pcp", address=f"{host}:1234"), {"pcp": PATIENCE, "nat-pmp": 0.3}),
