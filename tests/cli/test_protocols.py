@@ -75,7 +75,7 @@ class TestGateway:
         async with EmulatedGateway(protocols=DATAGRAMS, external_address="93.184.216.34") as gateway:
             place = f"{gateway.address}:{gateway.pcp_port}"
             outcome = await run(*words.split(), "--gateway", place)
-            assert outcome.code == 0, outcome
+            assert outcome.code == (1 if words.startswith("delete") else 0), outcome  # there is nothing to delete
             assert gateway.requests
             assert gateway.problems == []
 

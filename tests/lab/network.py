@@ -19,8 +19,11 @@ import os
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Literal
+
+from aioigd import PortMapper
 
 from . import faults, traffic
 from .namespace import Namespace
@@ -72,6 +75,11 @@ _CHAINS6 = """\
 -A FORWARD -i wan0 ! -o wan0 -j MINIUPNPD
 COMMIT
 """
+
+
+UpnpMapper = partial(PortMapper, protocols=("upnp",))
+"""A mapper for tests of UPnP: on a loaded machine the daemon may answer a search much later than PCP and NAT-PMP, by which
+it is used then."""
 
 
 class Lab:

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from aioigd import LeaseState, PortMapper
+from aioigd import LeaseState
 
-from .network import LAN_ADDRESS, ROUTER_ADDRESS, Lab
+from .network import LAN_ADDRESS, ROUTER_ADDRESS, Lab, UpnpMapper
 from .router import Router
 
 SECOND = "192.168.77.4"
@@ -50,7 +50,7 @@ def two_addresses(request: pytest.FixtureRequest, lab: Lab) -> Iterator[str]:
 
 async def test_every_run_maps_for_the_same_address(two_addresses: str, router: Router, inside_lan: None) -> None:
     for _ in range(RESTARTS):
-        async with PortMapper() as mapper:
+        async with UpnpMapper() as mapper:
             await mapper.add_port_mapping(8080, proto="TCP", overwrite=True)
             assert (await mapper.get_gateway()).device.igd_our_addr == two_addresses
         assert [mapping.internal_client for mapping in router.mappings()] == [two_addresses]
@@ -62,7 +62,7 @@ async def test_a_lease_stays_where_it_is_when_another_address_would_be_first(
     lab: Lab, router: Router, inside_lan: None
 ) -> None:
     host = lab.namespace("lan")
-    async with PortMapper() as mapper, mapper.lease(8080, proto="TCP", poll_interval=0.1) as lease:
+    async with UpnpMapper() as mapper, mapper.lease(8080, proto="TCP", poll_interval=0.1) as lease:
         assert [mapping.internal_client for mapping in router.mappings()] == [LAN_ADDRESS]
         host.run(["ip", "address", "add", f"{SECOND}/24", "dev", "lan0"])
         preferred = ["ip", "route", "replace", "192.168.77.0/24", "dev", "lan0", "src"]

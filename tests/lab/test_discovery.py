@@ -10,10 +10,10 @@ from collections.abc import Iterator
 import pytest
 
 import aioigd
-from aioigd import IGDError, IGDStatus, PortMapper, UPnPResult
+from aioigd import IGDError, IGDStatus, UPnPResult
 
 from .decoy import Decoy
-from .network import LAN_ADDRESS, NEIGHBOUR_ADDRESS, ROUTER_ADDRESS, WAN_ADDRESS, Lab
+from .network import LAN_ADDRESS, NEIGHBOUR_ADDRESS, ROUTER_ADDRESS, WAN_ADDRESS, Lab, UpnpMapper
 from .router import Router
 
 MARGIN = 0.5
@@ -28,7 +28,7 @@ def decoy(lab: Lab) -> Iterator[Decoy]:
 
 class TestOptions:
     async def test_the_gateway_is_found_without_any(self, router: Router, inside_lan: None) -> None:
-        async with PortMapper() as mapper:
+        async with UpnpMapper() as mapper:
             device = (await mapper.get_gateway()).device
         assert device.description_url == router.location
         assert device.igd_control_url.startswith(f"http://{ROUTER_ADDRESS}:{router.port}/")
@@ -39,7 +39,7 @@ class TestOptions:
     async def test_the_search_ends_as_soon_as_the_default_router_is_there(
         self, router: Router, inside_lan: None
     ) -> None:
-        async with PortMapper(timeout=60, discovery_timeout=60) as mapper:
+        async with UpnpMapper(timeout=60, discovery_timeout=60) as mapper:
             before = time.monotonic()
             await mapper.get_gateway()
             assert time.monotonic() - before < 10
@@ -47,9 +47,9 @@ class TestOptions:
     @pytest.mark.parametrize("option", ["source_address", "location", "local_port"])
     async def test_the_gateway_is_found_with(self, router: Router, inside_lan: None, option: str) -> None:
         mappers = {
-            "source_address": lambda: PortMapper(source_address=LAN_ADDRESS),
-            "location": lambda: PortMapper(location=router.location),
-            "local_port": lambda: PortMapper(local_port=19000, ttl=1),
+            "source_address": lambda: UpnpMapper(source_address=LAN_ADDRESS),
+            "location": lambda: UpnpMapper(location=router.location),
+            "local_port": lambda: UpnpMapper(local_port=19000, ttl=1),
         }
         async with mappers[option]() as mapper:
             device = (await mapper.get_gateway()).device
@@ -62,7 +62,7 @@ class TestOptions:
         self, router: Router, inside_lan: None, caplog: pytest.LogCaptureFixture
     ) -> None:
         caplog.set_level(logging.DEBUG, "aioigd.traffic.ssdp")
-        async with PortMapper(location=router.location) as mapper:
+        async with UpnpMapper(location=router.location) as mapper:
             await mapper.get_gateway()
         assert not caplog.records
 
@@ -74,7 +74,7 @@ class TestOptions:
         assert router.asked("/rootDesc.xml") == 1
 
     async def test_a_survey_lists_the_router_and_the_next_call_uses_it(self, router: Router, inside_lan: None) -> None:
-        async with PortMapper() as mapper:
+        async with UpnpMapper() as mapper:
             devices = await mapper.discover(timeout=1.0)
             assert [device.description_url for device in devices] == [router.location]
             assert devices == mapper.devices
@@ -85,7 +85,7 @@ class TestDecoys:
     async def test_the_next_hop_of_the_default_route_is_chosen(
         self, router: Router, decoy: Decoy, inside_lan: None
     ) -> None:
-        async with PortMapper() as mapper:
+        async with UpnpMapper() as mapper:
             await mapper.add_port_mapping(8080)
             gateway = await mapper.get_gateway()
             assert decoy.location in [device.description_url for device in mapper.devices]
@@ -100,14 +100,14 @@ class TestDecoys:
         lab.run("lan", ["ip", "route", "add", *worse])
         try:
             for _ in range(5):
-                async with PortMapper() as mapper:
+                async with UpnpMapper() as mapper:
                     assert (await mapper.get_gateway()).device.description_url == router.location
         finally:
             lab.run("lan", ["ip", "route", "delete", *worse])
 
     async def test_a_decoy_that_hangs_holds_up_nobody(self, lab: Lab, router: Router, inside_lan: None) -> None:
         with Decoy(lab, "neighbour", NEIGHBOUR_ADDRESS, silent=True) as decoy:
-            async with PortMapper(timeout=60, discovery_timeout=60) as mapper:
+            async with UpnpMapper(timeout=60, discovery_timeout=60) as mapper:
                 before = time.monotonic()
                 gateway = await mapper.get_gateway()
                 assert time.monotonic() - before < 10
@@ -115,7 +115,7 @@ class TestDecoys:
         assert set(decoy.requests) <= {"GET /d.xml HTTP/1.1"}
 
     async def test_another_gateway_is_taken_where_there_is_no_better_one(self, decoy: Decoy, inside_lan: None) -> None:
-        async with PortMapper(timeout=60, discovery_timeout=60) as mapper:
+        async with UpnpMapper(timeout=60, discovery_timeout=60) as mapper:
             before = time.monotonic()
             gateway = await mapper.get_gateway()
             assert time.monotonic() - before < 10
@@ -135,7 +135,7 @@ class TestDecoys:
         decoy = Decoy(lab, "neighbour", NEIGHBOUR_ADDRESS, location=location)
         port = decoy.port
         with decoy, lab.watch_tcp("wan", port) as callers:
-            async with PortMapper(discovery_timeout=0.5) as mapper:
+            async with UpnpMapper(discovery_timeout=0.5) as mapper:
                 with contextlib.suppress(IGDError):
                     device = (await mapper.get_gateway()).device
                     assert device.igd_control_url == f"http://{NEIGHBOUR_ADDRESS}:{port}/ctl"
@@ -144,7 +144,7 @@ class TestDecoys:
 
 class TestAbsence:
     async def test_nobody_there_is_no_devices_in_time(self, lab: Lab, inside_lan: None) -> None:
-        async with PortMapper(discovery_timeout=0.5) as mapper:
+        async with UpnpMapper(discovery_timeout=0.5) as mapper:
             before = time.monotonic()
             with pytest.raises(IGDError) as caught:
                 await mapper.add_port_mapping(8080)
@@ -152,11 +152,11 @@ class TestAbsence:
         assert caught.value.result is UPnPResult.NO_DEVICES
 
     async def test_nobody_there_is_an_empty_survey(self, lab: Lab, inside_lan: None) -> None:
-        async with PortMapper() as mapper:
+        async with UpnpMapper() as mapper:
             assert await mapper.discover(timeout=0.3) == []
 
     async def test_a_failed_search_is_not_remembered(self, lab: Lab, inside_lan: None) -> None:
-        async with PortMapper(discovery_timeout=1.5) as mapper:
+        async with UpnpMapper(discovery_timeout=1.5) as mapper:
             lab.drop_ssdp(100)
             router = lab.start_router()
             with pytest.raises(IGDError) as caught:
@@ -169,18 +169,18 @@ class TestAbsence:
         self, lab: Lab, router: Router, inside_lan: None
     ) -> None:
         lab.set_external_address(None)
-        async with PortMapper() as mapper:
+        async with UpnpMapper() as mapper:
             assert (await mapper.get_gateway()).device.description_url == router.location
 
     async def test_a_description_that_is_not_there_is_reported(self, lab: Lab, inside_lan: None) -> None:
-        async with PortMapper(location=f"http://{ROUTER_ADDRESS}:9/rootDesc.xml", discovery_timeout=0.5) as mapper:
+        async with UpnpMapper(location=f"http://{ROUTER_ADDRESS}:9/rootDesc.xml", discovery_timeout=0.5) as mapper:
             with pytest.raises(IGDError) as caught:
                 await mapper.add_port_mapping(8080)
         assert caught.value.result is UPnPResult.SOCKET_ERROR
 
 
 async def find(router: Router, timeout: float) -> bool:
-    async with PortMapper(timeout=timeout, discovery_timeout=timeout) as mapper:
+    async with UpnpMapper(timeout=timeout, discovery_timeout=timeout) as mapper:
         try:
             gateway = await mapper.get_gateway()
         except IGDError as error:

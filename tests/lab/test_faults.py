@@ -9,9 +9,9 @@ from ipaddress import ip_address
 
 import pytest
 
-from aioigd import DeadlineError, IGDError, PortMapper, UPnPResult
+from aioigd import DeadlineError, IGDError, UPnPResult
 
-from .network import EXTERNAL_ADDRESS, LAN_ADDRESS, Lab
+from .network import EXTERNAL_ADDRESS, LAN_ADDRESS, Lab, UpnpMapper
 from .router import Mapping, Router
 
 MARGIN = 0.5
@@ -20,7 +20,7 @@ MARGIN = 0.5
 
 class TestHanging:
     async def test_a_router_that_hangs_is_a_timeout_in_time(self, router: Router, inside_lan: None) -> None:
-        async with PortMapper(timeout=1.0) as mapper:
+        async with UpnpMapper(timeout=1.0) as mapper:
             await mapper.get_gateway()
             router.pause()
             before = time.monotonic()
@@ -39,7 +39,7 @@ class TestHanging:
     async def test_a_hundred_calls_to_a_router_that_hangs_all_end_in_time(
         self, router: Router, inside_lan: None
     ) -> None:
-        async with PortMapper(timeout=1.0) as mapper:
+        async with UpnpMapper(timeout=1.0) as mapper:
             await mapper.get_gateway()
             router.pause()
             before = time.monotonic()
@@ -51,7 +51,7 @@ class TestHanging:
 
     async def test_a_router_that_hangs_from_the_start_is_not_found(self, router: Router, inside_lan: None) -> None:
         router.pause()
-        async with PortMapper(timeout=2.0, discovery_timeout=0.7) as mapper:
+        async with UpnpMapper(timeout=2.0, discovery_timeout=0.7) as mapper:
             before = time.monotonic()
             with pytest.raises(IGDError) as caught:
                 await mapper.add_port_mapping(8080, proto="TCP")
@@ -60,14 +60,14 @@ class TestHanging:
 
     async def test_a_description_that_never_comes_is_a_timeout(self, router: Router, inside_lan: None) -> None:
         router.pause()
-        async with PortMapper(location=router.location, timeout=0.7) as mapper:
+        async with UpnpMapper(location=router.location, timeout=0.7) as mapper:
             before = time.monotonic()
             with pytest.raises(TimeoutError):
                 await mapper.get_gateway()
             assert time.monotonic() - before < 0.7 + MARGIN
 
     async def test_a_caller_may_set_a_harder_bound(self, router: Router, inside_lan: None) -> None:
-        async with PortMapper() as mapper:
+        async with UpnpMapper() as mapper:
             await mapper.get_gateway()
             router.pause()
             with pytest.raises(TimeoutError):
@@ -81,7 +81,7 @@ class TestHanging:
 class TestConnections:
     async def test_a_reset_after_the_reply_is_no_harm(self, lab: Lab, router: Router, inside_lan: None) -> None:
         lab.reset_after_reply()
-        async with PortMapper() as mapper:
+        async with UpnpMapper() as mapper:
             await asyncio.gather(*(mapper.add_port_mapping(port, proto="TCP") for port in range(8080, 8100)))
             assert await mapper.query_external_address() == ip_address(EXTERNAL_ADDRESS)
         assert len(router.mappings()) == 20
@@ -89,7 +89,7 @@ class TestConnections:
 
 class TestExternalAddress:
     async def test_a_new_one_is_told_at_once(self, lab: Lab, router: Router, inside_lan: None) -> None:
-        async with PortMapper() as mapper:
+        async with UpnpMapper() as mapper:
             assert await mapper.query_external_address() == ip_address(EXTERNAL_ADDRESS)
             lab.set_external_address("44.0.0.9")
             assert await mapper.query_external_address() == ip_address("44.0.0.9")
@@ -100,14 +100,14 @@ class TestExternalAddress:
     ) -> None:
         # This router tells nobody of an address that is not public.
         lab.set_external_address(address)
-        async with PortMapper() as mapper:
+        async with UpnpMapper() as mapper:
             with pytest.raises(IGDError) as caught:
                 await mapper.query_external_address()
         assert caught.value.result is UPnPResult.INVALID_RESPONSE
 
     async def test_a_router_behind_another_nat_refuses_to_map(self, lab: Lab, router: Router, inside_lan: None) -> None:
         lab.set_external_address("10.1.2.3")
-        async with PortMapper() as mapper:
+        async with UpnpMapper() as mapper:
             with pytest.raises(IGDError) as caught:
                 await mapper.add_port_mapping(8080, proto="TCP")
         assert (caught.value.result, caught.value.error_code) == (UPnPResult.ACTION_FAILED, 501)
@@ -116,7 +116,7 @@ class TestExternalAddress:
 
 class TestCancellation:
     async def test_an_add_cancelled_at_any_moment_leaves_nothing(self, router: Router, inside_lan: None) -> None:
-        async with PortMapper() as mapper:
+        async with UpnpMapper() as mapper:
             await mapper.query_external_address()
             descriptors = set(os.listdir("/proc/self/fd"))
             for step in range(100):
@@ -135,7 +135,7 @@ class TestCancellation:
     async def test_a_search_cancelled_at_any_moment_leaves_nothing(self, router: Router, inside_lan: None) -> None:
         descriptors = set(os.listdir("/proc/self/fd"))
         for step in range(20):
-            async with PortMapper() as mapper:
+            async with UpnpMapper() as mapper:
                 call = asyncio.ensure_future(mapper.get_gateway())
                 await asyncio.wait([call], timeout=step * 0.005)
                 call.cancel()
@@ -144,7 +144,7 @@ class TestCancellation:
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
     async def test_the_mapping_of_the_caller_who_stays_is_kept(self, router: Router, inside_lan: None) -> None:
-        async with PortMapper() as mapper:
+        async with UpnpMapper() as mapper:
             await mapper.get_gateway()
             calls = [asyncio.ensure_future(mapper.add_port_mapping(8080, proto="TCP")) for _ in range(10)]
             await router.until_asked("AddPortMapping")
@@ -154,7 +154,7 @@ class TestCancellation:
         assert router.mappings() == [Mapping("TCP", 8080, LAN_ADDRESS, 8080)]
 
     async def test_closing_under_an_add_settles_it_first(self, router: Router, inside_lan: None) -> None:
-        mapper = PortMapper()
+        mapper = UpnpMapper()
         await mapper.get_gateway()
         call = asyncio.ensure_future(mapper.add_port_mapping(8080, proto="TCP"))
         await router.until_asked("AddPortMapping")

@@ -7,10 +7,8 @@ import struct
 
 import pytest
 
-from aioigd import PortMapper
-
 from .decoy import Decoy
-from .network import LAN_ADDRESS, NEIGHBOUR_ADDRESS, ROUTER_ADDRESS, Lab
+from .network import LAN_ADDRESS, NEIGHBOUR_ADDRESS, ROUTER_ADDRESS, Lab, UpnpMapper
 from .router import Router
 
 RUNS = 6
@@ -62,7 +60,7 @@ async def test_forged_replies_do_not_keep_the_router_from_being_chosen(
     lab: Lab, router: Router, inside_lan: None, run: int
 ) -> None:
     with Forger(lab, router, [f"/gone{number}" for number in range(4)]) as rogue:
-        async with PortMapper() as mapper:
+        async with UpnpMapper() as mapper:
             assert (await mapper.get_gateway()).device.description_url == router.location
         assert {*rogue.requests} <= {"GET /d.xml HTTP/1.1"}
     assert sum(router.asked(f"/gone{number}") for number in range(4)) <= 4
@@ -73,7 +71,7 @@ async def test_no_query_and_no_more_than_four_paths_are_asked_of_the_router(
 ) -> None:
     paths = ["/userRpm/SysRebootRpm.htm?Reboot=Reboot", *(f"/gone{number}" for number in range(40))]
     with Forger(lab, router, paths):
-        async with PortMapper() as mapper:
+        async with UpnpMapper() as mapper:
             await mapper.discover(2.0)
     assert 1 <= sum(router.asked(path) for path in paths[1:]) <= 4
     assert "SysReboot" not in router.log

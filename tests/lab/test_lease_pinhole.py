@@ -7,9 +7,9 @@ from contextlib import suppress
 
 import pytest
 
-from aioigd import LeaseState, PortMapper, UPnPResult
+from aioigd import LeaseState, UPnPResult
 
-from .network import EXTERNAL_ADDRESS, LAN_ADDRESS6, Lab, Protocol
+from .network import EXTERNAL_ADDRESS, LAN_ADDRESS6, Lab, Protocol, UpnpMapper
 from .router import Router
 
 
@@ -33,7 +33,7 @@ async def test_one_call_opens_both_and_closes_both(
         return arrives(lab6, proto, EXTERNAL_ADDRESS, 8081), arrives(lab6, proto, LAN_ADDRESS6, 8080)
 
     with lab6.listen("lan", proto, 8080):
-        async with PortMapper() as mapper:
+        async with UpnpMapper() as mapper:
             assert ways_in() == (False, False)
             async with mapper.lease(8081, 8080, proto=proto, ipv6=True) as lease:
                 assert ways_in() == (True, True)
@@ -47,7 +47,7 @@ async def test_one_call_opens_both_and_closes_both(
 
 async def test_it_is_not_opened_for_who_did_not_ask(lab6: Lab, router6: Router, inside_lan6: None) -> None:
     with lab6.listen("lan", "TCP", 8080):
-        async with PortMapper() as mapper, mapper.lease(8080, proto="TCP") as lease:
+        async with UpnpMapper() as mapper, mapper.lease(8080, proto="TCP") as lease:
             assert arrives(lab6, "TCP", EXTERNAL_ADDRESS, 8080)
             assert not arrives(lab6, "TCP", LAN_ADDRESS6, 8080)
             assert lease.pinholes == ()
@@ -55,7 +55,7 @@ async def test_it_is_not_opened_for_who_did_not_ask(lab6: Lab, router6: Router, 
 
 async def test_after_a_restart_it_is_open_again(lab6: Lab, router6: Router, inside_lan6: None) -> None:
     with lab6.listen("lan", "TCP", 8080):
-        async with PortMapper() as mapper, mapper.lease(8080, proto="TCP", poll_interval=2.0, ipv6=True):
+        async with UpnpMapper() as mapper, mapper.lease(8080, proto="TCP", poll_interval=2.0, ipv6=True):
             router6.stop()
             router6.forget_mappings()
             lab6.run("router", ["ip6tables-legacy", "-F", "MINIUPNPD"])
@@ -70,7 +70,7 @@ async def test_after_a_restart_it_is_open_again(lab6: Lab, router6: Router, insi
 
 async def test_where_the_router_has_no_firewall_service_the_lease_goes_on(lab6: Lab, inside_lan6: None) -> None:
     router = lab6.start_router(ipv6=True, igd_v1=True)
-    async with PortMapper() as mapper, mapper.lease(8080, proto="TCP", ipv6=True) as lease:
+    async with UpnpMapper() as mapper, mapper.lease(8080, proto="TCP", ipv6=True) as lease:
         assert len(router.mappings()) == 1
         assert lease.pinholes == ()
         assert lease.pinhole_error is not None
@@ -78,7 +78,7 @@ async def test_where_the_router_has_no_firewall_service_the_lease_goes_on(lab6: 
 
 
 async def test_without_ipv6_the_lease_goes_on(router: Router, inside_lan: None) -> None:
-    async with PortMapper() as mapper, mapper.lease(8080, proto="TCP", ipv6=True) as lease:
+    async with UpnpMapper() as mapper, mapper.lease(8080, proto="TCP", ipv6=True) as lease:
         assert len(router.mappings()) == 1
         assert lease.state is LeaseState.ACTIVE
         assert lease.pinhole_error is not None

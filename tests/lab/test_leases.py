@@ -14,7 +14,7 @@ import pytest
 
 from aioigd import Change, ChangeKind, Lease, LeaseState, PortMapper
 
-from .network import EXTERNAL_ADDRESS, LAN_ADDRESS, Lab
+from .network import EXTERNAL_ADDRESS, LAN_ADDRESS, Lab, UpnpMapper
 from .peers import upnpc
 from .router import Mapping, Router
 
@@ -35,7 +35,7 @@ NEW_LAN_ADDRESS = "192.168.77.20"
 @asynccontextmanager
 async def quick() -> AsyncIterator[PortMapper]:
     """A mapper that soon gives up a call to a router that is not there."""
-    async with PortMapper(timeout=2.0, discovery_timeout=1.0) as mapper:
+    async with UpnpMapper(timeout=2.0, discovery_timeout=1.0) as mapper:
         yield mapper
 
 
@@ -113,7 +113,7 @@ async def survive_restarts(
     took: list[float] = []
     control_ports = {router.port}
     async with (
-        PortMapper() as mapper,
+        UpnpMapper() as mapper,
         mapper.lease(8080, 80, "one", "TCP", poll_interval=poll) as one,
         mapper.lease([9000, 9001, 9002], desc="some", proto=["TCP", "UDP"], poll_interval=poll) as some,
         mapper.lease(0, 7000, "any", "UDP", poll_interval=poll) as any_port,
@@ -403,6 +403,6 @@ class TestMany:
         self, router: Router, inside_lan: None
     ) -> None:
         # Longer than a gateway that lets go of nothing is waited for: 22 ms a request.
-        async with PortMapper() as mapper, mapper.lease(list(range(20000, 20100)), proto=["TCP", "UDP"]):
+        async with UpnpMapper() as mapper, mapper.lease(list(range(20000, 20100)), proto=["TCP", "UDP"]):
             assert len(held(router)) == 200
         assert held(router) == []

@@ -6,9 +6,7 @@ import asyncio
 
 import anyio
 
-from aioigd import PortMapper
-
-from .network import LAN_ADDRESS
+from .network import LAN_ADDRESS, UpnpMapper
 from .router import Mapping, Router
 
 PORTS = (20000, 20001)
@@ -24,7 +22,7 @@ async def are_gone(router: Router) -> None:
 
 async def test_a_scope_of_anyio_that_ends_a_lease_leaves_nothing(router: Router, inside_lan: None) -> None:
     with anyio.move_on_after(3.0) as scope:
-        async with PortMapper() as mapper, mapper.lease(PORTS, proto="TCP"):
+        async with UpnpMapper() as mapper, mapper.lease(PORTS, proto="TCP"):
             assert router.mappings() == BOTH
             scope.cancel()
             await anyio.sleep_forever()
@@ -37,7 +35,7 @@ async def test_a_task_that_fails_beside_a_lease_leaves_nothing(router: Router, i
         raise ZeroDivisionError
 
     try:
-        async with PortMapper() as mapper, anyio.create_task_group() as group, mapper.lease(PORTS, proto="TCP"):
+        async with UpnpMapper() as mapper, anyio.create_task_group() as group, mapper.lease(PORTS, proto="TCP"):
             group.start_soon(fail)
             await anyio.sleep_forever()
     except* ZeroDivisionError:
@@ -46,7 +44,7 @@ async def test_a_task_that_fails_beside_a_lease_leaves_nothing(router: Router, i
 
 
 async def test_a_call_that_is_cancelled_in_the_middle_leaves_nothing(router: Router, inside_lan: None) -> None:
-    async with PortMapper() as mapper:
+    async with UpnpMapper() as mapper:
         await mapper.discover()
         for delay in (0.0, 0.001, 0.003, 0.006, 0.01):
             call = asyncio.create_task(mapper.add_port_mapping(PORTS[0], proto="TCP"))
@@ -62,7 +60,7 @@ def test_a_program_that_just_returns_leaves_nothing(router: Router, inside_lan: 
         is_there = asyncio.Event()
 
         async def keep() -> None:
-            async with PortMapper() as mapper, mapper.lease(PORTS, proto="TCP"):
+            async with UpnpMapper() as mapper, mapper.lease(PORTS, proto="TCP"):
                 is_there.set()
                 await asyncio.Event().wait()
 

@@ -7,7 +7,7 @@ from contextlib import suppress
 
 import pytest
 
-from aioigd import FirewallStatus, IGDError, NatStatus, PortMapper, PortMapping, TrafficMeter, UPnPResult
+from aioigd import FirewallStatus, IGDError, NatStatus, PortMapping, TrafficMeter, UPnPResult
 
 from .network import (
     EXTERNAL_ADDRESS,
@@ -17,6 +17,7 @@ from .network import (
     NEIGHBOUR_ADDRESS6,
     Lab,
     Protocol,
+    UpnpMapper,
 )
 from .peers import upnpc
 from .router import Mapping, Router
@@ -33,7 +34,7 @@ class TestTable:
     @pytest.mark.parametrize("igd_v1", [True, False], ids=["row by row", "in one piece"])
     async def test_sixty_mappings_are_listed(self, lab: Lab, inside_lan: None, igd_v1: bool) -> None:
         router = lab.start_router(igd_v1=igd_v1)
-        async with PortMapper() as mapper:
+        async with UpnpMapper() as mapper:
             await asyncio.gather(
                 *(
                     mapper.add_port_mapping(FIRST + number, 8080, "<a> & b", "TCP" if number % 2 else "UDP")
@@ -49,12 +50,12 @@ class TestTable:
         assert router.asked("GetListOfPortMappings") == (0 if igd_v1 else 2)
 
     async def test_an_empty_table_is_an_empty_list(self, router: Router, inside_lan: None) -> None:
-        async with PortMapper() as mapper:
+        async with UpnpMapper() as mapper:
             gateway = await mapper.get_gateway()
             assert [mapping async for mapping in gateway.query_port_mappings()] == []
 
     async def test_one_mapping_is_shown(self, router: Router, inside_lan: None) -> None:
-        async with PortMapper() as mapper:
+        async with UpnpMapper() as mapper:
             gateway = await mapper.get_gateway()
             await gateway.add_port_mapping(8081, 8080, "mine", "TCP")
             held = await gateway.query_port_mapping(8081, "TCP")
@@ -67,7 +68,7 @@ class TestTable:
         self, lab: Lab, router: Router, inside_lan: None
     ) -> None:
         upnpc(lab, router, "-a", NEIGHBOUR_ADDRESS, "8080", "8081", "TCP", place="neighbour")
-        async with PortMapper() as mapper:
+        async with UpnpMapper() as mapper:
             gateway = await mapper.get_gateway()
             mapping = await gateway.add_any_port_mapping(8081, 8080, "any", "TCP")
             with lab.listen("lan", "TCP", 8080):
@@ -77,7 +78,7 @@ class TestTable:
 
     async def test_a_router_of_version_1_does_not_choose(self, lab: Lab, inside_lan: None) -> None:
         router = lab.start_router(igd_v1=True)
-        async with PortMapper() as mapper:
+        async with UpnpMapper() as mapper:
             gateway = await mapper.get_gateway()
             with pytest.raises(IGDError) as caught:
                 await gateway.add_any_port_mapping(8081, 8080)
@@ -87,7 +88,7 @@ class TestTable:
     @pytest.mark.parametrize("igd_v1", [True, False], ids=["one by one", "at once"])
     async def test_a_range_is_deleted(self, lab: Lab, inside_lan: None, igd_v1: bool) -> None:
         router = lab.start_router(igd_v1=igd_v1)
-        async with PortMapper() as mapper:
+        async with UpnpMapper() as mapper:
             gateway = await mapper.get_gateway()
             await asyncio.gather(*(gateway.add_port_mapping(FIRST + number, proto="TCP") for number in range(6)))
             await gateway.add_port_mapping(FIRST, proto="UDP")
@@ -104,7 +105,7 @@ class TestTable:
 
 class TestLine:
     async def test_the_router_tells_of_its_connection(self, router: Router, inside_lan: None) -> None:
-        async with PortMapper() as mapper:
+        async with UpnpMapper() as mapper:
             gateway = await mapper.get_gateway()
             status = await gateway.query_status()
             assert status.is_connected
@@ -118,7 +119,7 @@ class TestLine:
 
     async def test_totals_move_when_bytes_flow(self, lab: Lab, router: Router, inside_lan: None) -> None:
         meter = TrafficMeter()
-        async with PortMapper() as mapper:
+        async with UpnpMapper() as mapper:
             gateway = await mapper.get_gateway()
             await gateway.add_port_mapping(8081, 8080, proto="TCP")
             meter.update(await gateway.query_traffic())
@@ -147,7 +148,7 @@ async def test_a_pinhole_lets_packets_in_until_it_is_deleted(
 ) -> None:
     if found.endswith("link-local"):
         lab6.set_default_route(lab6.link_local_address("router"), ipv6=True)
-    async with PortMapper(ipv6="IPv6" in found) as mapper:
+    async with UpnpMapper(ipv6="IPv6" in found) as mapper:
         gateway = await mapper.get_gateway()
         with lab6.listen("lan", proto, 8080):
             assert not arrives(lab6, proto)
@@ -163,7 +164,7 @@ async def test_a_pinhole_lets_packets_in_until_it_is_deleted(
 
 class TestPinholes:
     async def test_the_same_again_is_the_same_pinhole(self, router6: Router, inside_lan6: None) -> None:
-        async with PortMapper() as mapper:
+        async with UpnpMapper() as mapper:
             gateway = await mapper.get_gateway()
             first = await gateway.add_pinhole(LAN_ADDRESS6, 8080, "TCP", duration=600)
             second = await gateway.add_pinhole(LAN_ADDRESS6, 8080, "TCP", duration=1200)
@@ -172,7 +173,7 @@ class TestPinholes:
             assert len(router6.pinholes()) == 1
 
     async def test_a_pinhole_may_be_for_one_host_and_port(self, lab6: Lab, router6: Router, inside_lan6: None) -> None:
-        async with PortMapper() as mapper:
+        async with UpnpMapper() as mapper:
             gateway = await mapper.get_gateway()
             await gateway.add_pinhole(LAN_ADDRESS6, 8080, "TCP", remote_host="2a01:44::99", remote_port=99)
             with lab6.listen("lan", "TCP", 8080):
@@ -182,7 +183,7 @@ class TestPinholes:
         assert "--sport 99" in rule
 
     async def test_nobody_knows_whether_it_works_before_a_packet_came(self, router6: Router, inside_lan6: None) -> None:
-        async with PortMapper() as mapper:
+        async with UpnpMapper() as mapper:
             gateway = await mapper.get_gateway()
             pinhole = await gateway.add_pinhole(None, 8080)
             with pytest.raises(IGDError) as caught:
@@ -190,7 +191,7 @@ class TestPinholes:
         assert (caught.value.result, caught.value.error_code) == (UPnPResult.UNKNOWN_ERROR, 709)
 
     async def test_what_is_gone_cannot_be_deleted_again(self, router6: Router, inside_lan6: None) -> None:
-        async with PortMapper() as mapper:
+        async with UpnpMapper() as mapper:
             gateway = await mapper.get_gateway()
             pinhole = await gateway.add_pinhole(None, 8080)
             await gateway.delete_pinhole(pinhole)
@@ -200,7 +201,7 @@ class TestPinholes:
                 assert (caught.value.result, caught.value.error_code) == (UPnPResult.NO_SUCH_ENTRY_IN_ARRAY, 704)
 
     async def test_the_router_opens_nothing_for_others(self, router6: Router, inside_lan6: None) -> None:
-        async with PortMapper() as mapper:
+        async with UpnpMapper() as mapper:
             gateway = await mapper.get_gateway()
             with pytest.raises(IGDError) as caught:
                 await gateway.add_pinhole(NEIGHBOUR_ADDRESS6, 8080, "TCP")
@@ -208,7 +209,7 @@ class TestPinholes:
         assert router6.pinholes() == []
 
     async def test_the_firewall_tells_what_it_does(self, router6: Router, inside_lan6: None) -> None:
-        async with PortMapper() as mapper:
+        async with UpnpMapper() as mapper:
             gateway = await mapper.get_gateway()
             assert await gateway.query_firewall_status() == FirewallStatus(enabled=True, pinholes_allowed=True)
             with pytest.raises(IGDError) as caught:
@@ -217,14 +218,14 @@ class TestPinholes:
 
     async def test_a_router_of_version_1_has_no_firewall(self, lab6: Lab, inside_lan6: None) -> None:
         lab6.start_router(ipv6=True, igd_v1=True)
-        async with PortMapper() as mapper:
+        async with UpnpMapper() as mapper:
             gateway = await mapper.get_gateway()
             with pytest.raises(IGDError) as caught:
                 await gateway.add_pinhole(None, 8080)
         assert caught.value.result is UPnPResult.INVALID_GATEWAY
 
     async def test_without_ipv6_there_is_no_pinhole(self, router: Router, inside_lan: None) -> None:
-        async with PortMapper() as mapper:
+        async with UpnpMapper() as mapper:
             gateway = await mapper.get_gateway()
             with pytest.raises(IGDError) as caught:
                 await gateway.add_pinhole(None, 8080)
@@ -232,7 +233,7 @@ class TestPinholes:
 
     async def test_a_router_that_is_silent_over_ipv6_is_not_waited_for_long(self, lab6: Lab, inside_lan6: None) -> None:
         lab6.start_router(ipv6=False)
-        async with PortMapper() as mapper:
+        async with UpnpMapper() as mapper:
             gateway = await mapper.get_gateway()
             loop = asyncio.get_running_loop()
             before = loop.time()
@@ -242,7 +243,7 @@ class TestPinholes:
         assert caught.value.result in (UPnPResult.NO_DEVICES, UPnPResult.INVALID_GATEWAY)
 
     async def test_a_gateway_that_restarted_is_found_again(self, router6: Router, inside_lan6: None) -> None:
-        async with PortMapper() as mapper:
+        async with UpnpMapper() as mapper:
             gateway = await mapper.get_gateway()
             await gateway.add_pinhole(None, 8080, "TCP")
             router6.restart(lose_leases=True)

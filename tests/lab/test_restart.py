@@ -7,9 +7,9 @@ import logging
 
 import pytest
 
-from aioigd import IGDError, PortMapper, UPnPResult
+from aioigd import IGDError, UPnPResult
 
-from .network import LAN_ADDRESS, Lab
+from .network import LAN_ADDRESS, Lab, UpnpMapper
 from .router import Mapping, Router
 
 NEW_ADDRESS = "192.168.77.20"
@@ -30,7 +30,7 @@ def discovery_log(caplog: pytest.LogCaptureFixture) -> None:
 async def test_after_a_restart_the_next_call_succeeds(
     router: Router, inside_lan: None, lose_leases: bool, crash: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with PortMapper() as mapper:
+    async with UpnpMapper() as mapper:
         await mapper.add_port_mapping(8080, proto="TCP")
         if crash:
             router.kill()
@@ -51,7 +51,7 @@ async def test_after_a_restart_the_next_call_succeeds(
 async def test_fifty_calls_at_once_after_a_restart_share_one_search(
     router: Router, inside_lan: None, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with PortMapper() as mapper:
+    async with UpnpMapper() as mapper:
         await mapper.get_gateway()
         router.restart()
         ports = range(20000, 20050)
@@ -64,7 +64,7 @@ async def test_fifty_calls_at_once_after_a_restart_share_one_search(
 
 async def test_a_restart_under_the_calls_loses_none_of_them(router: Router, inside_lan: None) -> None:
     ports = range(20000, 20100)
-    async with PortMapper() as mapper:
+    async with UpnpMapper() as mapper:
         await mapper.get_gateway()
         calls = [asyncio.ensure_future(mapper.add_port_mapping(port, proto="TCP")) for port in ports]
         await router.until_asked("AddPortMapping", 20)
@@ -77,7 +77,7 @@ async def test_a_restart_under_the_calls_loses_none_of_them(router: Router, insi
 
 @pytest.mark.parametrize("call", ["delete", "query"])
 async def test_every_call_finds_the_router_again(router: Router, inside_lan: None, call: str) -> None:
-    async with PortMapper() as mapper:
+    async with UpnpMapper() as mapper:
         await mapper.add_port_mapping(8080, proto="TCP")
         router.restart()
         if call == "delete":
@@ -88,7 +88,7 @@ async def test_every_call_finds_the_router_again(router: Router, inside_lan: Non
 
 
 async def test_a_gateway_is_that_gateway_and_does_not_move(router: Router, inside_lan: None) -> None:
-    async with PortMapper() as mapper:
+    async with UpnpMapper() as mapper:
         gateway = await mapper.get_gateway()
         router.restart()
         with pytest.raises(IGDError) as caught:
@@ -99,7 +99,7 @@ async def test_a_gateway_is_that_gateway_and_does_not_move(router: Router, insid
 async def test_a_router_that_does_not_come_back_is_a_socket_error_with_all_attempts(
     router: Router, inside_lan: None
 ) -> None:
-    async with PortMapper(timeout=2, discovery_timeout=0.5) as mapper:
+    async with UpnpMapper(timeout=2, discovery_timeout=0.5) as mapper:
         await mapper.get_gateway()
         router.stop()
         with pytest.raises(IGDError) as caught:
@@ -111,7 +111,7 @@ async def test_a_router_that_does_not_come_back_is_a_socket_error_with_all_attem
 async def test_after_this_host_has_got_another_address_the_mapping_is_for_the_new_one(
     lab: Lab, router: Router, inside_lan: None, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with PortMapper() as mapper:
+    async with UpnpMapper() as mapper:
         await mapper.add_port_mapping(8080, proto="TCP")
         lab.set_lan_address(NEW_ADDRESS)
         mapping = await mapper.add_port_mapping(8081, proto="TCP")

@@ -11,12 +11,21 @@ from typing import Self
 
 import pytest
 
-from aioigd import IGDError, PortMapper, UPnPResult
+from aioigd import IGDError, UPnPResult
 from aioigd.upnp import search as search_module
 from aioigd.upnp.net.ssdp_search import SearchReply
 
 from .decoy import GROUP, Decoy
-from .network import LAN_ADDRESS, NEIGHBOUR_ADDRESS, ROUTER_ADDRESS, ROUTER_ADDRESS6, WAN_ADDRESS, Lab, Place
+from .network import (
+    LAN_ADDRESS,
+    NEIGHBOUR_ADDRESS,
+    ROUTER_ADDRESS,
+    ROUTER_ADDRESS6,
+    WAN_ADDRESS,
+    Lab,
+    Place,
+    UpnpMapper,
+)
 from .router import Router
 
 SPAN = 5.0
@@ -67,7 +76,7 @@ def changed(lab: Lab, place: Place, *lines: str, undo: Sequence[str]) -> Iterato
 
 
 async def search(source_address: str | None = None) -> None:
-    async with PortMapper(source_address=source_address, timeout=SPAN, discovery_timeout=SPAN) as mapper:
+    async with UpnpMapper(source_address=source_address, timeout=SPAN, discovery_timeout=SPAN) as mapper:
         with pytest.raises(IGDError) as caught:
             await mapper.get_gateway()
         assert caught.value.result is UPnPResult.NO_DEVICES
@@ -157,7 +166,7 @@ class TestUnicast:
         self, lab: Lab, router: Router, inside_lan: None, confirmed: set[tuple[str, bool]]
     ) -> None:
         drop_multicast(lab)
-        async with PortMapper() as mapper:
+        async with UpnpMapper() as mapper:
             assert (await mapper.get_gateway()).device.description_url == router.location
         assert confirmed == {(ROUTER_ADDRESS, True)}
 
@@ -165,7 +174,7 @@ class TestUnicast:
         self, lab: Lab, router: Router, inside_lan: None, confirmed: set[tuple[str, bool]]
     ) -> None:
         drop_multicast(lab)
-        async with PortMapper(local_port=19_001) as mapper:
+        async with UpnpMapper(local_port=19_001) as mapper:
             assert (await mapper.get_gateway()).device.description_url == router.location
         assert confirmed == {(ROUTER_ADDRESS, False)}
 
@@ -176,7 +185,7 @@ class TestUnicast:
         drop_multicast(lab6)
         hop = lab6.link_local_address("router")
         lab6.set_default_route(hop, ipv6=True)
-        async with PortMapper(ipv6=True) as mapper:
+        async with UpnpMapper(ipv6=True) as mapper:
             await mapper.get_gateway()
         assert confirmed == {(f"{hop}%{socket.if_nametoindex('lan0')}", True)}
 
@@ -203,7 +212,7 @@ class TestUnicast:
         ):
             try:
                 with Decoy(lab, "router", "10.8.0.1", by_unicast=True) as gateway:
-                    async with PortMapper() as mapper:
+                    async with UpnpMapper() as mapper:
                         device = (await mapper.get_gateway()).device
                 assert device.description_url == gateway.location
                 assert device.igd_our_addr == "10.8.0.2"
@@ -222,7 +231,7 @@ class TestOffLink:
         ):
             decoy = Decoy(lab, "neighbour", NEIGHBOUR_ADDRESS, reply_from=WAN_ADDRESS)
             with decoy, lab.watch_tcp("wan", decoy.port) as callers:
-                async with PortMapper(discovery_timeout=1.0) as mapper:
+                async with UpnpMapper(discovery_timeout=1.0) as mapper:
                     with pytest.raises(IGDError) as caught:
                         await mapper.get_gateway()
                     assert await mapper.discover(1.0) == []
@@ -241,13 +250,13 @@ class TestOffLink:
             ),
             Decoy(lab, "neighbour", NEIGHBOUR_ADDRESS, reply_from=ROUTER_ADDRESS),
         ):
-            async with PortMapper(discovery_timeout=1.0) as mapper:
+            async with UpnpMapper(discovery_timeout=1.0) as mapper:
                 await mapper.discover(1.0)
         assert confirmed == {(ROUTER_ADDRESS, False)}
 
     async def test_a_router_at_a_global_address_is_heard(self, lab6: Lab, inside_lan6: None) -> None:
         lab6.start_router(ipv6=True)
         drop_multicast(lab6)
-        async with PortMapper(ipv6=True) as mapper:
+        async with UpnpMapper(ipv6=True) as mapper:
             device = (await mapper.get_gateway()).device
         assert ROUTER_ADDRESS6 in device.description_url or ROUTER_ADDRESS in device.igd_control_url

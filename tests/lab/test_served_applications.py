@@ -13,9 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from aioigd import PortMapper
-
-from .network import EXTERNAL_ADDRESS, LAN_ADDRESS, Lab
+from .network import EXTERNAL_ADDRESS, LAN_ADDRESS, Lab, UpnpMapper
 from .router import Mapping, Router
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -138,7 +136,7 @@ async def test_a_server_that_is_killed_leaves_only_what_will_expire(lab: Lab, ro
         program.kill()
         program.wait(PATIENCE)
     assert router.mappings() == wanted(LEASES)
-    async with PortMapper() as mapper:
+    async with UpnpMapper() as mapper:
         left = [mapping async for mapping in (await mapper.get_gateway()).query_port_mappings()]
     assert {mapping.external_port for mapping in left} == set(range(FIRST, FIRST + LEASES))
     assert all(0 < mapping.duration <= 3600 for mapping in left)

@@ -124,7 +124,9 @@ async def test_what_ends_in_an_error_is_recorded_too(tmp_path: Path) -> None:
                 await mapper.query_external_address()
     failures = [event.failure for event in Conversation.load(path).exchanges if event.method == "POST"]
     assert failures
-    assert set(failures) == {"DeadlineError"}
+    # Cancelled is a request that was given up for a second one of the same call.
+    assert "DeadlineError" in failures
+    assert set(failures) <= {"DeadlineError", "CancelledError"}
     async with ReplayedGateway(path) as replayed, PortMapper(source_address=replayed.address, timeout=0.5) as mapper:
         with pytest.raises(DeadlineError):
             await mapper.query_external_address()
