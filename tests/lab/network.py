@@ -78,8 +78,8 @@ COMMIT
 
 
 UpnpMapper = partial(PortMapper, protocols=("upnp",))
-"""A mapper for tests of UPnP: on a loaded machine the daemon may answer a search much later than PCP and NAT-PMP, by which
-it is used then."""
+"""A mapper for tests of UPnP: on a loaded machine the daemon may answer a search much later than PCP and NAT-PMP, which
+are used then."""
 
 
 class Lab:
