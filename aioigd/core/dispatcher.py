@@ -69,7 +69,7 @@ class Dispatcher:
     @property
     def holds_since(self) -> float:
         """Since when the gateway holds mappings, as any of its protocols tells; see :attr:`Backend.holds_since`."""
-        backends = self._cache.backends if self._fixed is None else (self._fixed,)
+        backends = self._cache.router.all if self._fixed is None else (self._fixed,)
         return max((backend.holds_since for backend in backends), default=NEVER)
 
     def fixed_to(self, backend: Backend) -> Dispatcher:
@@ -196,7 +196,8 @@ class Dispatcher:
             return await self._by_each(operation, await self._cache.find(), what, final, op)
         op.rediscover_on_timeout = True
         op.search = partial(self._is_elsewhere, backend)
-        asked = backend if what is None else self._cache.backend_for(what, backend)
+        router = self._cache.router
+        asked = router.backend_for(what, backend) if what is not None and router.others else backend
         try:
             result = await operation(asked, op)
             if op.seconds_needed > self.seconds_needed:
@@ -214,7 +215,7 @@ class Dispatcher:
             except (IGDError, TimeoutError):
                 raise error from error.__cause__  # nobody there at all: what happened first says more
         if backend.protocol != asked.protocol:
-            self._cache.note_maker(backend, what)
+            self._cache.router.note_maker(backend, what)
         return await self._by_each(operation, backend, what, final, op)
 
     async def _delete(self, backend: Backend, op: Operation, key: MappingKey, verify: bool) -> None:
@@ -224,7 +225,7 @@ class Dispatcher:
             await (backend.delete(op, key, verify=True) if verify else backend.delete(op, key))
         except IGDError as error:
             failure = error
-        for other in self._cache.backends if self._fixed is None else ():
+        for other in self._cache.router.all if self._fixed is None else ():
             if other is not backend and other.address == backend.address and other.has_made(key):
                 with suppress(IGDError):
                     await other.delete(op, key)
@@ -235,7 +236,7 @@ class Dispatcher:
 
     async def _poll(self, backend: Backend, op: Operation) -> IPv4Address | IPv6Address:
         address = await backend.poll(op)
-        serving = self._cache.serving
+        serving = self._cache.router.serving
         if serving is not None and serving is not backend:
             with suppress(IGDError):
                 await serving.poll(op)
@@ -290,9 +291,9 @@ class Dispatcher:
                     break
                 refusing = backend
             else:
-                self._cache.note_maker(backend, what)
+                self._cache.router.note_maker(backend, what)
                 if isinstance(what, MappingKey) and is_general and not is_conflict:
-                    self._cache.note_serving(backend)
+                    self._cache.router.note_serving(backend)
                 return result
         raise error
 

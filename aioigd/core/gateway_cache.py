@@ -13,12 +13,13 @@ from async_timeout import timeout_at
 
 from ..arguments import check_devices
 from ..errors import IGDError, UnsupportedError, UsageError
-from ..models import Device, MappingKey, Pinhole
+from ..models import Device
 from ..results import ProtocolName
 from ..text import get_logger
 from .backend import Backend, Driver, Hint, Listener
 from .calls import CallQueue, Operation
 from .finder import Finder
+from .router import RouterBackends
 
 __all__ = ["GatewayCache"]
 
@@ -28,8 +29,6 @@ _STOPGAP_KEPT: Final = 60.0
 """Seconds for which calls use a stopgap without another search, while there are no leases."""
 _ROUTES_KEPT: Final = 1.0
 """Seconds for which the routes are not read again: a thousand leases may end at once."""
-_MOST_MAKERS: Final = 131_072
-"""Mappings of which it is known which protocol has made them last, where that is not the first: all ports, twice."""
 _HOME_TIMEOUT: Final = 3.0
 """Seconds in which the router of the best default route has to describe itself, once it has answered."""
 
@@ -45,24 +44,20 @@ class GatewayCache:
     Who has leases keeps it (:meth:`keep_stopgap`), and looks for the router (:meth:`find_home`) to go home to it.
     A last resort, which is not connected or refuses to talk, is dropped after that time whoever has it.
 
-    A router that speaks several protocols is used by the most preferred one; its other backends are kept beside that,
-    for what the first refuses (:meth:`others`), and for what they have made (:meth:`backend_for`).
+    :attr:`router` has the backends of the one in use, by all protocols that it was found to speak.
     """
 
     def __init__(
         self, drivers: Sequence[Driver], finder: Finder, queue: CallQueue, *, discovery_timeout: float
     ) -> None:
         self.devices: list[Device] = []
+        self.router = RouterBackends()
         self._drivers = drivers
         self._finder = finder
         self._queue = queue
         self._discovery_timeout = discovery_timeout
         self._backend: Backend | None = None
-        self._others: tuple[Backend, ...] = ()
-        self._known: tuple[Backend, ...] = ()
         self._others_are_known = False
-        self._serving: Backend | None = None
-        self._made_by: dict[MappingKey | Pinhole, ProtocolName] = {}
         self._is_presuming = False
         self._chosen_from: list[Device] = []
         self._searched: list[Device] = []
@@ -92,11 +87,6 @@ class GatewayCache:
             return None
         return self._use(device)
 
-    @property
-    def backends(self) -> Sequence[Backend]:
-        """The gateway of the last call by all protocols that it was ever heard to speak, the one in use first."""
-        return () if self._backend is None else self._known
-
     async def find(self, *, instead_of: Backend | None = None) -> Backend:
         """Return the cached gateway, unless it is the one to be replaced, or the one that a search finds.
 
@@ -115,19 +105,6 @@ class GatewayCache:
 
     # A router that speaks several protocols
 
-    def backend_for(self, what: MappingKey | Pinhole, backend: Backend) -> Backend:
-        """Return the backend by which something was made, or else the one of the same router that grants mappings.
-
-        ``backend`` is the one in use.
-        """
-        if not self._others or backend is not self._backend:
-            return backend
-        makers = [one for one in (backend, *self._others) if one.has_made(what)]
-        if len(makers) > 1:  # one of them was given up, and could not be told so
-            last = self._made_by.get(what)
-            makers.sort(key=lambda maker: maker.protocol != last)
-        return makers[0] if makers else self._serving or backend
-
     async def others(self, backend: Backend, until: float) -> Sequence[Backend]:
         """Return the same router by all other protocols that it speaks, in the order of preference.
 
@@ -137,31 +114,14 @@ class GatewayCache:
         current = self._backend
         if current is None or not backend.address or current.address != backend.address:
             return ()
-        known = {one.protocol for one in (current, *self._others)}
+        known = {one.protocol for one in (current, *self.router.others)}
         unknown = [driver.protocol for driver in self._drivers if driver.protocol not in known]
         if unknown and not self._others_are_known and self.devices == self._searched:
             with suppress(IGDError, TimeoutError):
                 async with timeout_at(until):
                     look = partial(self._look_for_others, current, unknown)
                     await self._queue.submit("discovery", ("others", current), look, self._discovery_timeout).wait()
-        return [one for one in (current, *self._others) if one.protocol != backend.protocol]
-
-    @property
-    def serving(self) -> Backend | None:
-        """By which protocol the router grants what it refuses by the one in use, None where there is none."""
-        return self._serving
-
-    def note_serving(self, backend: Backend) -> None:
-        """Note by which protocol the router grants mappings, where it has refused one by another."""
-        self._serving = backend if backend in self._others else None
-
-    def note_maker(self, backend: Backend, what: MappingKey | Pinhole | None) -> None:
-        """Note by which protocol something is made from now on that another one had made."""
-        if what is not None:
-            self._made_by.pop(what, None)
-            self._made_by[what] = backend.protocol
-            if len(self._made_by) > _MOST_MAKERS:
-                del self._made_by[next(iter(self._made_by))]
+        return self.router.beside(backend)
 
     def presume(self) -> Backend | None:
         """Return a gateway that may be asked while it is searched for, None where only a search tells which it is.
@@ -271,24 +231,17 @@ class GatewayCache:
         return self._backend
 
     def _note_others(self, backend: Backend) -> None:
-        """Keep the backends of the other protocols by which the router of this one was found, or was used before."""
-        before = self._known
+        """Keep the backends of the other protocols by which the router of this one was found, beside it."""
         self._others_are_known = False
-        self._serving = None
-        by_protocol = {backend.protocol: backend}
+        found: dict[ProtocolName, Backend] = {}
         for device in self.devices:
-            if device.is_valid_gateway() and device.protocol not in by_protocol:
+            if device.is_valid_gateway() and device.protocol != backend.protocol and device.protocol not in found:
                 with suppress(UnsupportedError):
                     other = self._connect(device)
                     if other.address == backend.address:
-                        by_protocol[device.protocol] = other
-        in_order = (by_protocol.get(driver.protocol) for driver in self._drivers) if len(by_protocol) > 1 else ()
-        self._others = tuple(one for one in in_order if one is not None and one is not backend)
-        self._known = (backend, *self._others)
-        if backend.address:
-            spoken = {one.protocol for one in self._known}
-            former = (one for one in before if one.address == backend.address and one.protocol not in spoken)
-            self._known += tuple({one.protocol: one for one in former}.values())
+                        found[device.protocol] = other
+        in_order = (found.get(driver.protocol) for driver in self._drivers) if found else ()
+        self.router.use(backend, [one for one in in_order if one is not None])
 
     def _connect(self, device: Device) -> Backend:
         backend = next(filter(None, (driver.connect(device) for driver in self._drivers)), None)

@@ -250,7 +250,7 @@ class PinholeManager:
         """Return the address of this machine to which its pinholes lead, "" where it has none."""
         with suppress(IGDError):
             self._cache.cached()
-        for backend in self._cache.backends:
+        for backend in self._cache.router.all:
             with suppress(IGDError):  # by one protocol the gateway may be reached over IPv4 only
                 return backend.internal_client_v6
         return ""
