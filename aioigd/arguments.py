@@ -468,8 +468,10 @@ def check_secret(value: object) -> bytes | None:
     """Return a secret, None for None, or raise UsageError (INVALID_ARGS), which does not show it."""
     if value is None:
         return None
-    if not isinstance(value, bytes) or not value:
-        raise UsageError(f"pcp_secret must be bytes, and not empty, not a value of type {type(value).__name__}")
+    if not isinstance(value, bytes):
+        raise UsageError(f"pcp_secret must be bytes, not a value of type {type(value).__name__}")
+    if not value:
+        raise UsageError("pcp_secret must not be empty; None is for the default")
     return bytes(value)
 
 

@@ -215,6 +215,7 @@ def test_what_to_do_after_a_failure_is_decided_without_io() -> None:
 def test_the_command_uses_public_names_only(module: Path) -> None:
     public = {"aioigd": {*aioigd.__all__, "__version__"}, "aioigd.testing": set(aioigd.testing.__all__)}
     public["aioigd.text"] = {"printable"}
+    public["aioigd.results"] = {"PROTOCOL_NAMES"}
     public["aioigd.net.interfaces"] = {"all_addresses"}
     public["aioigd.net.guard"] = {"check_destination"}  # what the doctor sends has to stay on loopback, too
     package = ["aioigd", *module.relative_to(PACKAGE).parent.parts]

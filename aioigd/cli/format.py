@@ -5,7 +5,7 @@ Whatever a device says goes through :func:`~aioigd.text.printable` before it is 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_address
 from typing import Final
@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from rich.text import Text
 
 from .. import ConnectionStatus, Device, IGDError
+from ..results import PROTOCOL_NAMES
 from ..text import printable
 
 __all__ = [
@@ -52,8 +53,6 @@ CARRIER_NAT: Final = IPv4Network("100.64.0.0/10")
 OK_MARK: Final = ("✓ ", "bold green")
 WARNING_MARK: Final = ("! ", "bold yellow")
 ERROR_MARK: Final = ("✗ ", "bold red")
-PROTOCOL_NAMES: Final[Mapping[str, str]] = {"upnp": "UPnP", "pcp": "PCP", "nat-pmp": "NAT-PMP"}
-"""What people call the protocols, in the order of the library."""
 _BYTE_UNITS: Final = ("B", "kB", "MB", "GB", "TB", "PB", "EB")
 _TIME_UNITS: Final = ((604_800, "w"), (86_400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 

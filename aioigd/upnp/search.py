@@ -109,7 +109,8 @@ class DeviceSearch(Search):
         if self._ssdp is not None and self._ssdp.port_problem:
             return NoRouteError(f"no gateway was found, and not all networks were searched: {self._ssdp.port_problem}")
         if not self._replies:
-            return DiscoveryError("no device answered the search for a gateway", UPnPResult.NO_DEVICES)
+            where = f" at {self._scope.host}" if self._scope.host else ""
+            return DiscoveryError(f"no device answered the search for a gateway{where}", UPnPResult.NO_DEVICES)
         devices = ", ".join(
             f"{one.device.friendly_name or one.device.description_url}: {one.device.igd_status.name}"
             for one in failures[:5]

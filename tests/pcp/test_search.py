@@ -9,6 +9,7 @@ from typing import Literal
 
 import pytest
 
+from aioigd import PortMapper
 from aioigd.core.backend import NEVER, Candidate, Rank, SearchScope
 from aioigd.core.finder import Finder
 from aioigd.errors import DiscoveryError, NoRouteError
@@ -19,7 +20,7 @@ from aioigd.pcp import search as search_module
 from aioigd.pcp.driver import PcpDriver
 from aioigd.pcp.search import PATIENCE, PcpSearch, hosts_of
 from aioigd.pcp.wire import nat_pmp, pcp
-from aioigd.results import UPnPResult
+from aioigd.results import ProtocolName, UPnPResult
 from aioigd.testing import EmulatedGateway, Hooks, PcpDatagram, Quirk, loopback_address, quirk, quirks
 
 from ..leases import virtual
@@ -208,8 +209,19 @@ async def test_who_speaks_the_other_one_says_so_at_once(spoken: Name, asked: Nam
 async def test_a_closed_port_ends_the_search_at_once(protocol: Name) -> None:
     with loopback_address() as address:
         scope = SearchScope(source_address=address)
-        with pytest.raises(DiscoveryError, match=f"no router answers by {protocol}") as caught:
+        with pytest.raises(DiscoveryError, match=f"no router answers by {protocol.upper()}") as caught:
             await Finder([PcpDriver(protocol, scope)], scope).find_gateway(60.0)
+        assert caught.value.result is UPnPResult.NO_DEVICES
+
+
+@pytest.mark.parametrize("protocols", [("pcp", "nat-pmp"), ("nat-pmp",), ("upnp",)], ids=str)
+async def test_a_gateway_that_was_named_and_is_silent_is_named_by_the_failure(
+    protocols: tuple[ProtocolName, ...],
+) -> None:
+    with loopback_address() as address:
+        async with PortMapper(gateway=address, protocols=protocols, discovery_timeout=0.2) as mapper:
+            with pytest.raises(DiscoveryError, match=f" at {address}") as caught:
+                await mapper.get_gateway()
         assert caught.value.result is UPnPResult.NO_DEVICES
 
 
