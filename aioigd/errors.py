@@ -9,7 +9,7 @@
     │   └── NoRouteError           nothing can be sent from here: no such address, no network, no IPv6
     ├── DeadlineError              it did not answer in time (also a TimeoutError)
     ├── InvalidResponseError       it answered with something that is no answer
-    ├── RefusedError               it said no; .error_code is its UPnP error code
+    ├── RefusedError               it said no; .error_code is its code in .protocol
     │   ├── ConflictError          the port belongs to another mapping
     │   ├── NotFoundError          there is no such mapping or pinhole
     │   └── UnsupportedError       the gateway cannot do that at all

@@ -66,16 +66,16 @@ class PortMapper:
     another program or mapper has it, a search raises NoRouteError. ``ipv6``: search over IPv6 instead of IPv4 (UDA
     1.1 annex A).
 
-    ``protocols``: those by which ports may be mapped, in the order of preference. All are looked for at the same time,
-    and a preferred one that is silent is waited for 0.9 s at most; what a gateway refuses by one it is asked for by the
-    next that it speaks. ``("pcp", "nat-pmp", "upnp")`` is the fast order: the first mapping after one round trip;
-    ``("pcp", "nat-pmp")`` speaks no HTTP and reads no XML. ``gateway``: the IP address of the only router to use, for
-    instance behind a VPN without a next hop; with a port (``"10.2.0.1:5351"``, ``"[fe80::1%eth0]:5351"``) that is where
-    PCP and NAT-PMP are asked; UPnP is asked at port 1900 by a search by unicast. At an IPv6 address there are pinholes
-    only. Not with ``location``, which is UPnP only. ``pcp_secret``: from which the nonces of PCP are derived
-    (RFC 6887 section 11.2), so that a program which is started again has its own mappings again; by default from the
-    machine's id and the user, and where there is no machine id at random for each process. Anything else raises
-    IGDError, which is also a ValueError.
+    ``protocols``: those by which ports may be mapped, in the order of preference. All are looked for in one search,
+    those behind UPnP 50 ms later; a preferred one that is silent is waited for 0.9 s at most. What a gateway refuses by
+    one it is asked for by the next that it speaks. ``("pcp", "nat-pmp", "upnp")`` is the fast order: the first mapping
+    after one round trip; ``("pcp", "nat-pmp")`` speaks no HTTP and reads no XML. ``gateway``: the IP address of the
+    only router to use, for instance behind a VPN without a next hop; with a port (``"10.2.0.1:5351"``,
+    ``"[fe80::1%eth0]:5351"``) that is where PCP and NAT-PMP are asked; UPnP is asked at port 1900 by a search by
+    unicast. At an IPv6 address there are pinholes only. Not with ``location``, which is UPnP only. ``pcp_secret``: from
+    which the nonces of PCP are derived (RFC 6887 section 11.2), so that a program which is started again has its own
+    mappings again; by default from the machine's id and the user, and where there is no machine id at random for each
+    process. Anything else raises IGDError, which is also a ValueError.
 
     Use it with ``async with``, or call :meth:`close` in the end. It belongs to the event loop in which it is first
     used; any number of tasks may use it at once. Closing it deletes no mapping.
