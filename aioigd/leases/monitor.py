@@ -108,7 +108,6 @@ class Finding(NamedTuple):
     """What was found out about the gateway.
 
     ``has_new_address``: its external address is another one. ``is_replaced``: another gateway has taken its place.
-    ``has_lost_all``: it has told in a reply that it has lost its mappings.
     ``hint_followed_at``: when it was rediscovered because of a hint that it has restarted, None if that is not why.
     ``home``: the router of the best default route, None where it is not there. It may be in use already. ``left``: the
     stopgap that was replaced by that router.
@@ -117,7 +116,6 @@ class Finding(NamedTuple):
     contents: Contents = Contents.UNCHANGED
     has_new_address: bool = False
     is_replaced: bool = False
-    has_lost_all: bool = False
     hint_followed_at: float | None = None
     home: Backend | None = None
     left: Backend | None = None
@@ -269,7 +267,7 @@ class GatewayMonitor:
             self.look_for_home()
         may_be_empty = was_away or has_moved or has_lost_all
         contents = Contents.MAY_BE_GONE if may_be_empty else Contents.NEEDS_SAMPLE
-        return Finding(contents, has_new_address, is_replaced, has_lost_all, left=left)
+        return Finding(contents, has_new_address, is_replaced, left=left)
 
     async def rediscover(self) -> Finding:
         """Find the gateway anew after a hint that it has restarted, and poll it."""

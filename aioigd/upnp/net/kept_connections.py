@@ -184,11 +184,6 @@ class KeptConnections:
     def __len__(self) -> int:
         return len(self.idle) + len(self._busy)
 
-    @property
-    def is_proven(self) -> bool:
-        """Whether the gateway has shown that it keeps connections."""
-        return self.verdict is Verdict.PROVEN
-
     async def ask(self, sent: Sent, keep: Keep, open_socket: OpenSocket) -> HttpReply | None:
         """Send a request over a connection that was or is to be kept; None where it is to have one of its own.
 

@@ -27,7 +27,6 @@ _SERVICE_TYPE = re.compile(
     r"(?:urn:)?[\w.-]{1,64}:service:([A-Za-z0-9_-]{1,64})(?::(\d{1,3})?(?:[.a-z][\w.]{0,8})?)?",
     re.ASCII | re.IGNORECASE,
 )
-_GATEWAY_TYPE = re.compile(r"urn:[\w.-]{1,64}:device:InternetGatewayDevice(?::\d{1,3})?", re.ASCII | re.IGNORECASE)
 _WAN_CONNECTIONS: Final = ("wanipconnection", "wanpppconnection")
 """The names of the services that map ports, in lower case."""
 
@@ -75,11 +74,6 @@ class Description(NamedTuple):
     presentation_url: str
     udn: str
     services: tuple[Service, ...]
-
-    @property
-    def claims_gateway(self) -> bool:
-        """Whether its device type is InternetGatewayDevice, with or without a WAN connection."""
-        return _GATEWAY_TYPE.fullmatch(self.device_type) is not None
 
     @property
     def wan_connections(self) -> tuple[Service, ...]:

@@ -92,7 +92,7 @@ async def test_a_second_request_on_the_same_connection_is_the_proof(
     async with Server(address, stays()) as server:
         await ask(http, server, kept)
         await ask(http, server, kept)
-        assert kept.is_proven
+        assert kept.verdict is Verdict.PROVEN
         await ask(http, server, kept)
         assert used(server) == [1, 1, 1]
         assert {request.header("Connection") for request in server.requests} == {None}
@@ -341,7 +341,7 @@ async def test_an_idle_connection_is_closed_soon(http: HttpClient, kept: KeptCon
             while server.open_connections:  # noqa: ASYNC110 - nothing tells of it
                 await asyncio.sleep(0.05)
         assert len(kept) == 0
-        assert kept.is_proven
+        assert kept.verdict is Verdict.PROVEN
 
 
 async def test_closing_the_client_closes_them(http: HttpClient, kept: KeptConnections, address: str) -> None:
