@@ -83,12 +83,11 @@ class Gateway:
         """Forward a port, unless it is forwarded already (AddPortMapping, WANIPConnection:2 section 2.5.16).
 
         The arguments are those of :meth:`PortMapper.add_port_mapping`; with ``overwrite`` a mapping that exists is
-        replaced, as there. Without it the gateway is asked first what it holds: the
-        same mapping of this machine is refreshed, any other is left as it is, and the call raises IGDError with
-        CONFLICT_WITH_OTHER_MAPPING. Where the gateway cannot tell whose a mapping is, it is for the gateway to refuse.
-        This is the best that UPnP allows, and no more: a mapping that another
-        host makes between the question and the request is replaced by gateways that replace silently. By PCP and
-        NAT-PMP nobody can replace another host's mapping, with ``overwrite`` or without.
+        replaced, as there. Without it, by UPnP, it is asked first what it holds: the same mapping of this machine is
+        refreshed, any other is left as it is, and the call raises IGDError with CONFLICT_WITH_OTHER_MAPPING. Where
+        the gateway cannot tell whose a mapping is, it is for the gateway to refuse. This is the best that UPnP allows,
+        and no more: a mapping that another host makes between the question and the request is replaced by gateways that
+        replace silently. By PCP and NAT-PMP nobody can replace another host's mapping, with ``overwrite`` or without.
         """
         request = check_request(port, internal_port, desc, proto, duration, internal_client, remote_host)
         return await self._dispatcher.add(
@@ -122,7 +121,8 @@ class Gateway:
         tells. An IGD:2 is asked for the list (GetListOfPortMappings, WANIPConnection:2 section 2.5.21), any other,
         and one that gives none, for entry after entry (GetGenericPortMappingEntry, WANIPConnection:1 section 2.4.14).
         Some show this machine's mappings only. Each request is a call of its own: the time limit is not one for the
-        whole list. Raises IGDError: INVALID_RESPONSE for a list without an end, after 4096 mappings.
+        whole list. Raises IGDError: INVALID_RESPONSE for a list without an end, after 4096 mappings; INVALID_GATEWAY by
+        PCP and NAT-PMP, which have no table.
         """
         return self._iter_mappings()
 

@@ -259,8 +259,8 @@ class PortMapper:
         With ``verify`` it returns what the gateway holds, and fails where the gateway says for two seconds that it
         holds nothing, or the mapping of another host, or says that it holds this one switched off. Where it cannot
         tell, or not in time, what was granted is granted. What was deleted to make room is put back where that was in
-        vain; if the gateway refuses to, the error names it. Identical calls that are made while
-        one is under way share it; different ones for the same port and protocol run in the order of the calls.
+        vain; if the gateway refuses to, the error names it. Identical calls that are made while one is under way share
+        it; different ones for the same port and protocol run in the order of the calls.
 
         By PCP (MAP, RFC 6887 section 11) and NAT-PMP (RFC 6886 section 3.3) it is exactly this port, too, or
         CONFLICT_WITH_OTHER_MAPPING: another host's mapping is never replaced, and a port of this machine that this
@@ -293,8 +293,9 @@ class PortMapper:
         :meth:`add_port_mapping`.
 
         By PCP (RFC 6887 section 15.1) and NAT-PMP (RFC 6886 section 3.4) what this mapper made is deleted, else what
-        leads to the same port of this machine; their reply is all that there is to ``verify``, and says yes where
-        there is nothing. What other hosts have made cannot be deleted by them.
+        leads to the same port of this machine; their reply is all that there is to ``verify``. It says yes to all, so
+        for what this mapper has not made the port is asked for before and after: NO_SUCH_ENTRY_IN_ARRAY where it was
+        free, NOT_AUTHORIZED where it is another host's, whose mappings cannot be deleted by these protocols.
         """
         await self._dispatcher.delete(check_key(port, proto, remote_host), verify=check_flag(verify, "verify"))
 
@@ -334,10 +335,9 @@ class PortMapper:
         (there, and where it is refused without another cause). ``required``: raise if the port cannot be had at
         first; if false, the lease is there at once, LOST, and is had in the background (:meth:`Lease.wait_active`).
         ``poll_interval``: seconds between two looks at the gateway (by PCP and NAT-PMP one datagram), more than 0 and
-        at most 3600. ``ipv6``: let
-        packets to the internal ports of this machine in over IPv6, too, through pinholes of the gateway's firewall
-        (:attr:`Lease.pinholes`), not with an ``internal_client``; where there is no IPv6 the lease does without
-        (:attr:`Lease.pinhole_error`).
+        at most 3600. ``ipv6``: let packets to the internal ports of this machine in over IPv6, too, through pinholes of
+        the gateway's firewall (:attr:`Lease.pinholes`), not with an ``internal_client``; where there is no IPv6 the
+        lease does without (:attr:`Lease.pinhole_error`).
 
         Mappings are renewed at half their granted time or a little later (where that prolongs nothing, deleted
         and added just before they end), by the protocol that has made them while that serves, made again when

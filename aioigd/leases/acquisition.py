@@ -48,7 +48,7 @@ log = get_logger("aioigd.lease")
 _DELETIONS: Final = 2
 """Deletions of one mapping, where the gateway goes on to hold what it says it has deleted."""
 MAX_CONCURRENT: Final = 8
-"""Mappings of one manager that are worked on at the same time; the gateway gets fewer requests than that anyway."""
+"""Mappings of one manager that are worked on at the same time; how many requests are out is the limiter's matter."""
 
 
 _MOST_REQUESTS: Final = 512

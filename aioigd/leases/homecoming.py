@@ -51,7 +51,7 @@ __all__ = ["HomeSearch", "Homecoming", "is_away_from_home"]
 log = get_logger("aioigd.lease")
 
 _SILENT_POLLS: Final = 10
-"""Polls that a next hop leaves unanswered before it is asked less often: it may have no UPnP at all."""
+"""Polls that a next hop leaves unanswered before it is asked less often: it may map no ports at all."""
 _SILENT_TIME: Final = 500.0
 """Seconds that these take at least: where polls are frequent, ten of them are no more than a restart."""
 _SILENT_INTERVAL: Final = 1200.0
