@@ -36,7 +36,7 @@ from ..net.interfaces import (
     public_ipv6_address,
     source_address_for,
 )
-from ..results import UPnPResult
+from ..results import PROTOCOL_NAMES, UPnPResult
 from ..text import get_logger
 from .client import Doubtful, PcpClient, Reader
 from .epoch import PcpEpoch
@@ -225,7 +225,7 @@ class _Backend(Backend):
             if await self._is_free(op, key):
                 if held is None:
                     self._state.gone(owner)
-                raise NotFoundError(f"nothing is mapped to {key} by {self.protocol}")
+                raise NotFoundError(f"nothing is mapped to {key} by {PROTOCOL_NAMES[self.protocol]}")
             if held is None:
                 await self._unmap_held(op, owner)
                 is_gone = await self._is_free(op, key)
@@ -233,7 +233,8 @@ class _Backend(Backend):
                 is_gone = await self._unmap_beside(op, owner, held, key)
             if not is_gone:
                 raise RefusedError(
-                    f"{key} does not belong to this machine, or {self.protocol} cannot tell", UPnPResult.NOT_AUTHORIZED
+                    f"{key} does not belong to this machine, or {PROTOCOL_NAMES[self.protocol]} cannot tell",
+                    UPnPResult.NOT_AUTHORIZED,
                 )
 
     async def _unmap_beside(self, op: Operation, owner: Owner, held: Held, key: MappingKey) -> bool:
@@ -308,7 +309,8 @@ class _Backend(Backend):
         held = self._state.held(owner, loop.time())
         if held is not None and exactly and held.key != key:
             raise ConflictError(
-                f"{owner} is mapped to external port {held.key.external_port} already, and {self.protocol} maps it once"
+                f"{owner} is mapped to external port {held.key.external_port} already,"
+                f" and {PROTOCOL_NAMES[self.protocol]} maps it once"
             )
         wish = Wish(
             owner,
@@ -322,7 +324,8 @@ class _Backend(Backend):
         if exactly and granted.external_port != wish.external_port:
             await self._give_back(op, owner, key, undo, is_known=held is not None)
             raise ConflictError(
-                f"external port {key.external_port} cannot be had by {self.protocol}: it gives {granted.external_port}"
+                f"external port {key.external_port} cannot be had by {PROTOCOL_NAMES[self.protocol]}:"
+                f" it gives {granted.external_port}"
             )
         granted_key = key._replace(external_port=granted.external_port)
         self._state.granted(owner, granted_key, granted.lifetime, loop.time())
@@ -427,7 +430,9 @@ class _Backend(Backend):
             if error.result is UPnPResult.NOT_AUTHORIZED and not self._state.has_told_of_refusals:
                 self._state.has_told_of_refusals = True
                 log.info(
-                    "%s refuses mappings by %s; some want it to be allowed in their pages", self._host, self.protocol
+                    "%s refuses mappings by %s; some want it to be allowed in their pages",
+                    self._host,
+                    PROTOCOL_NAMES[self.protocol],
                 )
         raise error
 

@@ -19,7 +19,7 @@ from ..core.backend import NEVER, Candidate, Rank, Search, SearchScope
 from ..errors import DeadlineError, DiscoveryError, IGDError, NoRouteError
 from ..models import Device
 from ..net.interfaces import default_next_hops, ipv6_next_hops, source_address_for
-from ..results import IGDStatus, UPnPResult
+from ..results import PROTOCOL_NAMES, IGDStatus, UPnPResult
 from .backend import join_address, split_address
 from .client import FIRST_PAUSE, MAX_SENT, Doubtful, Exchange, connected_socket
 from .wire import nat_pmp, pcp
@@ -134,7 +134,7 @@ class PcpSearch(Search):
             error = DiscoveryError(message, UPnPResult.NO_GATEWAY, error_code=int(self._refusal))
             error.protocol = "pcp"
             return error
-        error = DiscoveryError(f"no router answers by {self._protocol}", UPnPResult.NO_DEVICES)
+        error = DiscoveryError(f"no router answers by {PROTOCOL_NAMES[self._protocol]}", UPnPResult.NO_DEVICES)
         error.__cause__ = next(iter(self._failures), None)  # that its port is closed
         return error
 

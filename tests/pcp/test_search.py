@@ -208,7 +208,7 @@ async def test_who_speaks_the_other_one_says_so_at_once(spoken: Name, asked: Nam
 async def test_a_closed_port_ends_the_search_at_once(protocol: Name) -> None:
     with loopback_address() as address:
         scope = SearchScope(source_address=address)
-        with pytest.raises(DiscoveryError, match=f"no router answers by {protocol}") as caught:
+        with pytest.raises(DiscoveryError, match=f"no router answers by {protocol.upper()}") as caught:
             await Finder([PcpDriver(protocol, scope)], scope).find_gateway(60.0)
         assert caught.value.result is UPnPResult.NO_DEVICES
 

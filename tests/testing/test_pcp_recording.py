@@ -239,7 +239,7 @@ async def test_a_protocol_that_the_router_does_not_have_is_another_version(tmp_p
         await recorded(path, protocol)
         async with ReplayedGateway(path) as replayed:
             core = Core(replayed, other)
-            with pytest.raises(IGDError, match=f"no router answers by {other}"):
+            with pytest.raises(IGDError, match=f"no router answers by {other.upper()}"):
                 await core.backend()
         assert replayed.unexpected == [f"{'PCP' if other == 'pcp' else 'NAT-PMP'} look"]
 
