@@ -134,7 +134,10 @@ class PcpSearch(Search):
             error = DiscoveryError(message, UPnPResult.NO_GATEWAY, error_code=int(self._refusal))
             error.protocol = "pcp"
             return error
-        error = DiscoveryError(f"no router answers by {PROTOCOL_NAMES[self._protocol]}", UPnPResult.NO_DEVICES)
+        message = f"no router answers by {PROTOCOL_NAMES[self._protocol]}"
+        if self._scope.location is None and not hosts_of(self._scope):
+            message += ": no default route is known here, so its address has to be given as gateway"
+        error = DiscoveryError(message, UPnPResult.NO_DEVICES)
         error.__cause__ = next(iter(self._failures), None)  # that its port is closed
         return error
 
