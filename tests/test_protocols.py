@@ -532,3 +532,15 @@ async def test_another_secret_is_another_nonce_and_the_same_one_the_same() -> No
     assert one == again
     assert default == same
     assert len({one, two, default}) == 3
+
+
+async def test_a_choice_of_ports_hardly_waits_for_a_silent_port() -> None:
+    """A router of UPnP alone is asked once more by the others, with one datagram each, and then ports are tried."""
+    async with speaking(quirks.silent_port) as gateway, mapper_of(gateway) as mapper:
+        gateway.add_mapping(8080, proto="TCP")
+        await mapper.get_gateway()
+        before = gateway.count("PCP") + gateway.count("NAT-PMP")
+        for _ in range(2):
+            async with mapper.lease(8080, proto="TCP", on_conflict="other_port") as lease:
+                assert lease.external_port != 8080
+        assert gateway.count("PCP") + gateway.count("NAT-PMP") - before == 2

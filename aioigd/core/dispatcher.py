@@ -275,7 +275,9 @@ class Dispatcher:
         is_conflict = isinstance(error, ConflictError)
         # A port that is taken, or an action that is missing, says nothing of what else is refused.
         is_general = not isinstance(error, (ConflictError, UnsupportedError))
-        for backend in await self._cache.others(refusing, op.deadline):
+        # Where no request was made, the protocol knows no such thing, as most cannot choose a port. There are other
+        # ways then, and silence at the port of another protocol must hardly delay them.
+        for backend in await self._cache.others(refusing, op.deadline, is_urgent=not op.attempts):
             await op.undo_and_begin_anew()
             if isinstance(what, MappingKey) and refusing.has_made(what):
                 with suppress(IGDError):

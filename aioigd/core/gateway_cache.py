@@ -27,6 +27,8 @@ log = get_logger("aioigd.discovery")
 
 _STOPGAP_KEPT: Final = 60.0
 """Seconds for which calls use a stopgap without another search, while there are no leases."""
+_URGENT_LOOK: Final = 0.1
+"""Seconds in which a router has answered by another protocol, where there are other ways than to ask it by that."""
 _ROUTES_KEPT: Final = 1.0
 """Seconds for which the routes are not read again: a thousand leases may end at once."""
 _HOME_TIMEOUT: Final = 3.0
@@ -57,7 +59,7 @@ class GatewayCache:
         self._queue = queue
         self._discovery_timeout = discovery_timeout
         self._backend: Backend | None = None
-        self._others_are_known = False
+        self._looked_for_others = 0.0  # seconds that the longest look has had
         self._is_presuming = False
         self._chosen_from: list[Device] = []
         self._searched: list[Device] = []
@@ -105,22 +107,25 @@ class GatewayCache:
 
     # A router that speaks several protocols
 
-    async def others(self, backend: Backend, until: float) -> Sequence[Backend]:
+    async def others(self, backend: Backend, until: float, *, is_urgent: bool = False) -> Sequence[Backend]:
         """Return the same router by all other protocols that it speaks, in the order of preference.
 
         A search ends with the first answer that is certain, so those that were not heard of by then are looked for,
-        once for each router. ``until``: the time of the loop's clock until which that may take.
+        once for each router. ``until``: the time of the loop's clock until which that may take. ``is_urgent``: it is to
+        take no more than 0.1 s, as there are other ways; who answers later is found where there are none.
         """
         current = self._backend
         if current is None or not backend.address or current.address != backend.address:
             return ()
         known = {one.protocol for one in (current, *self.router.others)}
         unknown = [driver.protocol for driver in self._drivers if driver.protocol not in known]
-        if unknown and not self._others_are_known and self.devices == self._searched:
+        seconds = _URGENT_LOOK if is_urgent else self._discovery_timeout
+        if unknown and self._looked_for_others < seconds and self.devices == self._searched:
             with suppress(IGDError, TimeoutError):
                 async with timeout_at(until):
-                    look = partial(self._look_for_others, current, unknown)
-                    await self._queue.submit("discovery", ("others", current), look, self._discovery_timeout).wait()
+                    look = partial(self._look_for_others, current, unknown, seconds)
+                    share_key = "others", current, seconds
+                    await self._queue.submit("discovery", share_key, look, self._discovery_timeout).wait()
         return self.router.beside(backend)
 
     def presume(self) -> Backend | None:
@@ -144,18 +149,20 @@ class GatewayCache:
             self._backend = backend
             self._use(backend.device)
 
-    async def _look_for_others(self, current: Backend, protocols: Collection[ProtocolName], _: Operation) -> None:
+    async def _look_for_others(
+        self, current: Backend, protocols: Collection[ProtocolName], seconds: float, _: Operation
+    ) -> None:
         def is_there(device: Device) -> bool:
             with suppress(UnsupportedError):
                 return self._connect(device).address == current.address
             return False
 
-        found = await self._finder.find_also(protocols, is_there, self._discovery_timeout)
+        found = await self._finder.find_also(protocols, is_there, seconds)
         if self._backend is current and self._is_unchanged():
             self.devices.extend(device for device in found if device not in self.devices)
             self._searched = list(self.devices)
             self._use(current.device)
-            self._others_are_known = True
+            self._looked_for_others = seconds
 
     # Stopgaps
 
@@ -232,7 +239,7 @@ class GatewayCache:
 
     def _note_others(self, backend: Backend) -> None:
         """Keep the backends of the other protocols by which the router of this one was found, beside it."""
-        self._others_are_known = False
+        self._looked_for_others = 0.0
         found: dict[ProtocolName, Backend] = {}
         for device in self.devices:
             if device.is_valid_gateway() and device.protocol != backend.protocol and device.protocol not in found:

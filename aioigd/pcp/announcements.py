@@ -43,12 +43,21 @@ class AnnouncementListener(Listener):
 
     The first announcement of the router in use is RESTARTED: they are sent for nothing else (RFC 6887 section 14.1.3),
     but for a change of address. After that it is one whose epoch contradicts the one before, so that repetitions, of
-    which there are ten, cost nothing. One that tells another external address than the last one is CHANGED.
+    which there are ten, cost nothing. One that tells another external address than the last one is CHANGED, if it is
+    not that; ``on_other_address`` is called for it in any case, before the hint.
     """
 
-    def __init__(self, protocol: ProtocolName, on_hint: Callable[[Hint], None], scope: SearchScope) -> None:
+    def __init__(
+        self,
+        protocol: ProtocolName,
+        on_hint: Callable[[Hint], None],
+        scope: SearchScope,
+        *,
+        on_other_address: Callable[[], None],
+    ) -> None:
         self._protocol = protocol
         self._on_hint = on_hint
+        self._on_other_address = on_other_address
         self._scope = scope
         self._router: str | None = None
         self._epochs: tuple[PcpEpoch, NatPmpEpoch] = PcpEpoch(), NatPmpEpoch()
@@ -133,7 +142,10 @@ class AnnouncementListener(Listener):
         told = nat_pmp.parse_response(datagram)
         if isinstance(told, nat_pmp.AddressResponse):
             known, self._address = self._address, told.address
-            if not self._judge(by_nat_pmp, told.epoch) and known not in (None, told.address):
+            is_another = known not in (None, told.address)
+            if is_another:
+                self._on_other_address()
+            if not self._judge(by_nat_pmp, told.epoch) and is_another:
                 self._on_hint(Hint.CHANGED)
 
     def _judge(self, known: Epoch, epoch: int) -> bool:

@@ -520,11 +520,14 @@ class PcpBackend(_Backend):
     async def external_address(self, op: Operation) -> IPv4Address | IPv6Address:
         """Return that of the last mapping; without one, a mapping is made for it and deleted (section 11.6).
 
-        As the program wants to know what is so now, the router is asked whether it has restarted since then.
+        Where it is in doubt, a mapping that is there is asked for again. As the program wants to know what is so now,
+        the router is asked whether it has restarted since then.
         """
         ours = self.internal_client
         if self._state.external_address is not None:
             await self._announce(op)
+        if self._state.external_address is None:
+            await self._renew_one(op, ours)
         if self._state.external_address is None:
             # Some routers map only ports above 1023, so that it is not the port of the discard service.
             with _unused_port(ours, "UDP") as port:
@@ -537,6 +540,20 @@ class PcpBackend(_Backend):
         if address is None:
             raise InvalidResponseError("PCP granted a mapping without an external address")
         return _checked(address)
+
+    async def _renew_one(self, op: Operation, ours: str) -> None:
+        """Ask again, until the same time, for a mapping of this host that this program has, if there is one."""
+        loop = asyncio.get_running_loop()
+        owner = self._state.last_owner(ours, loop.time())
+        if owner is None:
+            return
+        async with self._state.turn(owner):
+            held = self._state.held(owner, loop.time())
+            if held is None:
+                return  # deleted meanwhile
+            lifetime = max(1, round(held.expires - loop.time()))
+            with suppress(RefusedError):
+                await self._map_again(owner, held._replace(lifetime=lifetime), op)
 
     # Pinholes
 
@@ -670,7 +687,7 @@ class PcpBackend(_Backend):
         address = mapping.external_address
         known = self._state.external_address
         if address != known and address.version == 4 and wish.owner.client == self._path.ours:
-            self._state.external_address = address if _is_usable(address) else None
+            self._state.note_address(address if _is_usable(address) else None)
         return Granted(mapping.external_port, response.lifetime, address)
 
     async def _unmap(self, op: Operation, owner: Owner) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Final, Literal
 
 from ..core.backend import Backend, Candidate, Driver, Hint, Search, SearchScope
@@ -73,15 +74,9 @@ class PcpDriver(Driver):
         return NatPmpBackend(device, state, self._scope)
 
     async def listen(self, on_hint: Callable[[Hint], None]) -> AnnouncementListener:
-        """Begin to listen for announcements; an epoch in a reply that shows a restart is a hint, too."""
+        """Begin to listen for announcements; a reply that shows a restart or another address is a hint, too."""
         self._on_hint = on_hint
-
-        def give(hint: Hint) -> None:
-            for state in self._states.values():
-                state.external_address = None  # of PCP, which tells it with the next mapping
-            on_hint(hint)
-
-        return AnnouncementListener(self.protocol, give, self._scope)
+        return AnnouncementListener(self.protocol, on_hint, self._scope, on_other_address=self._doubt_addresses)
 
     async def close(self) -> None:
         """Do nothing: each request has a socket of its own, which is closed with it."""
@@ -95,12 +90,17 @@ class PcpDriver(Driver):
         state = self._states.pop(address, None)
         if state is None:
             state = RouterState(PcpEpoch() if self.protocol == "pcp" else NatPmpEpoch())
-            state.on_restart = self._restarted
+            state.on_restart = partial(self._give, Hint.RESTARTED)
+            state.on_new_address = partial(self._give, Hint.CHANGED)
         self._states[address] = state
         if len(self._states) > _MAX_ROUTERS:
             del self._states[next(iter(self._states))]
         return state
 
-    def _restarted(self) -> None:
+    def _doubt_addresses(self) -> None:
+        for state in self._states.values():
+            state.external_address = None  # of PCP, which tells it with the next mapping
+
+    def _give(self, hint: Hint) -> None:
         if self._on_hint is not None:
-            self._on_hint(Hint.RESTARTED)
+            self._on_hint(hint)

@@ -135,7 +135,10 @@ class PcpSearch(Search):
             error.protocol = "pcp"
             return error
         where = f" at {self._scope.host}" if self._scope.host else ""
-        error = DiscoveryError(f"no router answers by {PROTOCOL_NAMES[self._protocol]}{where}", UPnPResult.NO_DEVICES)
+        message = f"no router answers by {PROTOCOL_NAMES[self._protocol]}{where}"
+        if self._scope.location is None and not hosts_of(self._scope):
+            message += ": no default route is known here, so its address has to be given as gateway"
+        error = DiscoveryError(message, UPnPResult.NO_DEVICES)
         error.__cause__ = next(iter(self._failures), None)  # that its port is closed
         return error
 

@@ -69,6 +69,8 @@ class RouterState:
         self.limiter = Limiter()
         self.on_restart: Callable[[], None] | None = None
         """Called when a reply shows that the router has lost its mappings."""
+        self.on_new_address: Callable[[], None] | None = None
+        """Called when a mapping shows another external address than the one before."""
         self.has_told_of_refusals = False
         """Whether it was logged that the router maps no ports for this machine."""
         self.beside: dict[str, RouterState] = {}
@@ -103,6 +105,12 @@ class RouterState:
             if self.on_restart is not None:
                 self.on_restart()
 
+    def note_address(self, address: IPv4Address | IPv6Address | None) -> None:
+        """Note the external address that came with a mapping, None where it can be nobody's."""
+        known, self.external_address = self.external_address, address
+        if known is not None and address is not None and address != known and self.on_new_address is not None:
+            self.on_new_address()
+
     # Mappings
 
     def held(self, owner: Owner, now: float) -> Held | None:
@@ -120,6 +128,10 @@ class RouterState:
             self.gone(owner)
             return None
         return owner
+
+    def last_owner(self, client: str, now: float) -> Owner | None:
+        """Return the port of a host whose mapping was granted last of those that :meth:`held` returns, if any."""
+        return next((one for one in reversed(self._held) if one.client == client and self.held(one, now)), None)
 
     def granted(self, owner: Owner, key: MappingKey, lifetime: int, now: float) -> None:
         """Note a mapping that was granted for so many seconds."""

@@ -186,10 +186,16 @@ class Router:
         """Read from the packet filter, not from the daemon.
 
         iptables 1.8.9 lists miniupnpd's DNAT rules without their destination ("unsupported revision"), but
-        for each the daemon appends a rule to the filter table, in the same order, and that one names it.
+        for each the daemon appends a rule to the filter table, in the same order, and that one names it. It writes one
+        table after the other, so both are read again where that was in between.
         """
-        redirects = self._rules("nat")
-        admissions = self._rules("filter")
+        until = time.monotonic() + ASKED_TIMEOUT
+        while True:
+            redirects = self._rules("nat")
+            admissions = self._rules("filter")
+            is_whole = len(redirects) == len(admissions) and self._rules("nat") == redirects
+            if is_whole or time.monotonic() > until:
+                break
         return sorted(_mapping(*pair) for pair in zip(redirects, admissions, strict=True))
 
     def pinholes(self) -> list[str]:

@@ -479,9 +479,12 @@ async def test_the_address_is_asked_for_anew_where_an_announcement_tells_of_a_ch
         listener = await core.driver.listen(hints.append)
         try:
             gateway.external_address = "55.66.77.88"
-            listener._on_hint(Hint.CHANGED)
-            assert hints == [Hint.CHANGED]
+            listener._on_other_address()
             assert await core.dispatcher.external_address() == IPv4Address("55.66.77.88")
+            assert hints == []
+            # The mapping that is there has told it, and no other one was made for that.
+            asked = [each.arguments["internal_port"] for each in gateway.requests if each.action == "MAP"]
+            assert asked == ["8080", "8080"]
         finally:
             await listener.close()
 

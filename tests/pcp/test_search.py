@@ -226,6 +226,18 @@ async def test_a_gateway_that_was_named_and_is_silent_is_named_by_the_failure(
 
 
 @by_both
+async def test_where_no_default_route_is_known_the_error_says_what_to_do(
+    protocol: Name, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on Windows and macOS."""
+    monkeypatch.setattr(search_module, "default_next_hops", lambda *, ipv6: frozenset())
+    scope = SearchScope()
+    with pytest.raises(DiscoveryError, match=f"by {protocol.upper()}: no default route is known .* gateway") as caught:
+        await Finder([PcpDriver(protocol, scope)], scope).find_gateway(60.0)
+    assert caught.value.result is UPnPResult.NO_DEVICES
+
+
+@by_both
 async def test_where_nothing_can_be_sent_that_is_the_failure(protocol: Name) -> None:
     scope = SearchScope(host="192.0.2.1")
     with pytest.raises(NoRouteError, match="AIOIGD_LOOPBACK_ONLY"):
