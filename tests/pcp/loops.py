@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-__all__ = ["has_no_readers"]
+__all__ = ["has_coarse_clock", "has_no_readers"]
 
 
 def has_no_readers(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -17,3 +17,11 @@ def has_no_readers(monkeypatch: pytest.MonkeyPatch) -> None:
         raise NotImplementedError
 
     monkeypatch.setattr(asyncio.get_running_loop(), "add_reader", add_reader)
+
+
+def has_coarse_clock(monkeypatch: pytest.MonkeyPatch, resolution: float) -> None:
+    """Let the clock of the running loop tick every ``resolution`` seconds (Windows: 1/64), so timers fire early."""
+    loop = asyncio.get_running_loop()
+    fine = loop.time
+    monkeypatch.setattr(loop, "time", lambda: fine() // resolution * resolution)
+    monkeypatch.setattr(loop, "_clock_resolution", resolution)
