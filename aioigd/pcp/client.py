@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import random
 import socket
 from collections.abc import Callable, Iterator
@@ -186,7 +187,7 @@ class Exchange(asyncio.DatagramProtocol, Generic[T]):
             except OSError as error:
                 self.error_received(error)
             else:
-                self.datagram_received(datagram, None)
+                self._receive(datagram)
 
     # By a transport
 
@@ -200,6 +201,13 @@ class Exchange(asyncio.DatagramProtocol, Generic[T]):
         self._transport = transport
         if self._is_over:
             self.close()
+
+    def datagram_received(self, data: bytes, addr: Any) -> None:
+        """Read a reply; without a sender it stands for an ICMP error, by the proactor loop from Python 3.12 on."""
+        if addr is None:
+            self.error_received(ConnectionRefusedError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED)))
+        else:
+            self._receive(data)
 
     # Both
 
@@ -215,8 +223,7 @@ class Exchange(asyncio.DatagramProtocol, Generic[T]):
         error.__cause__ = exc
         self._end(error)
 
-    def datagram_received(self, data: bytes, addr: Any) -> None:
-        """Read a reply."""
+    def _receive(self, data: bytes) -> None:
         if self._is_over:
             return
         _trace("in", data, self._host)
