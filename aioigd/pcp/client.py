@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import os
 import random
 import socket
 from collections.abc import Callable, Iterator
@@ -205,7 +204,7 @@ class Exchange(asyncio.DatagramProtocol, Generic[T]):
     def datagram_received(self, data: bytes, addr: Any) -> None:
         """Read a reply; without a sender it stands for an ICMP error, by the proactor loop from Python 3.12 on."""
         if addr is None:
-            self.error_received(ConnectionRefusedError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED)))
+            self.error_received(ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused"))
         else:
             self._receive(data)
 
