@@ -8,12 +8,13 @@ is shown of it goes through :func:`printable`.
 from __future__ import annotations
 
 import logging
+import os
 import traceback
 from itertools import chain
 from typing import Final
 from unicodedata import category
 
-__all__ = ["MESSAGE_LIMIT", "get_logger", "printable", "shown"]
+__all__ = ["MESSAGE_LIMIT", "get_logger", "printable", "shown", "system_message"]
 
 MESSAGE_LIMIT: Final = 2000
 """Characters of a message."""
@@ -21,6 +22,8 @@ _VALUE_LIMIT: Final = 80
 """Characters of a value in the message that refuses it."""
 _MOST_MARKS: Final = 4
 """Combining characters on one letter. No writing needs more; a hundred of them cover the lines above."""
+_WINSOCK: Final = 10_000
+"""The first error number of Winsock, which the C library of Windows knows nothing about."""
 _REPLACEMENT: Final = "\N{REPLACEMENT CHARACTER}"
 _ELLIPSIS: Final = "…"
 
@@ -99,3 +102,11 @@ def _visible(text: str) -> list[str]:
         else:
             characters.append(" " if character.isspace() else _REPLACEMENT)
     return characters
+
+
+def system_message(error: BaseException) -> str:
+    """Return what the system says of an error, in place of which asyncio puts a message with the address in it."""
+    if getattr(error, "winerror", None):
+        return str(getattr(error, "strerror", None) or error)  # its errno is EINVAL for all that has no other number
+    number = getattr(error, "errno", None) or 0
+    return os.strerror(number) if 0 < number < _WINSOCK else str(error) or type(error).__name__

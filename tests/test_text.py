@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 import re
 import sys
 import unicodedata
@@ -15,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import aioigd
-from aioigd.text import MESSAGE_LIMIT, get_logger, printable, shown
+from aioigd.text import MESSAGE_LIMIT, get_logger, printable, shown, system_message
 
 from .support import is_visible_line
 
@@ -135,3 +137,23 @@ class TestLogs:
         ours = [each for each in modules() if each.parent.name != "cli" and "testing" not in each.parts]
         assert len(ours) > 50
         assert not [each for each in ours if "getLogger(" in each.read_text("utf-8")]
+
+
+class OfWindows(OSError):
+    """An error as Windows makes it: its own number, and that of C, where there is none, EINVAL."""
+
+    winerror = 1225
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (OSError(errno.ECONNREFUSED, "Connect call failed ('192.0.2.1', 80)"), os.strerror(errno.ECONNREFUSED)),
+        (OfWindows(errno.EINVAL, "The remote computer refused"), "The remote computer refused"),
+        (OSError(10061, "Connect call failed"), "[Errno 10061] Connect call failed"),
+        (OSError("no number"), "no number"),
+        (TimeoutError(), "TimeoutError"),
+    ],
+)
+def test_the_system_says_what_is_wrong(error: OSError, message: str) -> None:
+    assert system_message(error) == message

@@ -113,7 +113,8 @@ async def _list_and_delete(mapper: PortMapper, router: EmulatedGateway, outside:
 
 async def _keep_through_a_restart(mapper: PortMapper, router: EmulatedGateway, outside: int, port: int) -> None:
     _print_heading("A lease, and a router that restarts")
-    async with mapper.lease(outside, port, "my site", "TCP") as lease:
+    # Event loops without readers (Windows) hear no notices of a restart, so it has to be polled for.
+    async with mapper.lease(outside, port, "my site", "TCP", poll_interval=1.0) as lease:
         _print_step(
             f"Holding TCP port {outside}, {lease.state.value}. From the internet side: {await _fetch(router, outside)}"
         )

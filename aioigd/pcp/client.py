@@ -49,8 +49,6 @@ DOUBT: Final = 0.03
 """Seconds for which a better reply is waited for, after one that anybody could have sent who guesses the port."""
 _JITTER: Final = 0.1
 """The share by which pauses differ at random (RFC 6887 section 8.1.1), so that requests do not go out in step."""
-_CLOCK_SLACK: Final = 0.001
-"""Seconds by which a timer may fire early."""
 _NO_ROOM: Final = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.ENOBUFS, errno.EINTR})
 _NONBLOCK: Final = getattr(socket, "SOCK_NONBLOCK", 0)
 """What makes a socket that does not block; 0 where the system has none."""
@@ -139,6 +137,8 @@ class Exchange(asyncio.DatagramProtocol, Generic[T]):
         self._on_end = on_end
         self._pauses = pauses(most)
         self._is_over = False
+        self._is_last = False
+        """Whether the timer is the one for ``until``: by a coarse clock (Windows: 16 ms) it fires before that."""
         self._timer: asyncio.TimerHandle | None = None
         self._doubt: Doubtful[T] | None = None
         self._has_reader = False
@@ -186,7 +186,7 @@ class Exchange(asyncio.DatagramProtocol, Generic[T]):
             except OSError as error:
                 self.error_received(error)
             else:
-                self.datagram_received(datagram, None)
+                self._receive(datagram)
 
     # By a transport
 
@@ -200,6 +200,13 @@ class Exchange(asyncio.DatagramProtocol, Generic[T]):
         self._transport = transport
         if self._is_over:
             self.close()
+
+    def datagram_received(self, data: bytes, addr: Any) -> None:
+        """Read a reply; without a sender it stands for an ICMP error, by the proactor loop from Python 3.12 on."""
+        if addr is None:
+            self.error_received(ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused"))
+        else:
+            self._receive(data)
 
     # Both
 
@@ -215,8 +222,7 @@ class Exchange(asyncio.DatagramProtocol, Generic[T]):
         error.__cause__ = exc
         self._end(error)
 
-    def datagram_received(self, data: bytes, addr: Any) -> None:
-        """Read a reply."""
+    def _receive(self, data: bytes) -> None:
         if self._is_over:
             return
         _trace("in", data, self._host)
@@ -243,7 +249,9 @@ class Exchange(asyncio.DatagramProtocol, Generic[T]):
                 self.error_received(error)
                 return
         left = self._until - self._loop.time()
-        self._wait(min(next(self._pauses, left), left))
+        pause = next(self._pauses, left)
+        self._is_last = pause >= left
+        self._wait(min(pause, left))
 
     def _wait(self, seconds: float) -> None:
         if self._timer is not None:
@@ -253,7 +261,7 @@ class Exchange(asyncio.DatagramProtocol, Generic[T]):
     def _time_is_over(self) -> None:
         if self._doubt is not None:
             self._end(self._doubt.answer)
-        elif self._loop.time() >= self._until - _CLOCK_SLACK:
+        elif self._is_last:
             self._end(DeadlineError(f"{self._host} did not answer by PCP or NAT-PMP in time"))
         else:
             self._send()

@@ -198,7 +198,9 @@ class _UdpPort(asyncio.DatagramProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.lost.set()
 
-    def datagram_received(self, data: bytes, addr: _Address) -> None:
+    def datagram_received(self, data: bytes, addr: _Address | None) -> None:
+        if addr is None:  # by the proactor loop from Python 3.12 on: an ICMP error, of a client that is gone
+            return
         target = self._forwarder.target(self._external, addr)
         if target is None:
             return

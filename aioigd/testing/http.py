@@ -173,6 +173,7 @@ class HttpServer:
         self.closing = False
         self.unfinished: set[asyncio.Future[Any]] = set()
         self._listener: socket.socket | None = None
+        self._acceptor: asyncio.Task[None] | None = None
         self._loop = asyncio.get_running_loop()
 
     def start(self, listener: socket.socket) -> None:
@@ -183,14 +184,18 @@ class HttpServer:
         try:
             self._loop.add_reader(listener, self._accept, listener)
         except NotImplementedError:  # the usual event loop of Windows
-            self._own(self._loop.create_task(self._accept_one_by_one(listener)))
+            self._acceptor = self._loop.create_task(self._accept_one_by_one(listener))
+            self._own(self._acceptor)
 
     def close(self) -> None:
         """Stop listening, and abort every connection."""
         self.closing = True
         if self._listener is not None:
-            with suppress(NotImplementedError):
+            if self._acceptor is None:
                 self._loop.remove_reader(self._listener)
+            else:
+                # Before the listener is closed, or the proactor loop leaves the socket open that it accepts with.
+                self._acceptor.cancel()
             self._listener.close()
         for connection in list(self.connections.values()):
             connection.abort()
@@ -209,7 +214,7 @@ class HttpServer:
             self._adopt(accepted)
 
     async def _accept_one_by_one(self, listener: socket.socket) -> None:
-        with suppress(OSError):  # closing the listener ends it
+        with suppress(OSError):
             while True:
                 accepted, _peer = await self._loop.sock_accept(listener)
                 self._adopt(accepted)

@@ -85,8 +85,10 @@ class PcpEndpoint(asyncio.DatagramProtocol):
         # No isinstance: asyncio's datagram transport does not derive from DatagramTransport.
         self._transport = cast(asyncio.DatagramTransport, transport)
 
-    def datagram_received(self, data: bytes, addr: tuple[Any, ...]) -> None:
+    def datagram_received(self, data: bytes, addr: tuple[Any, ...] | None) -> None:
         """Reply to a datagram, or queue it."""
+        if addr is None:  # by the proactor loop from Python 3.12 on: an ICMP error, of a client that is gone
+            return
         answer = self._receive(data, (addr[0], addr[1]))
         if self._held is not None:
             self._held.append((answer, addr))

@@ -281,7 +281,9 @@ class _Endpoint(asyncio.DatagramProtocol):
         # No isinstance: asyncio's datagram transport does not derive from DatagramTransport.
         self.transport = cast(asyncio.DatagramTransport, transport)
 
-    def datagram_received(self, data: bytes, addr: tuple[Any, ...]) -> None:
+    def datagram_received(self, data: bytes, addr: tuple[Any, ...] | None) -> None:
+        if addr is None:  # by the proactor loop from Python 3.12 on: an ICMP error, of a client that is gone
+            return
         if not self._unicast and not self._server.belongs_here(addr):
             return
         search = parse_search(data, addr, unicast=self._unicast)

@@ -42,6 +42,13 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         future.add_done_callback(self._one_is_done)
         return future
 
+    async def shutdown_default_executor(self, *args: Any) -> None:
+        self._at_work += 1  # from Python 3.12 on there is a time limit, to which the clock would jump
+        try:
+            await super().shutdown_default_executor(*args)
+        finally:
+            self._at_work -= 1
+
     def _one_is_done(self, _: object) -> None:
         self._at_work -= 1
 

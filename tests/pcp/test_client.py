@@ -18,7 +18,7 @@ from aioigd.testing import EmulatedGateway, Hooks, PcpQuery, loopback_address, q
 from ..leases import virtual
 from ..support import sockets
 from ..testing.test_gateway import on_linux
-from .loops import has_no_readers
+from .loops import has_coarse_clock, has_no_readers, tells_of_icmp_errors
 
 REQUEST = b"\0\0"
 REPLY = b"\0\x80\0\0\0\0\0\0\x0b\x16\x21\x2c"
@@ -275,6 +275,27 @@ async def test_a_loop_without_readers_gets_a_transport(monkeypatch: pytest.Monke
                 await asking
         await asyncio.sleep(0.01)
         assert sockets() == before
+
+
+@pytest.mark.one_loop
+async def test_a_loop_without_readers_tells_that_nobody_listens(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with router(quirks.silent_port) as (_, client):
+        has_no_readers(monkeypatch)
+        tells_of_icmp_errors(monkeypatch)
+        with pytest.raises(TransportError, match="nobody listens"):
+            await client.request(REQUEST, no_reply, soon())
+
+
+@pytest.mark.one_loop
+async def test_a_coarse_clock_adds_no_datagram_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with router(quirks.silent_port) as (gateway, client):
+        has_coarse_clock(monkeypatch, 1 / 16)
+        for _ in range(3):
+            gateway.requests.clear()
+            with pytest.raises(DeadlineError):
+                await client.request(REQUEST, no_reply, soon(0.07))
+            await asyncio.sleep(1 / 8)
+            assert len(gateway.requests) == 1
 
 
 async def test_it_works_over_ipv6() -> None:

@@ -29,7 +29,7 @@ from yarl import URL
 from ...errors import DeadlineError, InvalidResponseError, TransportError
 from ...net.guard import VARIABLE, check_destination
 from ...net.trace import HttpExchange, Tracer, tracer
-from ...text import get_logger
+from ...text import get_logger, system_message
 from ..wire.http_reply import MAX_HEAD, MAX_REPLY, BodyRule, HttpReply, dechunked
 from ..wire.url import HttpUrl
 from ..wire.xml import MAX_DOCUMENT, has_root_end_tag
@@ -379,8 +379,5 @@ def _yarl(url: HttpUrl) -> URL:
 
 def _translated(error: Exception, url: HttpUrl) -> TransportError:
     reason = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
-    number = getattr(reason, "errno", None) or 0
-    # asyncio replaces the message of the system by one with the address in it.
-    text = os.strerror(number) if number > 0 else str(reason) or type(reason).__name__
     unreached = isinstance(error, aiohttp.ClientConnectorError) or isinstance(reason, ConnectionRefusedError)
-    return TransportError(f"{url}: {text}", may_have_arrived=not unreached)
+    return TransportError(f"{url}: {system_message(reason)}", may_have_arrived=not unreached)

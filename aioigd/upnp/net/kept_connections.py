@@ -31,7 +31,6 @@ only requests go over used connections that do no harm if they are carried out t
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -39,6 +38,7 @@ from enum import Enum, auto
 from typing import Any, Final, NamedTuple, cast
 
 from ...errors import TransportError
+from ...text import system_message
 from ..wire.http_reply import BodyRule, FramedReply, HttpReply
 from ..wire.url import HttpUrl
 from ..wire.xml import has_root_end_tag
@@ -280,8 +280,7 @@ class KeptConnections:
                 self._close(connection)
                 self._end_trial(Verdict.UNTRIED, of=connection)
             if isinstance(error, OSError):
-                text = os.strerror(error.errno) if error.errno else str(error)
-                raise TransportError(f"{sent.url}: {text}", may_have_arrived=False) from error
+                raise TransportError(f"{sent.url}: {system_message(error)}", may_have_arrived=False) from error
             raise
         if self._timer is None:
             self._timer = loop.call_later(_WATCH, self._watch)

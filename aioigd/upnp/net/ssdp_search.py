@@ -279,7 +279,9 @@ class _Endpoint(asyncio.DatagramProtocol):
             if not future.done():
                 future.set_result(None)
 
-    def datagram_received(self, datagram: bytes, address: tuple[Any, ...]) -> None:
+    def datagram_received(self, datagram: bytes, address: tuple[Any, ...] | None) -> None:
+        if address is None:  # by the proactor loop from Python 3.12 on: a port was unreachable
+            return
         sender = str(address[0]).partition("%")[0]
         if len(address) == 4 and address[3]:
             sender = f"{sender}%{address[3]}"
