@@ -16,8 +16,8 @@ import aiohttp
 import pytest
 
 import aioigd
-from aioigd import IGDError, PortMapper
-from aioigd.testing import EmulatedGateway
+from aioigd import IGDError, PortMapper, PortMapping
+from aioigd.testing import EmulatedGateway, quirks
 
 PACKAGE = str(Path(aioigd.__file__).parent)
 WARM = range(1000, 1005)
@@ -112,6 +112,28 @@ async def test_a_batch_leaves_next_to_nothing_for_the_collector(mapper: PortMapp
 
     garbage = await garbage_of(batch)
     assert garbage.total() < 50, garbage
+
+
+async def test_a_mapping_that_waits_for_its_turn_is_little_for_the_collector_to_look_at() -> None:
+    """The coroutines of eleven functions are the most of it; a full collection looks at all of a batch."""
+    asyncio.get_running_loop().set_debug(False)  # it remembers where each future was made
+
+    async def waiting(mapper: PortMapper, ports: range) -> list[asyncio.Task[PortMapping]]:
+        tasks = [asyncio.create_task(mapper.add_port_mapping(port, proto="TCP")) for port in ports]
+        await asyncio.sleep(0.05)
+        gc.collect()
+        return tasks
+
+    async with EmulatedGateway(quirks.slow(0.5)) as gateway, PortMapper(source_address=gateway.address) as mapper:
+        await mapper.get_gateway()
+        tasks = await waiting(mapper, range(20_000, 20_020))
+        before = len(gc.get_objects())
+        tasks += await waiting(mapper, range(21_000, 21_500))
+        added = len(gc.get_objects()) - before
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+    assert added < 46 * 500
 
 
 class Counts:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Hashable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Hashable, Sequence
 from contextlib import suppress
 from functools import partial
 from ipaddress import IPv4Address, IPv6Address
@@ -58,6 +58,8 @@ class Dispatcher:
         self._cache = cache
         self._timeout = timeout
         self._fixed = fixed
+        self._search: partial[Coroutine[Any, Any, bool]] | None = None
+        """Looks for the gateway of the cache, if that may have moved: one for all calls that wait for it."""
         self.seconds_needed = 0.0
         """The longest that the gateway of the cache was seen to need for a request."""
 
@@ -76,20 +78,16 @@ class Dispatcher:
         """Return a dispatcher of the same queue whose calls run on this gateway and no other."""
         return Dispatcher(self._queue, self._cache, self._timeout, fixed=backend)
 
-    # Plain functions that return awaitables: identical callers come by the ten thousand, and each costs a lambda, a
-    # look-up and a future.
+    # Plain functions that return awaitables: identical callers come by the ten thousand, and each costs two partials, a
+    # look-up and a future. A thousand different ones may wait for their turn, and what each holds until then is looked
+    # at by the garbage collector: so no closures.
 
     def add(self, request: MappingRequest, *, overwrite: bool, verify: bool = False) -> Awaitable[PortMapping]:
         """Make a mapping; with ``overwrite`` in the place of another."""
         return self._queue.submit(
             request.key[:2],
             (self, request, overwrite, verify),
-            partial(
-                self._run,
-                lambda backend, op: backend.add(op, _reachable(request, backend), overwrite=overwrite, verify=verify),
-                request.key,
-                () if overwrite else _CONFLICT,
-            ),
+            partial(self._run, partial(_add, request, overwrite, verify), request.key, () if overwrite else _CONFLICT),
             self._timeout,
         ).wait()
 
@@ -195,7 +193,9 @@ class Dispatcher:
                 return await self._beside_search(operation, presumed, what, final, op)
             return await self._by_each(operation, await self._cache.find(), what, final, op)
         op.rediscover_on_timeout = True
-        op.search = partial(self._is_elsewhere, backend)
+        if self._search is None or self._search.args[0] is not backend:
+            self._search = partial(self._is_elsewhere, backend)
+        op.search = self._search
         router = self._cache.router
         asked = router.backend_for(what, backend) if what is not None and router.others else backend
         try:
@@ -349,6 +349,12 @@ class Dispatcher:
     async def _is_elsewhere(self, backend: Backend) -> bool:
         """Search for a gateway that is silent, and return whether it, or another one, is elsewhere by now."""
         return (await self._cache.find(instead_of=backend)).location != backend.location
+
+
+def _add(
+    request: MappingRequest, overwrite: bool, verify: bool, backend: Backend, op: Operation
+) -> Awaitable[PortMapping]:
+    return backend.add(op, _reachable(request, backend), overwrite=overwrite, verify=verify)
 
 
 async def _awaited(work: Awaitable[T]) -> T:

@@ -9,7 +9,8 @@ fast. Below a half the window grows, above it shrinks, and in between it waits f
 
 The window doubles with each round until it has met its limit for the first time. After that it never rests for long: it
 tries some more, and goes back where that gained nothing, so that there is always something to compare, and a gateway
-that has become slower or faster is noticed.
+that has become slower or faster is noticed. Where too few sizes were seen to compare, and replies take much longer than
+before, it goes back to the size before it last grew; if it has not grown since it met its limit, the gateway is slower.
 
 Requests that get lost halve the window (at most once for those that were out together); what failed is tried again ever
 more rarely.
@@ -134,6 +135,8 @@ class Window:
         """So many of those are needed to think about a change."""
         self._smaller_since = 0
         """The round in which it became smaller; what was sent before waited behind more than are out now."""
+        self._before = LARGEST_WINDOW
+        """The size before it grew the last time, since it has met its limit."""
         self._lost_since = 0
         self._ceiling = LARGEST_WINDOW
         self._patience = _FIRST_PATIENCE
@@ -161,6 +164,7 @@ class Window:
     def forget(self) -> None:
         """Begin anew, but for what has failed."""
         self.size = min(self.size, FIRST_WINDOW)
+        self._before = LARGEST_WINDOW
         self._is_growing = True
         self._samples.clear()
         self._next_round()
@@ -172,7 +176,9 @@ class Window:
         elasticity = Elasticity.of(samples)
         if elasticity is None:
             slower = _slowdown(samples)
-            if slower >= _SLOWER:
+            if slower >= _SLOWER and self._before < self.size:
+                self._fail(self._before, self._before)
+            elif slower >= _SLOWER:
                 self._shrink(max(FIRST_WINDOW, int(self.size / slower)), forgets=True)
             else:
                 self._grow(does_pay=False)
@@ -204,7 +210,9 @@ class Window:
             self._needed = max(1, self.size // 5)
             return
         self._is_growing = False
-        self.size = min(self._ceiling, self.size + max(1, int(self.size * self._step)))
+        size = min(self._ceiling, self.size + max(1, int(self.size * self._step)))
+        if size > self.size:
+            self._before, self.size = self.size, size
         if does_pay:
             self._step = min(1.0, 1.5 * self._step)
         self._next_round()
@@ -219,7 +227,7 @@ class Window:
 
     def _shrink(self, size: int, *, forgets: bool = False) -> None:
         """Let fewer out. ``forgets``: what was seen before does not compare with what comes now."""
-        self.size = min(self.size, size)
+        self._before = self.size = min(self.size, size)
         self._is_growing = False
         self._step = _FIRST_STEP
         self._next_round()

@@ -352,6 +352,7 @@ class SoapClient:
 
     def _make_headers(self, action: str, url: HttpUrl) -> dict[str, str]:
         headers = self._headers[action, url] = {
+            "Accept-Encoding": "identity",
             "Host": url.netloc,
             "Content-Type": _CONTENT_TYPE,
             "SOAPAction": soap.soap_action(self.service_type, action),

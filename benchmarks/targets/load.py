@@ -45,9 +45,12 @@ def batches(bench: Bench, *, kept: bool = False) -> None:
 
 
 def one_at_a_time(bench: Bench) -> None:
-    """Map on an emulated gateway that resets each connection that comes while another is open, in both ways."""
+    """Map on an emulated gateway that resets each connection that comes while another is open, in both ways.
+
+    It speaks HTTP/1.0: a connection that one peer keeps open would shut out the next.
+    """
     resets = 0
-    with bench.gateway(quirks.one_connection_or_reset, quirks.slow(CROWDED_DELAY)) as gateway:
+    with bench.gateway(quirks.one_connection_or_reset, quirks.http_1_0, quirks.slow(CROWDED_DELAY)) as gateway:
         for name in bench.turns(without=(MINI_LONG, FLOOR, BARE_KEEP_ALIVE)):
             for way in (ONE_BY_ONE, AT_ONCE) if name not in NOT_AT_ONCE else (ONE_BY_ONE,):
                 count = bench.plan.crowded if way == AT_ONCE else bench.plan.crowded_one_by_one

@@ -44,7 +44,7 @@ BOUNDS: Final = {
     "5 connections, 20 ms, resets others": Bound(ONE_BY_ONE / 5, 1.05, resets=12, most_out=6),
     "8 workers, 20 ms": Bound(ONE_BY_ONE / 8, 1.15, late_most_out=24),
     "slower from 16 on": Bound(ONE_BY_ONE / 16, 1.15, late_most_out=48),
-    "ten times slower from 16 on": Bound(ONE_BY_ONE / 15, 3.5, late_most_out=24),
+    "ten times slower from 16 on": Bound(ONE_BY_ONE / 15, 2.4, late_most_out=24),
     "parallel, 5 ms, over Wi-Fi": Bound(0.24, 3.0),
     "one by one, 20 ms, over Wi-Fi": Bound(ONE_BY_ONE, 1.1, most_out=16, late_most_out=8),
     "parallel, slow at first": Bound(0.76, 1.2),

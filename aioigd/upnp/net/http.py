@@ -12,7 +12,7 @@ import errno
 import os
 import socket
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from contextvars import ContextVar
 from functools import lru_cache, partial
@@ -95,9 +95,10 @@ class HttpClient:
         Raises TransportError where there is no reply, InvalidResponseError for one that breaks a cap, and
         DeadlineError.
         """
-        complete = {"Accept-Encoding": "identity", **(headers or {})}
-        if "Host" not in complete:
-            complete["Host"] = url.netloc
+        complete = headers or {}
+        if "Accept-Encoding" not in complete or "Host" not in complete:
+            complete = {"Accept-Encoding": "identity", **complete}
+            complete.setdefault("Host", url.netloc)
         receiver = tracer.get()
         began = asyncio.get_running_loop().time()
         origin = (url.host, url.port)
@@ -172,18 +173,19 @@ class HttpClient:
             auto_decompress=False,
             timeout=_NO_TIMERS,
             skip_auto_headers=_SKIPPED_HEADERS,
+            request_class=_Request,
         )
         return self._session
 
     @staticmethod
     def _make_socket(address_info: tuple[Any, ...]) -> socket.socket:
+        """Return a socket for an address; that it does not block is left to those who connect it."""
         family, kind, protocol, _, address = address_info
         if VARIABLE in os.environ:
             check_destination(address[0])
         zone = _zone.get()
         sock = _ZonedSocket(zone, family, kind, protocol) if zone else socket.socket(family, kind, protocol)
         try:
-            sock.setblocking(False)
             source = _source.get()
             if source:
                 if sys.platform == "linux":
@@ -236,6 +238,18 @@ class HttpClient:
         self._lenient[origin] = None
         if len(self._lenient) > _MAX_CACHED:
             del self._lenient[next(iter(self._lenient))]
+
+
+def _add_headers(request: aiohttp.ClientRequest, skip_auto_headers: Iterable[str] | None) -> None:
+    """Add the headers that aiohttp has by itself: where there is a Content-Type, no other one is left to be added."""
+    if "Content-Type" not in request.headers:
+        aiohttp.ClientRequest.update_auto_headers(request, skip_auto_headers)
+
+
+class _Request(aiohttp.ClientRequest):
+    """The request of aiohttp, which makes a list of what is to be skipped each time, although it is always the same."""
+
+    update_auto_headers = _add_headers
 
 
 class _ZonedSocket(socket.socket):

@@ -273,6 +273,7 @@ class KeptConnections:
             self._busy.add(connection)
             if is_trial:
                 self._trial, self.verdict = connection, Verdict.TRYING
+            sock.setblocking(False)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             await loop.sock_connect(sock, address)
         except BaseException as error:

@@ -16,6 +16,7 @@ import codecs
 import re
 from collections.abc import Iterator
 from encodings.aliases import aliases
+from functools import lru_cache
 from itertools import islice
 from typing import Final, cast
 
@@ -168,13 +169,18 @@ def has_root_end_tag(document: bytes | bytearray) -> bool:
     HTTP framing is often wrong (lengths that are too long or too short, connections that stay open); the end of the
     document is not. Only both ends of the document are searched, so it may be called often.
     """
+    return _has_end(bytes(document[:_HEAD]), bytes(document[-_TAIL:]))
+
+
+@lru_cache(maxsize=8)
+def _has_end(head: bytes, tail: bytes) -> bool:
+    # Remembered, as the replies to a batch are mostly identical.
     # Without control characters, which are the NULs of UTF-16, among others.
-    head, tail = document[:_HEAD].translate(None, _CONTROLS), document[-_TAIL:].translate(None, _CONTROLS)
-    start = _ROOT_START.match(head)
+    start = _ROOT_START.match(head.translate(None, _CONTROLS))
     if start is None:
         return False
     root = start[1].rpartition(b":")[2].lower()
-    for name in reversed(_END_TAG.findall(tail)):  # noqa: SIM110 - any() takes twice as long, for each piece of a reply
+    for name in reversed(_END_TAG.findall(tail.translate(None, _CONTROLS))):
         if name.rpartition(b":")[2].lower() == root:
             return True
     return False
