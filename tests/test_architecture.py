@@ -154,8 +154,8 @@ FLOORS_OF_PCP = (
     {"wire"},
     {"epoch", "client", "nonce", "results"},
     {"state"},
-    {"backend"},
-    {"search", "announcements"},
+    {"datagram_backend"},
+    {"pcp_backend", "nat_pmp_backend", "search", "announcements"},
     {"driver"},
 )
 """The modules of pcp/, likewise."""

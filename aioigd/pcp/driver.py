@@ -11,9 +11,11 @@ from ..errors import IGDError
 from ..models import Device
 from ..net.interfaces import source_address_for
 from .announcements import AnnouncementListener
-from .backend import NatPmpBackend, PcpBackend, join_address
+from .datagram_backend import join_address
 from .epoch import NatPmpEpoch, PcpEpoch
+from .nat_pmp_backend import NatPmpBackend
 from .nonce import default_secret
+from .pcp_backend import PcpBackend
 from .search import PcpSearch, device_at, hosts_of
 from .state import RouterState
 from .wire.common import SERVER_PORT

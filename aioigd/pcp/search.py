@@ -20,8 +20,8 @@ from ..errors import DeadlineError, DiscoveryError, IGDError, NoRouteError
 from ..models import Device
 from ..net.interfaces import default_next_hops, ipv6_next_hops, source_address_for
 from ..results import PROTOCOL_NAMES, IGDStatus, UPnPResult
-from .backend import join_address, split_address
 from .client import FIRST_PAUSE, MAX_SENT, Doubtful, Exchange, connected_socket
+from .datagram_backend import join_address, split_address
 from .wire import nat_pmp, pcp
 
 __all__ = ["PATIENCE", "PcpSearch", "device_at", "hosts_of"]

@@ -30,9 +30,11 @@ from aioigd.errors import (
     UnsupportedError,
 )
 from aioigd.models import MappingKey, MappingRequest, Pinhole, PinholeRequest, PortMapping, Proto, Terms
-from aioigd.pcp import backend as backend_module
-from aioigd.pcp.backend import LONGEST_LIFETIME, NatPmpBackend, PcpBackend, join_address, split_address
+from aioigd.pcp import pcp_backend as backend_module
+from aioigd.pcp.datagram_backend import LONGEST_LIFETIME, join_address, split_address
 from aioigd.pcp.driver import PcpDriver
+from aioigd.pcp.nat_pmp_backend import NatPmpBackend
+from aioigd.pcp.pcp_backend import PcpBackend
 from aioigd.pcp.search import device_at
 from aioigd.pcp.wire import nat_pmp, pcp
 from aioigd.pcp.wire.common import SERVER_PORT
