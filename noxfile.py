@@ -16,7 +16,7 @@ nox.options.sessions = ["lint", "types", "tests", "docs", "package"]
 
 SHARED = os.path.abspath(os.path.join(".nox", "checks"))
 """The environment of all checks, but of none that must have an empty one."""
-WORKERS = "3"
+WORKERS = "4"
 """Processes that run tests, for two processors: tests of programs and of the lab wait while others work."""
 BIN = "Scripts" if os.name == "nt" else "bin"
 
