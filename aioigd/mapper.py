@@ -119,8 +119,8 @@ class PortMapper:
         self._drivers: Sequence[Driver] = [
             UpnpDriver(scope) if name == "upnp" else _PcpDriverWhenNeeded(name, scope, secret) for name in names
         ]
-        if names[0] != "upnp":
-            self._drivers[0].presume()  # loaded here, and not within the first call
+        if isinstance(self._drivers[0], _PcpDriverWhenNeeded):
+            self._drivers[0].load()  # the first call needs it, and is not to wait for that
         self._queue = CallQueue()
         self._finder = Finder(self._drivers, scope)
         self._cache = GatewayCache(self._drivers, self._finder, self._queue, discovery_timeout=search_seconds)
@@ -416,12 +416,16 @@ class PortMapper:
 
 
 class _PcpDriverWhenNeeded(Driver):
-    """PCP or NAT-PMP, of which nothing is loaded as long as UPnP serves: it would cost each program 5 ms."""
+    """PCP or NAT-PMP, loaded when it is searched for or listened to: where UPnP serves at once, that is never."""
 
     def __init__(self, protocol: Literal["pcp", "nat-pmp"], scope: SearchScope, secret: bytes | None) -> None:
         self.protocol = self._name = protocol
         self._scope = scope
         self._secret = secret
+
+    def load(self) -> None:
+        """Load what speaks it now, and not when it is first needed."""
+        _ = self._driver
 
     @cached_property
     def _driver(self) -> Driver:

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Self, TypeVar
 
-from aioigd import Device, IGDError, IGDStatus, PortMapper
+from aioigd import Change, Device, IGDError, IGDStatus, Lease, PortMapper
 from aioigd.core.calls import Operation
 from aioigd.errors import TransportError
 from aioigd.testing import EmulatedGateway, Hooks, Quirk, UPnPError, network, quirk
@@ -102,6 +102,24 @@ def odd(**hooks: Any) -> Quirk[[]]:
         return Hooks(**hooks)
 
     return quirk("soap", reason="a test asks for it", source="the test")(odd_in_a_test)
+
+
+@asynccontextmanager
+async def noted(lease: Lease) -> AsyncIterator[list[Change]]:
+    """The changes of a lease."""
+    changes: list[Change] = []
+
+    async def note() -> None:
+        async for change in lease.changes():
+            changes.append(change)
+
+    task = asyncio.create_task(note())
+    await asyncio.sleep(0)
+    try:
+        yield changes
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
 
 
 @asynccontextmanager

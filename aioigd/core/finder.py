@@ -40,8 +40,9 @@ _SWITCH: Final = "AIOIGD_DISABLE"
 class Finder:
     """Finds devices and gateways by all ``drivers``, in the ``scope`` that it was made with.
 
-    All of them search at once. The drivers are in the order of preference: of equally good gateways the one counts that
-    was found by the first of them. A gateway that is certain waits for those that are preferred to it, but not longer
+    All of them search in one search, those of less preferred protocols a moment later (:attr:`Driver.head_start`). The
+    drivers are in the order of preference: of equally good gateways the one counts that was found by the first of them.
+    A gateway that is certain waits for those that are preferred to it, but not longer
     than :meth:`Search.awaited_until`. A better rank counts more than preference: the router of the default route, found
     by PCP, is used rather than another device that merely says by UPnP that it is a gateway.
     """

@@ -13,13 +13,13 @@ from typing import Any, Literal
 
 import pytest
 
-from aioigd import Change, ChangeKind, ConflictError, Lease, LeaseState, PortMapper
+from aioigd import ChangeKind, ConflictError, LeaseState, PortMapper
 from aioigd.pcp.wire import nat_pmp, pcp
 from aioigd.pcp.wire.common import CLIENT_PORT
 from aioigd.testing import EmulatedGateway, Quirk, quirks
 from aioigd.testing import network as emulated_network
 
-from ..support import odd
+from ..support import noted, odd
 from .model import state_of
 from .virtual import run
 
@@ -42,24 +42,6 @@ async def router(protocol: Name, *odd_ways: Quirk[...], age: float = 1000.0) -> 
 async def at(gateway: EmulatedGateway, **options: Any) -> AsyncIterator[PortMapper]:
     async with PortMapper(source_address=gateway.address, protocols=("pcp", "nat-pmp"), **options) as mapper:
         yield mapper
-
-
-@asynccontextmanager
-async def noted(lease: Lease) -> AsyncIterator[list[Change]]:
-    """The changes of a lease."""
-    changes: list[Change] = []
-
-    async def note() -> None:
-        async for change in lease.changes():
-            changes.append(change)
-
-    task = asyncio.create_task(note())
-    await asyncio.sleep(0)
-    try:
-        yield changes
-    finally:
-        task.cancel()
-        await asyncio.wait([task])
 
 
 def maps(gateway: EmulatedGateway) -> int:

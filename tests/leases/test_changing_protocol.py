@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 
 import pytest
 
-from aioigd import Change, ChangeKind, Lease, LeaseState, PortMapper
+from aioigd import ChangeKind, LeaseState, PortMapper
 from aioigd.results import ProtocolName
 from aioigd.testing import EmulatedGateway, Quirk
 from aioigd.testing.hooks import Exchange
 from aioigd.testing.http import Response
 
-from ..support import odd, refuses
+from ..support import noted, odd, refuses
 from .model import state_of
 
 pytestmark = pytest.mark.usefixtures("nothing_is_left")
@@ -38,23 +37,6 @@ class Switch:
 def page_of_html(exchange: Exchange) -> Response | None:
     is_call = b"AddPortMapping" in exchange.request.body
     return Response(200, (("Content-Type", "text/html"),), b"<html>no</html>") if is_call else None
-
-
-@asynccontextmanager
-async def noted(lease: Lease) -> AsyncIterator[list[Change]]:
-    changes: list[Change] = []
-
-    async def note() -> None:
-        async for change in lease.changes():
-            changes.append(change)
-
-    task = asyncio.create_task(note())
-    await asyncio.sleep(0)
-    try:
-        yield changes
-    finally:
-        task.cancel()
-        await asyncio.wait([task])
 
 
 async def until(condition: Callable[[], bool]) -> None:
