@@ -8,34 +8,29 @@ or DeadlineError.
 from __future__ import annotations
 
 import asyncio
-import errno
-import os
-import socket
-import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
 from contextvars import ContextVar
-from functools import lru_cache, partial
+from functools import lru_cache
 from math import inf
 from typing import Any, Final
 
 import aiohttp
 from aiohttp import http_exceptions
-from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.client_proto import ResponseHandler
 from async_timeout import timeout, timeout_at
 from yarl import URL
 
 from ...errors import DeadlineError, InvalidResponseError, TransportError
-from ...net.guard import VARIABLE, check_destination
 from ...net.trace import HttpExchange, Tracer, tracer
 from ...text import get_logger, system_message
 from ..wire.http_reply import MAX_HEAD, MAX_REPLY, BodyRule, HttpReply, dechunked
 from ..wire.url import HttpUrl
 from ..wire.xml import MAX_DOCUMENT, has_root_end_tag
 from . import lenient_http
+from .connection import connect
 from .kept_connections import Keep, KeptConnections, Sent
-from .lenient_http import MAX_LOOKS, patience_after, zone_index
+from .lenient_http import MAX_LOOKS, patience_after
 
 __all__ = ["HttpClient"]
 
@@ -47,13 +42,9 @@ _MAX_CACHED: Final = 64
 """Entries of each cache: origins whose replies aiohttp cannot read, and parsed URLs."""
 _TRANSPORTS: Final = "asyncio.selector_events"
 """Where the transports are made that hold a method of their own."""
-_IP_BIND_ADDRESS_NO_PORT: Final = 24  # Linux; the socket module names it only from Python 3.12 on
 
-_source: ContextVar[str] = ContextVar("source", default="")
-"""The local address of the request that is being sent. The peer does not determine it: requests from several local
-addresses to one host may be open at the same time."""
-_zone: ContextVar[int] = ContextVar("zone", default=0)
-"""The zone of the host of that request: the number of an interface, 0 for none."""
+_ends: ContextVar[tuple[str, int, str]] = ContextVar("ends")
+"""Host and port of the request that is being sent, and the local address that it is sent from ("" for any)."""
 
 wire_log = get_logger("aioigd.traffic.http")
 
@@ -156,18 +147,11 @@ class HttpClient:
         if keep.connections not in self._kept:
             self._kept = {each: None for each in self._kept if len(each)}
             self._kept[keep.connections] = None
-        _source.set(sent.source)
-        _zone.set(zone_index(sent.url.host) if "%" in sent.url.host else 0)
-        return await keep.connections.ask(sent, keep, self._make_socket)
+        return await keep.connections.ask(sent, keep)
 
     def _open_session(self) -> aiohttp.ClientSession:
-        connector = aiohttp.TCPConnector(
-            force_close=True, limit=0, socket_factory=self._make_socket, resolver=_NoNames()
-        )
-        factory: Callable[[], ResponseHandler] = partial(_CountingHandler, loop=asyncio.get_running_loop())
-        connector._factory = factory  # type: ignore[assignment]  # any callable will do
         self._session = aiohttp.ClientSession(
-            connector=connector,
+            connector=_Connector(force_close=True, limit=0),
             cookie_jar=aiohttp.DummyCookieJar(),
             trust_env=False,
             auto_decompress=False,
@@ -176,28 +160,6 @@ class HttpClient:
             request_class=_Request,
         )
         return self._session
-
-    @staticmethod
-    def _make_socket(address_info: tuple[Any, ...]) -> socket.socket:
-        """Return a socket for an address; that it does not block is left to those who connect it."""
-        family, kind, protocol, _, address = address_info
-        if VARIABLE in os.environ:
-            check_destination(address[0])
-        zone = _zone.get()
-        sock = _ZonedSocket(zone, family, kind, protocol) if zone else socket.socket(family, kind, protocol)
-        try:
-            source = _source.get()
-            if source:
-                if sys.platform == "linux":
-                    # Without it each bind takes a port for itself, and a batch of thousands runs out of them.
-                    sock.setsockopt(socket.IPPROTO_IP, _IP_BIND_ADDRESS_NO_PORT, 1)
-                if (":" in source) != (family == socket.AF_INET6):
-                    raise OSError(errno.EAFNOSUPPORT, f"{address[0]} cannot be reached from {source}")
-                sock.bind((source, 0, 0, zone or address[3]) if ":" in source else (source, 0))
-        except BaseException:
-            sock.close()
-            raise
-        return sock
 
     async def _send(
         self,
@@ -210,8 +172,7 @@ class HttpClient:
     ) -> HttpReply | None:
         """Send one request through aiohttp; None where aiohttp cannot read the reply."""
         session = self._session or self._open_session()
-        _source.set(source)  # for _make_socket; each request says it anew, so nothing has to be put back
-        _zone.set(zone_index(url.host) if "%" in url.host else 0)
+        _ends.set((url.host, url.port, source))  # each request says it anew, so nothing has to be put back
         try:
             async with session.request(
                 method, _yarl(url), data=body, headers=headers, allow_redirects=False
@@ -252,30 +213,22 @@ class _Request(aiohttp.ClientRequest):
     update_auto_headers = _add_headers
 
 
-class _ZonedSocket(socket.socket):
-    """A socket that connects to a link-local address in its zone, an interface number.
+class _Connector(aiohttp.BaseConnector):
+    """Connects to the number that a host is, from the address that a request is to be sent from.
 
-    A zone in the host would make asyncio resolve it, number or not, in the executor of the application.
+    The connector of aiohttp would look it up, and try all that it finds, by turns.
     """
 
-    def __init__(self, zone: int, family: int, kind: int, protocol: int) -> None:
-        super().__init__(family, kind, protocol)
-        self._zone = zone
+    async def _create_connection(self, req: aiohttp.ClientRequest, traces: object, timeout: object) -> ResponseHandler:
+        try:
+            sock = await connect(*_ends.get())
+            _, protocol = await self._loop.create_connection(self._make_protocol, sock=sock)
+        except OSError as error:
+            raise aiohttp.ClientConnectorError(req.connection_key, error) from error
+        return protocol
 
-    def connect(self, address: Any) -> None:
-        super().connect((*address[:3], self._zone))
-
-
-class _NoNames(AbstractResolver):
-    """Resolves nothing: every URL that is followed has an address for its host."""
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        raise OSError(f"{host} is a name, and only that of a location is looked up")
-
-    async def close(self) -> None:
-        pass
+    def _make_protocol(self) -> _CountingHandler:
+        return _CountingHandler(self._loop)
 
 
 class _CountingHandler(ResponseHandler):
@@ -386,7 +339,7 @@ async def _read(response: aiohttp.ClientResponse, patience: float | None) -> tup
 def _yarl(url: HttpUrl) -> URL:
     # In parts, because a path may begin with two slashes, which would be parsed as a host.
     path, _, query = url.target.partition("?")
-    host = url.host if sys.platform == "win32" else url.host.partition("%")[0]  # Windows connects past _ZonedSocket
+    host = url.host.partition("%")[0]  # it is seen in the request
     authority = f"[{host}]:{url.port}" if ":" in host else f"{host}:{url.port}"
     return URL.build(scheme="http", authority=authority, path=path, query_string=query, encoded=True)
 

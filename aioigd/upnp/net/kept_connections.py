@@ -32,10 +32,10 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from enum import Enum, auto
-from typing import Any, Final, NamedTuple, cast
+from typing import Final, NamedTuple
 
 from ...errors import TransportError
 from ...text import system_message
@@ -43,6 +43,7 @@ from ..wire.http_reply import BodyRule, FramedReply, HttpReply
 from ..wire.url import HttpUrl
 from ..wire.xml import has_root_end_tag
 from . import lenient_http
+from .connection import open_socket
 
 __all__ = ["IDLE", "LONGEST_REST", "REST", "Keep", "KeptConnections", "Sent", "Verdict"]
 
@@ -71,9 +72,6 @@ _WATCH: Final = 0.1
 """Seconds between looks at the connections."""
 _READ_SIZE: Final = 16 * 1024
 """Bytes read at once."""
-
-OpenSocket = Callable[[tuple[Any, ...]], socket.socket]
-"""Makes a socket for an address as getaddrinfo() has it."""
 
 
 class Verdict(Enum):
@@ -184,7 +182,7 @@ class KeptConnections:
     def __len__(self) -> int:
         return len(self.idle) + len(self._busy)
 
-    async def ask(self, sent: Sent, keep: Keep, open_socket: OpenSocket) -> HttpReply | None:
+    async def ask(self, sent: Sent, keep: Keep) -> HttpReply | None:
         """Send a request over a connection that was or is to be kept; None where it is to have one of its own.
 
         Raises what :func:`.lenient_http.ask` raises.
@@ -196,7 +194,7 @@ class KeptConnections:
         self.others_out.discard(keep.number)
         connection = await self._take(sent, keep.most) if sent.repeatable and keep.may_reuse else None
         if connection is None:
-            connection = await self._open(sent, open_socket, keep)
+            connection = await self._open(sent, keep)
         reply = None if connection is None else await self._exchange(connection, sent, keep)
         if reply is None:
             self.others_out.add(keep.number)
@@ -251,7 +249,7 @@ class KeptConnections:
         rests_until = connection.idle_since + connection.rest
         return asyncio.get_running_loop().time() >= rests_until and not connection.witnesses & self.others_out
 
-    async def _open(self, sent: Sent, open_socket: OpenSocket, keep: Keep) -> _Connection | None:
+    async def _open(self, sent: Sent, keep: Keep) -> _Connection | None:
         """Return a new connection that is to be kept, None where none is."""
         while self.idle and len(self) + len(self.others_out) >= max(keep.most, 1):
             if self.idle[0] is self._trial and keep.most:
@@ -260,20 +258,15 @@ class KeptConnections:
         is_trial = self.verdict is Verdict.UNTRIED and sent.repeatable and keep.may_reuse
         if len(self) >= keep.most or not (is_trial or self.verdict is Verdict.PROVEN):
             return None
-        host, port = sent.url.host.partition("%")[0], sent.url.port
-        family, address = socket.AF_INET, cast(tuple[Any, ...], (host, port))
-        if ":" in host:
-            zone = lenient_http.zone_index(sent.url.host) if "%" in sent.url.host else 0
-            family, address = socket.AF_INET6, (host, port, 0, zone)
+        host, port, source = place = sent.url.host, sent.url.port, sent.source
         loop = asyncio.get_running_loop()
         connection: _Connection | None = None
         try:
-            sock = open_socket((family, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", address))
-            connection = _Connection(sock, (sent.url.host, port, sent.source))
+            sock, address = open_socket(host, port, source)
+            connection = _Connection(sock, place)
             self._busy.add(connection)
             if is_trial:
                 self._trial, self.verdict = connection, Verdict.TRYING
-            sock.setblocking(False)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             await loop.sock_connect(sock, address)
         except BaseException as error:

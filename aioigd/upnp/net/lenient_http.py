@@ -6,19 +6,18 @@ The end of the document, or of the connection, is what counts, not the length th
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import Final
 
 from ...errors import TransportError
-from ...net.guard import check_destination
 from ..wire.http_reply import BodyRule, HttpReply, ReplyReader
 from ..wire.url import HttpUrl
 from ..wire.xml import has_root_end_tag
+from .connection import connect
 
-__all__ = ["GRACE", "MAX_LOOKS", "ask", "build_request", "patience_after", "receive", "zone_index"]
+__all__ = ["GRACE", "MAX_LOOKS", "ask", "build_request", "patience_after", "receive"]
 
 MAX_LOOKS: Final = 256
 """How many times a growing reply is searched for its end: bounds the time for one that is sent byte by byte."""
@@ -45,8 +44,8 @@ async def ask(
     breaks a cap.
     """
     request = build_request(method, url, headers, body)
-    check_destination(url.host)
-    reader, writer = await _connect(url, source)
+    sock = await connect(url.host, url.port, source)
+    reader, writer = await asyncio.open_connection(sock=sock, limit=_READ_SIZE)
     try:
         writer.write(request)
         await writer.drain()
@@ -73,30 +72,6 @@ def build_request(
     if closes:
         lines.append("Connection: close")
     return "\r\n".join([*lines, "", ""]).encode("latin-1") + (body or b"")
-
-
-async def _connect(url: HttpUrl, source: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    if "%" not in url.host:
-        local = (source, 0) if source else None
-        return await asyncio.open_connection(url.host, url.port, local_addr=local, limit=_READ_SIZE)
-    # asyncio would have a host with a zone resolved in the executor of the application.
-    zone = zone_index(url.host)
-    sock = socket.socket(socket.AF_INET6, socket.SOCK_STREAM)
-    try:
-        sock.setblocking(False)
-        if source:
-            sock.bind((source, 0, 0, zone))
-        await asyncio.get_running_loop().sock_connect(sock, (url.host.partition("%")[0], url.port, 0, zone))
-        return await asyncio.open_connection(sock=sock, limit=_READ_SIZE)
-    except BaseException:
-        sock.close()
-        raise
-
-
-def zone_index(host: str) -> int:
-    """Return the zone of a link-local host as a number. Raises OSError for one that this machine does not have."""
-    zone = host.partition("%")[2]
-    return int(zone) if zone.isdecimal() else socket.if_nametoindex(zone)
 
 
 def patience_after(status: int) -> float:

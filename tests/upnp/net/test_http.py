@@ -16,8 +16,8 @@ import pytest
 from aioigd import DeadlineError, InvalidResponseError, TransportError
 from aioigd.testing import loopback_address
 from aioigd.testing.http import End, Transmission
-from aioigd.upnp.net import http as http_module
 from aioigd.upnp.net import lenient_http
+from aioigd.upnp.net.connection import open_socket
 from aioigd.upnp.net.http import HttpClient
 from aioigd.upnp.net.lenient_http import ask
 from aioigd.upnp.wire import gena
@@ -576,11 +576,8 @@ async def test_the_tolerant_reader_speaks_to_ipv6_addresses() -> None:
 
 async def test_a_socket_that_cannot_be_bound_is_closed() -> None:
     before = sockets()
-    address = (socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", 80))
-    token = http_module._source.set("192.0.2.77")
     with pytest.raises(OSError, match="assign"):
-        HttpClient._make_socket(address)
-    http_module._source.reset(token)
+        open_socket("127.0.0.1", 80, "192.0.2.77")
     assert sockets() == before
 
 
