@@ -32,6 +32,7 @@ from ..models import (
 )
 from ..results import PROTOCOL_NAMES, ProtocolName
 from .calls import Operation
+from .limiter import Limiter
 
 __all__ = [
     "LATE_TABLE",
@@ -220,6 +221,8 @@ class Backend(ABC):
 
     protocol: ProtocolName
     device: Device
+    limiter: Limiter | None = None
+    """Says when a call may begin, as it says when a request may go; None where nothing limits them."""
 
     @property
     @abstractmethod

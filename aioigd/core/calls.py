@@ -1,7 +1,7 @@
 """What may happen to a call now, and how much time it and each request have: sharing, queue, cancellation, undo.
 
-A call is one task (:class:`SharedCall`) with a future for each caller who waits for it; the layers below see it as an
-:class:`Operation`. In which phase it is, only this module assigns:
+A call is one task from its begin on (:class:`SharedCall`), with a future for each caller who waits for it; the layers
+below see it as an :class:`Operation`. In which phase it is, only this module assigns:
 
 ====================  =============================  =================  =======================================
 phase                 last caller leaves, or drain   another joins      the work goes on
@@ -33,6 +33,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from contextvars import Context, copy_context
 from enum import Enum, auto
 from functools import partial
 from typing import Any, Final, Generic, TypeVar
@@ -40,6 +41,7 @@ from weakref import ref
 
 from ..errors import Attempt, IGDError, UnexpectedError, UsageError
 from .background import BackgroundTask, carry_through
+from .limiter import Limiter
 
 __all__ = ["LONGEST_ROLLBACK", "ROLLBACK_TIMEOUT", "CallQueue", "Operation", "Phase", "SharedCall", "Undo"]
 
@@ -54,6 +56,8 @@ _SLACK: Final = 1.5
 """How many times as long as it was seen to need at most a gateway gets for a request."""
 _SHORT_SHARE: Final = 0.3
 """Part of a call for a request without which it can go on."""
+_NO_CONTEXT: Final = Context()
+"""For callbacks that need none: each would have a copy otherwise."""
 
 
 class Phase(Enum):
@@ -76,6 +80,7 @@ class Operation:
     __slots__ = (
         "_deadline",
         "_idle_since",
+        "_limiter",
         "_loop",
         "_requests_out",
         "_share",
@@ -95,9 +100,10 @@ class Operation:
         "was_alone",
     )
 
-    def __init__(self, timeout: float) -> None:
+    def __init__(self, timeout: float, limiter: Limiter | None = None) -> None:
         self.timeout = timeout
         """Seconds that the call's own work may take."""
+        self._limiter = limiter
         self._share = 0.5
         self._deadline: float | None = None
         self._loop = asyncio.get_running_loop()
@@ -176,6 +182,8 @@ class Operation:
         The clock stood still for that time, as far as no other request of this call was out in it.
         """
         now = self._loop.time()
+        if self._limiter is not None:
+            self.leave_turn()
         if self._deadline is None:
             self._deadline = now + self.timeout
             self.is_started = True
@@ -188,6 +196,12 @@ class Operation:
         """Note that a request is over, however it ended."""
         self._requests_out -= 1
         self._idle_since = self._loop.time()
+
+    def leave_turn(self) -> None:
+        """Note that the turn in which the call began is over: it has a permit by now, or none is needed."""
+        limiter, self._limiter = self._limiter, None
+        if limiter is not None:
+            limiter.end_turn()
 
     # Phases
 
@@ -319,10 +333,31 @@ async def _run_undo(undo: Undo, op: Operation) -> None:
 
 
 class SharedCall(Generic[T]):
-    """One piece of work in a task, and the callers who wait for its result."""
+    """One piece of work, and the callers who wait for its result.
 
-    __slots__ = ("_delivered", "_ended", "_has_task", "_loop", "_queue", "_settled", "_task", "_timer", "_waiters",
-                 "_work", "op", "order_key", "predecessor", "share_key")  # fmt: skip
+    It is a task from its begin on: once the call before it (``predecessor``) has ended, and the ``limiter`` of the
+    gateway lets it. ``op``: that of an undo, which waits for no turn and cannot be cancelled.
+    """
+
+    __slots__ = (
+        "_context",
+        "_delivered",
+        "_ended",
+        "_follower",
+        "_limiter",
+        "_loop",
+        "_op",
+        "_queue",
+        "_settled",
+        "_task",
+        "_timeout",
+        "_timer",
+        "_waiters",
+        "_work",
+        "order_key",
+        "predecessor",
+        "share_key",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -330,37 +365,60 @@ class SharedCall(Generic[T]):
         order_key: Hashable,
         share_key: Hashable,
         work: Callable[[Operation], Awaitable[T]],
-        op: Operation,
+        timeout: float,
         predecessor: SharedCall[Any] | None,
-        *,
-        is_undo: bool = False,
+        limiter: Limiter | None = None,
+        op: Operation | None = None,
     ) -> None:
-        self.op = op
         self.order_key = order_key
         self.share_key = share_key
         self.predecessor = predecessor
-        """The call that this one waits for, or was waiting for when it was cancelled."""
+        """The call that this one waits for."""
+        self._follower: SharedCall[Any] | None = None
+        """The one that waits for this one."""
         self._queue = queue
         self._work = work
+        self._timeout = timeout
+        self._limiter = limiter
+        self._op = op
         self._delivered = False
         self._ended = False
         self._waiters: set[asyncio.Future[T]] = set()
         self._settled: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
-        self._has_task = False
-        self._task: asyncio.Task[None]
-        if is_undo:
-            self._task = BackgroundTask(self._run(), loop=self._loop)
+        self._task: asyncio.Task[None] | None = None
+        self._context: Context | None = None
+        """That of the caller, for a call that does not begin at once."""
+        if predecessor is not None:
+            predecessor._follower = self
+            self._context = copy_context()
+        elif limiter is None or limiter.enter(self):
+            self.begin()
         else:
-            self._task = self._loop.create_task(self._run())
-        self._task.add_done_callback(self._end)
-        self._has_task = True
+            self._context = copy_context()
+
+    def begin(self) -> None:
+        """Make a task of it, as it is its turn."""
+        if self._op is not None:
+            self._task = BackgroundTask(self._run(self._op), loop=self._loop, context=self._context)
+        else:
+            op = self._op = Operation(self._timeout, self._limiter)
+            make = self._loop.create_task
+            self._task = make(self._run(op)) if self._context is None else self._context.run(make, self._run(op))
+        self._task.add_done_callback(self._end, context=_NO_CONTEXT)
+
+    @property
+    def phase(self) -> Phase:
+        """How far it has come."""
+        return Phase.UNSENT if self._op is None else self._op.phase
 
     @property
     def joinable(self) -> bool:
         """Whether one more caller may still wait for this result."""
-        return not self._ended and not self._task.cancelling() and self.op.phase is not Phase.ROLLING_BACK
+        if self._task is not None and self._task.cancelling():
+            return False
+        return not self._ended and self.phase is not Phase.ROLLING_BACK
 
     async def wait(self) -> T:
         """Wait for the result. Cancelling this leaves the call, and disturbs nobody else who waits for it."""
@@ -369,7 +427,8 @@ class SharedCall(Generic[T]):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-            self.op.wanted()
+            if self._op is not None:
+                self._op.wanted()
         try:
             result = await waiter
         except BaseException as error:
@@ -390,13 +449,21 @@ class SharedCall(Generic[T]):
 
     def abandon(self) -> None:
         """End the work: at once, or when the outcome of what it has sent is known."""
-        phase = self.op.phase
-        if phase is Phase.SENT or phase is Phase.UNWANTED:
-            self.op.unwanted()
+        op, task = self._op, self._task
+        if self.phase is Phase.ROLLING_BACK:
+            return
+        if op is None or task is None:
+            self._give_up()
+        elif op.phase is Phase.SENT or op.phase is Phase.UNWANTED:
+            op.unwanted()
             if self._timer is None:
-                self._timer = self._loop.call_later(ROLLBACK_TIMEOUT, self._task.cancel)
-        elif phase is not Phase.ROLLING_BACK:
-            self._task.cancel()
+                self._timer = self._loop.call_later(ROLLBACK_TIMEOUT, task.cancel)
+        else:
+            task.cancel()
+
+    def take_undo(self) -> Undo | None:
+        """Return how to undo what it has done, if it is done, and forget it."""
+        return None if self._op is None else self._op.take_undo()
 
     def _leave(self, waiter: asyncio.Future[T]) -> None:
         """Go without a result: it failed, or whoever waited for it was cancelled."""
@@ -409,34 +476,30 @@ class SharedCall(Generic[T]):
             elif not self._delivered:
                 self._queue.undo(self)
 
-    async def _run(self) -> None:
+    async def _run(self, op: Operation) -> None:
         try:
-            if not self._has_task:  # tasks of this loop are eager: whoever wants the result waits for it first
+            if self._task is None:  # tasks of this loop are eager: whoever wants the result waits for it first
                 await asyncio.sleep(0)
-            while self.predecessor is not None:
-                await self.predecessor.ended()
-                # One that was cancelled before its turn had others before it, for which we wait in its stead.
-                self.predecessor = self.predecessor.predecessor
-            result = await self._work(self.op)
+            result = await self._work(op)
             for waiter in self._waiters:
                 if not waiter.done():
                     waiter.set_result(result)
         except asyncio.CancelledError:
-            await self.op.roll_back()
+            await op.roll_back()
             raise
         except IGDError as error:
-            await self._fail(error.with_attempts(tuple(self.op.attempts) or error.attempts))
+            await self._fail(error.with_attempts(tuple(op.attempts) or error.attempts), op)
         except Exception as defect:
-            await self._fail(_wrapped(defect))
+            await self._fail(_wrapped(defect), op)
         self._end()
 
-    async def _fail(self, error: IGDError) -> None:
+    async def _fail(self, error: IGDError, op: Operation) -> None:
         """Give the error out, and undo what was sent behind it."""
         for waiter in self._waiters:
             if not waiter.done():
                 waiter.set_exception(error.copy())
-        if self.op.is_to_be_undone:
-            await self.op.roll_back()
+        if op.is_to_be_undone:
+            await op.roll_back()
 
     def _end(self, task: asyncio.Task[None] | None = None) -> None:
         """Let those go on who wait for the end.
@@ -453,12 +516,40 @@ class SharedCall(Generic[T]):
                     waiter.cancel()
                 elif not waiter.done():
                     waiter.set_exception(_wrapped(failure))
-        else:
+        elif self._task is not None:
             self._task.remove_done_callback(self._end)
+        if self._op is not None:
+            self._op.leave_turn()
+        self._note_end()
+        if self._follower is not None:
+            self._follower.predecessor = None
+            self._follower._line_up()
+
+    def _give_up(self) -> None:
+        """End before it has begun: who waits for this one waits for its predecessor in its stead."""
+        for waiter in self._waiters:
+            waiter.cancel()
+        self._note_end()
+        before, behind = self.predecessor, self._follower
+        if before is None and self._limiter is not None:
+            self._limiter.leave(self)
+        if before is not None:
+            before._follower = behind
+        if behind is not None:
+            behind.predecessor = before
+            if before is None:
+                behind._line_up()
+
+    def _note_end(self) -> None:
         self._ended = True
         self._queue.leave(self)
         if self._settled is not None and not self._settled.done():
             self._settled.set_result(None)
+
+    def _line_up(self) -> None:
+        """Begin once it is its turn, as nobody is before it any more."""
+        if self._limiter is None or self._limiter.enter(self):
+            self.begin()
 
 
 class CallQueue:
@@ -480,7 +571,7 @@ class CallQueue:
     @property
     def is_undoing(self) -> bool:
         """Whether a call is being undone."""
-        return any(call.op.phase is Phase.ROLLING_BACK for call in self._calls)
+        return any(call.phase is Phase.ROLLING_BACK for call in self._calls)
 
     def check_open(self) -> None:
         """Raise UsageError where the queue is closed, or belongs to another event loop."""
@@ -502,12 +593,17 @@ class CallQueue:
         return self._loop is not None and (loop is None or loop.is_closed())
 
     def submit(
-        self, order_key: Hashable, share_key: Hashable, work: Callable[[Operation], Awaitable[T]], timeout: float
+        self,
+        order_key: Hashable,
+        share_key: Hashable,
+        work: Callable[[Operation], Awaitable[T]],
+        timeout: float,
+        limiter: Limiter | None = None,
     ) -> SharedCall[T]:
         """Return the call to wait for: the last in the order if it can be shared, or a new one behind it.
 
         ``order_key`` None: behind nobody. ``share_key`` None: shared with nobody. ``timeout`` (seconds) is for a call's
-        own work. Raises UsageError as :meth:`check_open` does.
+        own work. ``limiter``: lets it begin; without, it begins at once. Raises UsageError as :meth:`check_open` does.
         """
         # A plain function, and nothing made only to be thrown away: callers come by the ten thousand.
         if self.is_closed or self._loop is None or self._loop() is not asyncio._get_running_loop():
@@ -515,7 +611,7 @@ class CallQueue:
         last = self._last.get(order_key)
         if last is not None and share_key is not None and last.share_key == share_key and last.joinable:
             return last
-        call = SharedCall(self, order_key, share_key, work, Operation(timeout), last)
+        call = SharedCall(self, order_key, share_key, work, timeout, last, limiter)
         self._calls.add(call)
         if order_key is not None:
             self._last[order_key] = call
@@ -539,7 +635,7 @@ class CallQueue:
         """Wait until some calls have ended, and what is undone because nobody took their results."""
         for call in calls:
             await call.ended()
-        while undoing := next((call for call in self._calls if call.op.phase is Phase.ROLLING_BACK), None):
+        while undoing := next((call for call in self._calls if call.phase is Phase.ROLLING_BACK), None):
             await undoing.ended()
 
     def leave(self, call: SharedCall[Any]) -> None:
@@ -554,7 +650,7 @@ class CallQueue:
 
     def undo(self, call: SharedCall[Any]) -> None:
         """Undo, in the background but in its order, a call whose callers were cancelled before they had its result."""
-        undo = call.op.take_undo()
+        undo = call.take_undo()
         if undo is not None:
             self.undo_in_order(call.order_key, undo)
 
@@ -563,7 +659,7 @@ class CallQueue:
         op = Operation(ROLLBACK_TIMEOUT)
         op.phase = Phase.ROLLING_BACK
         work = partial(_carry_undo_through, undo)
-        undoing = SharedCall(self, order_key, None, work, op, self._last.get(order_key), is_undo=True)
+        undoing = SharedCall(self, order_key, None, work, ROLLBACK_TIMEOUT, self._last.get(order_key), op=op)
         self._calls.add(undoing)
         if order_key is not None:
             self._last[order_key] = undoing

@@ -29,6 +29,7 @@ from ..results import UPnPResult
 from .backend import NEVER, Backend, Trial
 from .calls import CallQueue, Operation
 from .gateway_cache import GatewayCache
+from .limiter import Limiter
 
 __all__ = ["Dispatcher"]
 
@@ -89,6 +90,7 @@ class Dispatcher:
             (self, request, overwrite, verify),
             partial(self._run, partial(_add, request, overwrite, verify), request.key, () if overwrite else _CONFLICT),
             self._timeout,
+            self._limiter_for(request.key),
         ).wait()
 
     def try_port(self, request: MappingRequest, trial: Trial) -> Awaitable[PortMapping]:
@@ -174,7 +176,7 @@ class Dispatcher:
         not asked by another protocol.
         """
         work = partial(self._run, operation, what, final)
-        return self._queue.submit(order_key, share_key, work, self._timeout).wait()
+        return self._queue.submit(order_key, share_key, work, self._timeout, self._limiter_for(what)).wait()
 
     async def _run(
         self,
@@ -188,6 +190,7 @@ class Dispatcher:
         backend = self._cache.cached()
         if backend is None:
             op.start()  # the search is part of the call's own work
+            op.leave_turn()
             presumed = self._cache.presume()
             if presumed is not None:
                 return await self._beside_search(operation, presumed, what, final, op)
@@ -196,8 +199,7 @@ class Dispatcher:
         if self._search is None or self._search.args[0] is not backend:
             self._search = partial(self._is_elsewhere, backend)
         op.search = self._search
-        router = self._cache.router
-        asked = router.backend_for(what, backend) if what is not None and router.others else backend
+        asked = self._asked(backend, what)
         try:
             result = await operation(asked, op)
             if op.seconds_needed > self.seconds_needed:
@@ -209,6 +211,7 @@ class Dispatcher:
             if op.expired or not (is_gone(error) or may_have_moved):
                 return await self._by_others(operation, asked, error, what, final, op)
             op.rediscover_on_timeout = False
+            op.leave_turn()
             try:
                 async with timeout_at(op.deadline):
                     backend = await self._cache.find(instead_of=backend)
@@ -217,6 +220,18 @@ class Dispatcher:
         if backend.protocol != asked.protocol:
             self._cache.router.note_maker(backend, what)
         return await self._by_each(operation, backend, what, final, op)
+
+    def _asked(self, backend: Backend, what: MappingKey | Pinhole | None) -> Backend:
+        """Return the gateway by the protocol by which it is asked first."""
+        router = self._cache.router
+        return router.backend_for(what, backend) if what is not None and router.others else backend
+
+    def _limiter_for(self, what: MappingKey | Pinhole | None) -> Limiter | None:
+        """Return what lets a call begin; None where the gateway is not known, and all wait for one search."""
+        if self._fixed is not None:
+            return self._fixed.limiter
+        backend = self._cache.last
+        return None if backend is None else self._asked(backend, what).limiter
 
     async def _delete(self, backend: Backend, op: Operation, key: MappingKey, verify: bool) -> None:
         """Delete a mapping by this protocol, and what others have made of it before they were given up."""

@@ -19,16 +19,28 @@ more rarely.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+import sys
+from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from itertools import islice
 from math import exp, log, sqrt
-from time import perf_counter
-from typing import Final, NamedTuple
+from time import perf_counter, thread_time
+from typing import Final, NamedTuple, Protocol
 
-__all__ = ["FIRST_WINDOW", "LARGEST_WINDOW", "Elasticity", "Limiter", "Outcome", "Permit", "Sample", "Window"]
+__all__ = [
+    "AT_A_TIME",
+    "FIRST_WINDOW",
+    "LARGEST_WINDOW",
+    "Elasticity",
+    "Limiter",
+    "Outcome",
+    "Permit",
+    "Sample",
+    "Waiting",
+    "Window",
+]
 
 FIRST_WINDOW: Final = 3
 """Enough to tell whether a gateway works in parallel, and not too many for one that does not."""
@@ -57,6 +69,8 @@ _MEMORY: Final = 30.0
 """Seconds without a request after which the gateway may be another one, or in another state."""
 _LEAST_SECONDS: Final = 0.004
 """What is quicker counts as this: it is mostly this program's own time."""
+AT_A_TIME: Final = 4
+"""How many requests go on in one iteration of the event loop."""
 _LEAST_SPREAD: Final = 0.003
 """Variance of the logarithms of the numbers out; below it they differ too little to show an effect."""
 
@@ -242,11 +256,24 @@ class Window:
         self._needed = max(2 * _FEWEST_SAMPLES, self.size)
 
 
-class Limiter:
-    """Lets so many requests out as the window says, first come first served.
+class Waiting(Protocol):
+    """A call that has not begun."""
 
-    ``clock`` returns the time in seconds. By default it is the best one there is: the clocks of Windows' and uvloop's
-    event loops are coarser than the times of some gateways.
+    def begin(self) -> None:
+        """Begin, as a request would get a permit."""
+
+
+class Limiter:
+    """Lets so many requests out as the window says, first come first served, and calls begin when it is their turn.
+
+    A call that has begun is a task, with a coroutine for each function down to the request; one that waits in line is
+    next to nothing. What goes on is paced: all that is ready is worked on in one iteration of the event loop, so where
+    a hundred replies came together, a hundred requests would go out together, and their replies come together. The
+    gateway and this program would work by turns, and everything else wait.
+
+    ``clock`` returns the time in seconds. By default it is the best one there is (the clocks of Windows' and uvloop's
+    event loops are coarser than the times of some gateways), and stands still while this thread computes: what a
+    program needs for its own part says nothing of the gateway, however many are out.
     """
 
     def __init__(self, clock: Callable[[], float] | None = None) -> None:
@@ -258,14 +285,53 @@ class Limiter:
         self._last = 0.0
         """When the last permit was given."""
         self._queue: deque[asyncio.Future[Permit]] = deque()
+        """Requests that wait, of calls that have begun."""
+        self._line: OrderedDict[Waiting, None] = OrderedDict()
+        """Calls that wait; a mapping from which each can be taken out at once."""
+        self._beginning = 0
+        """Calls that have begun, and have not got a permit yet."""
+        self._left = AT_A_TIME
+        """How many may go on before the loop has its turn."""
 
     def __repr__(self) -> str:
-        return f"<Limiter window={self.window} out={len(self._out)} waiting={len(self._queue)}>"
+        return f"<Limiter window={self.window} out={len(self._out)} waiting={self.waiting}>"
 
     @property
     def window(self) -> int:
         """How many may be out."""
         return self._window.size
+
+    @property
+    def waiting(self) -> int:
+        """How many requests and calls wait."""
+        return len(self._queue) + len(self._line)
+
+    # Calls
+
+    def enter(self, call: Waiting) -> bool:
+        """Return whether a call may begin at once; otherwise it is in line, until it is told to or :meth:`leave` s."""
+        if self._line or not self._has_room_for_call:
+            self._line[call] = None
+            return False
+        self._beginning += 1
+        self._count()
+        return True
+
+    def leave(self, call: Waiting) -> None:
+        """Take a call out of the line."""
+        self._line.pop(call, None)
+
+    def end_turn(self) -> None:
+        """Note that a call that began in its turn has a permit by now, or needs none."""
+        self._beginning -= 1
+        if self._line:
+            self._go_on()
+
+    @property
+    def _has_room_for_call(self) -> bool:
+        return not self._queue and self._left > 0 and len(self._out) + self._beginning < self._window.size
+
+    # Requests
 
     async def acquire(self, *, first: bool = False) -> Permit:
         """Wait for a permit. With ``first``, for a call that has begun already, at the front of the queue."""
@@ -293,13 +359,13 @@ class Limiter:
             return
         if outcome is Outcome.LOST:
             self._window.lost(permit)
-        elif outcome is Outcome.ANSWERED and self._queue and self._clock is not None:
+        elif outcome is Outcome.ANSWERED and (self._queue or self._line) and self._clock is not None:
             self._window.answered(permit, len(self._out), kind, self._clock() - permit.since)
         self._out.remove(permit)
         if permit is self._lone:
             self._lone = None
-        if self._queue:
-            self._wake()
+        if self._queue or self._line:
+            self._go_on()
 
     def _grant(self, now: float) -> Permit:
         if not self._out and now - self._last > _MEMORY:
@@ -314,13 +380,29 @@ class Limiter:
         self._out.add(permit)
         return permit
 
-    def _wake(self) -> None:
-        assert self._clock is not None  # noqa: S101 - who waits has asked
-        now = self._clock()
-        while self._queue and len(self._out) < self._window.size:
-            turn = self._queue.popleft()
-            if not turn.done():
-                turn.set_result(self._grant(now))
+    def _go_on(self) -> None:
+        """Let as many go on as may be out, those first that have begun."""
+        if self._queue and self._clock is not None:
+            now = self._clock()
+            while self._queue and self._left and len(self._out) < self._window.size:
+                turn = self._queue.popleft()
+                if not turn.done():
+                    turn.set_result(self._grant(now))
+                    self._count()
+        while self._line and self._has_room_for_call:
+            call, _ = self._line.popitem(last=False)
+            self._beginning += 1
+            self._count()
+            call.begin()
+
+    def _count(self) -> None:
+        self._left -= 1
+        if not self._left:
+            asyncio.get_running_loop().call_soon(self._refill)
+
+    def _refill(self) -> None:
+        self._left = AT_A_TIME
+        self._go_on()
 
 
 def _slowdown(samples: Sequence[Sample]) -> float:
@@ -346,4 +428,10 @@ def _by_kind(samples: Sequence[Sample]) -> dict[Hashable, list[Sample]]:
 def _clock_of(loop: asyncio.AbstractEventLoop) -> Callable[[], float]:
     """Return a fine clock; that of the loop if it has one of its own, as loops for tests have."""
     own = isinstance(loop, asyncio.BaseEventLoop) and loop.time != asyncio.BaseEventLoop.time.__get__(loop)
-    return loop.time if own else perf_counter
+    if own:
+        return loop.time
+    return perf_counter if sys.platform == "win32" else _idle_time  # Windows counts computing in steps of 16 ms
+
+
+def _idle_time() -> float:
+    return perf_counter() - thread_time()

@@ -123,6 +123,7 @@ class DatagramBackend(Backend):
 
     def __init__(self, device: Device, state: RouterState, scope: SearchScope) -> None:
         self.device = device
+        self.limiter = state.limiter
         self._state = state
         self._scope = scope
         self._host, self._port = split_address(device.address)

@@ -50,6 +50,7 @@ class UpnpBackend(Backend):
 
     def __init__(self, http: HttpClient, device: Device, state: GatewayState, scope: SearchScope) -> None:
         self.device = device
+        self.limiter = state.limiter
         self._client = SoapClient(http, device, state)
         self._services = SiblingServices(self._client)
         self._firewall = Firewall(self._services, state)

@@ -71,8 +71,6 @@ class GatewayState:
     def __init__(self) -> None:
         self.limiter = Limiter()
         self.kept = KeptConnections()
-        self.waiting = 0
-        """Requests that wait for a permit."""
         self.terms_policy = TermsPolicy()
         self.ours: dict[MappingKey, PortMapping] = {}
         """The mappings that this program has made, so that an undo never removes an older one."""
@@ -175,11 +173,7 @@ class SoapClient:
         failures_alone = 0
         while True:
             waiting_since = loop.time()
-            state.waiting += 1
-            try:
-                permit = await state.limiter.acquire(first=op.is_started)
-            finally:
-                state.waiting -= 1
+            permit = await state.limiter.acquire(first=op.is_started)
             sent_at = op.request_started(waiting_since)
             outcome = Outcome.UNKNOWN
             kind: Hashable = None
@@ -203,14 +197,15 @@ class SoapClient:
                         deadline, self._start_second, second, latest, op, permit, beside, asyncio.current_task()
                     )
                     deadline = inf
-                options: dict[str, Keep] = {}
-                # Tried where somebody waits, so that the next request follows at once.
-                is_batch = state.waiting or (permit.had_company and state.kept.verdict is Verdict.PROVEN)
-                state.kept.others_out.add(permit)
-                if is_batch or state.kept.idle:
-                    most = state.limiter.window if is_batch else 0
-                    may_reuse = latest.name not in _ON_NEW_CONNECTIONS
-                    options["keep"] = Keep(state.kept, most, may_reuse, latest.name.encode(), permit)
+                keep = None
+                if state.kept.verdict is not Verdict.REFUSED:
+                    # Tried where somebody waits, so that the next request follows at once.
+                    is_batch = state.limiter.waiting or (permit.had_company and state.kept.verdict is Verdict.PROVEN)
+                    state.kept.others_out.add(permit)
+                    if is_batch or state.kept.idle:
+                        most = state.limiter.window if is_batch else 0
+                        may_reuse = latest.name not in _ON_NEW_CONNECTIONS
+                        keep = Keep(state.kept, most, may_reuse, latest.name.encode(), permit)
                 reply = await self.http.request(
                     "POST",
                     url,
@@ -220,11 +215,11 @@ class SoapClient:
                     body=soap.build_request(self.service_type, latest.name, latest.arguments),
                     repeatable=repeatable,
                     body_rule=BodyRule.EXPECTED if latest.has_output else BodyRule.OPTIONAL,
-                    **options,
+                    keep=keep,
                 )
                 outcome = Outcome.ANSWERED
                 # A refusal is often quick, and so is what goes on a connection that is there.
-                kind = latest.name, reply.status, bool(options)
+                kind = latest.name, reply.status, keep is None
                 needed = loop.time() - sent_at
                 if needed > op.seconds_needed:
                     state.kept.seconds_needed = state.seconds_needed = op.seconds_needed = needed

@@ -402,6 +402,13 @@ def test_the_headers_name_service_and_action_as_the_gateway_spells_them() -> Non
 # Connections that are kept
 
 
+class Late:
+    """A call that has not begun."""
+
+    def begin(self) -> None:
+        pass
+
+
 class Keeping(PaperGateway):
     """A gateway that notes how each request may use connections."""
 
@@ -425,14 +432,15 @@ async def test_connections_are_kept_for_those_who_wait_and_for_nobody_else() -> 
     asked = [keep for keep in gateway.kept if keep is not None]
     assert asked
     assert all(1 <= keep.most <= 64 and keep.may_reuse and keep.expected == ACTION.encode() for keep in asked)
-    assert not client.state.waiting
+    assert not client.state.limiter.waiting
     assert not client.state.kept.others_out
 
 
 async def test_a_pinhole_is_not_added_over_a_connection_that_was_used_before() -> None:
     gateway = Keeping()
     client = gateway.client()
-    client.state.waiting = 1
+    while client.state.limiter.enter(Late()):
+        pass  # the last one waits
     with suppress(IGDError):
         await client.call(Action("AddPinhole", {}), Operation(1))
     (keep,) = gateway.kept
