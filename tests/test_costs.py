@@ -133,7 +133,7 @@ async def test_a_mapping_that_waits_for_its_turn_is_little_for_the_collector_to_
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
-    assert added < 46 * 500
+    assert added < 22 * 500
 
 
 class Counts:

@@ -77,61 +77,55 @@ class Operation:
     and stands still while the call waits behind other requests of this program.
     """
 
-    __slots__ = (
-        "_deadline",
-        "_idle_since",
-        "_limiter",
-        "_loop",
-        "_requests_out",
-        "_share",
-        "_undo",
-        "attempts",
-        "gives_up_early",
-        "is_started",
-        "last_sent",
-        "may_go_beside",
-        "phase",
-        "rediscover_on_timeout",
-        "reply_lost",
-        "search",
-        "seconds_needed",
-        "seconds_on_rows",
-        "timeout",
-        "was_alone",
-    )
+    # What is seldom anything else belongs to the class: there is one of these for each call.
+    _share = 0.5
+    _deadline: float | None = None
+    _requests_out = 0
+    _undo: Undo | None = None
+    last_sent = 0.0
+    """When a request that may change the gateway last went out, on the loop's clock."""
+    phase = Phase.UNSENT
+    is_started = False
+    """Whether the clock runs."""
+    reply_lost = False
+    """No reply came to a request that may have arrived: it may have been carried out."""
+    was_alone = False
+    """No other request was out with the last one that was lost: the gateway did not have too many at once."""
+    rediscover_on_timeout = False
+    """A gateway that is silent may have moved: looking for it comes before asking again."""
+    search: Callable[[], Awaitable[bool]] | None = None
+    """Searches for the gateway, and returns whether it is elsewhere by now; for one that may have moved."""
+    gives_up_early = False
+    """A request that is silent is not sent again; see :meth:`short_attempts`."""
+    may_go_beside = True
+    """While a request is silent, another one may be sent beside it."""
+    seconds_needed = 0.0
+    """The longest that this gateway was seen to need for a request."""
+    seconds_on_rows = 0.0
+    """How long the call has read a table row by row, which is a last resort."""
 
     def __init__(self, timeout: float, limiter: Limiter | None = None) -> None:
         self.timeout = timeout
         """Seconds that the call's own work may take."""
         self._limiter = limiter
-        self._share = 0.5
-        self._deadline: float | None = None
         self._loop = asyncio.get_running_loop()
-        self._requests_out = 0
         self._idle_since = self._loop.time()
-        self._undo: Undo | None = None
-        self.last_sent = 0.0
-        """When a request that may change the gateway last went out, on the loop's clock."""
-        self.attempts: list[Attempt] = []
-        self.phase = Phase.UNSENT
-        self.is_started = False
-        """Whether the clock runs."""
-        self.reply_lost = False
-        """No reply came to a request that may have arrived: it may have been carried out."""
-        self.was_alone = False
-        """No other request was out with the last one that was lost: the gateway did not have too many at once."""
-        self.rediscover_on_timeout = False
-        """A gateway that is silent may have moved: looking for it comes before asking again."""
-        self.search: Callable[[], Awaitable[bool]] | None = None
-        """Searches for the gateway, and returns whether it is elsewhere by now; for one that may have moved."""
-        self.gives_up_early = False
-        """A request that is silent is not sent again; see :meth:`short_attempts`."""
-        self.may_go_beside = True
-        """While a request is silent, another one may be sent beside it."""
-        self.seconds_needed = 0.0
-        """The longest that this gateway was seen to need for a request."""
-        self.seconds_on_rows = 0.0
-        """How long the call has read a table row by row, which is a last resort."""
+        self._attempts: list[Attempt] = []
+        self._notes: list[Callable[[], Attempt]] = []
+
+    # Attempts
+
+    @property
+    def attempts(self) -> list[Attempt]:
+        """The requests that were made, each with what came of it."""
+        if self._notes:
+            self._attempts += [make() for make in self._notes]
+            self._notes.clear()
+        return self._attempts
+
+    def note(self, make: Callable[[], Attempt]) -> None:
+        """Note an attempt, which is made when somebody asks for it: nobody does of a call that succeeds."""
+        self._notes.append(make)
 
     # Time
 
@@ -183,7 +177,8 @@ class Operation:
         """
         now = self._loop.time()
         if self._limiter is not None:
-            self.leave_turn()
+            self._limiter.end_turn()
+            self._limiter = None
         if self._deadline is None:
             self._deadline = now + self.timeout
             self.is_started = True
@@ -296,8 +291,6 @@ Undo = Callable[[Operation], Awaitable[None]]
 class _UndoOperation(Operation):
     """An undo as the layers below see it: its time grows with what the gateway is seen to need for it."""
 
-    __slots__ = ("_began",)
-
     def __init__(self, op: Operation) -> None:
         super().__init__(op.undo_limit)
         self.seconds_needed = op.seconds_needed
@@ -339,25 +332,9 @@ class SharedCall(Generic[T]):
     gateway lets it. ``op``: that of an undo, which waits for no turn and cannot be cancelled.
     """
 
-    __slots__ = (
-        "_context",
-        "_delivered",
-        "_ended",
-        "_follower",
-        "_limiter",
-        "_loop",
-        "_op",
-        "_queue",
-        "_settled",
-        "_task",
-        "_timeout",
-        "_timer",
-        "_waiters",
-        "_work",
-        "order_key",
-        "predecessor",
-        "share_key",
-    )  # fmt: skip
+    __slots__ = ("_context", "_delivered", "_ended", "_follower", "_limiter", "_loop", "_op", "_queue", "_settled",
+                 "_task", "_timeout", "_timer", "_waiters", "_work", "order_key", "predecessor",
+                 "share_key")  # fmt: skip
 
     def __init__(
         self,
@@ -390,13 +367,6 @@ class SharedCall(Generic[T]):
         self._task: asyncio.Task[None] | None = None
         self._context: Context | None = None
         """That of the caller, for a call that does not begin at once."""
-        if predecessor is not None:
-            predecessor._follower = self
-            self._context = copy_context()
-        elif limiter is None or limiter.enter(self):
-            self.begin()
-        else:
-            self._context = copy_context()
 
     def begin(self) -> None:
         """Make a task of it, as it is its turn."""
@@ -407,6 +377,12 @@ class SharedCall(Generic[T]):
             make = self._loop.create_task
             self._task = make(self._run(op)) if self._context is None else self._context.run(make, self._run(op))
         self._task.add_done_callback(self._end, context=_NO_CONTEXT)
+
+    def wait_in_line(self) -> None:
+        """Wait for the end of the call before it, and then until it is its turn."""
+        if self.predecessor is not None:
+            self.predecessor._follower = self
+        self._context = copy_context()
 
     @property
     def phase(self) -> Phase:
@@ -505,7 +481,8 @@ class SharedCall(Generic[T]):
         """Let those go on who wait for the end.
 
         It is the last thing that the task does, which saves an iteration of the loop; or it is called back where the
-        task has ended otherwise (``task``): cancelled, maybe before its first step, or by what ends the program.
+        task has ended otherwise (``task``): cancelled, maybe before its first step, or by what ends the program. One
+        that has not begun has those behind it wait for its predecessor.
         """
         if self._timer is not None:
             self._timer.cancel()
@@ -520,19 +497,11 @@ class SharedCall(Generic[T]):
             self._task.remove_done_callback(self._end)
         if self._op is not None:
             self._op.leave_turn()
-        self._note_end()
-        if self._follower is not None:
-            self._follower.predecessor = None
-            self._follower._line_up()
-
-    def _give_up(self) -> None:
-        """End before it has begun: who waits for this one waits for its predecessor in its stead."""
-        for waiter in self._waiters:
-            waiter.cancel()
-        self._note_end()
+        self._ended = True
+        self._queue.leave(self)
+        if self._settled is not None and not self._settled.done():
+            self._settled.set_result(None)
         before, behind = self.predecessor, self._follower
-        if before is None and self._limiter is not None:
-            self._limiter.leave(self)
         if before is not None:
             before._follower = behind
         if behind is not None:
@@ -540,11 +509,13 @@ class SharedCall(Generic[T]):
             if before is None:
                 behind._line_up()
 
-    def _note_end(self) -> None:
-        self._ended = True
-        self._queue.leave(self)
-        if self._settled is not None and not self._settled.done():
-            self._settled.set_result(None)
+    def _give_up(self) -> None:
+        """End before it has begun."""
+        for waiter in self._waiters:
+            waiter.cancel()
+        if self._limiter is not None:
+            self._limiter.leave(self)
+        self._end()
 
     def _line_up(self) -> None:
         """Begin once it is its turn, as nobody is before it any more."""
@@ -615,6 +586,10 @@ class CallQueue:
         self._calls.add(call)
         if order_key is not None:
             self._last[order_key] = call
+        if last is None and (limiter is None or limiter.enter(call)):
+            call.begin()
+        else:
+            call.wait_in_line()
         return call
 
     def abandon_all(self) -> tuple[SharedCall[Any], ...]:
@@ -661,6 +636,10 @@ class CallQueue:
         work = partial(_carry_undo_through, undo)
         undoing = SharedCall(self, order_key, None, work, ROLLBACK_TIMEOUT, self._last.get(order_key), op=op)
         self._calls.add(undoing)
+        if undoing.predecessor is None:
+            undoing.begin()
+        else:
+            undoing.wait_in_line()
         if order_key is not None:
             self._last[order_key] = undoing
 

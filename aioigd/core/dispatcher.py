@@ -199,7 +199,8 @@ class Dispatcher:
         if self._search is None or self._search.args[0] is not backend:
             self._search = partial(self._is_elsewhere, backend)
         op.search = self._search
-        asked = self._asked(backend, what)
+        router = self._cache.router
+        asked = router.backend_for(what, backend) if what is not None and router.others else backend
         try:
             result = await operation(asked, op)
             if op.seconds_needed > self.seconds_needed:
@@ -221,17 +222,13 @@ class Dispatcher:
             self._cache.router.note_maker(backend, what)
         return await self._by_each(operation, backend, what, final, op)
 
-    def _asked(self, backend: Backend, what: MappingKey | Pinhole | None) -> Backend:
-        """Return the gateway by the protocol by which it is asked first."""
-        router = self._cache.router
-        return router.backend_for(what, backend) if what is not None and router.others else backend
-
     def _limiter_for(self, what: MappingKey | Pinhole | None) -> Limiter | None:
         """Return what lets a call begin; None where the gateway is not known, and all wait for one search."""
-        if self._fixed is not None:
-            return self._fixed.limiter
-        backend = self._cache.last
-        return None if backend is None else self._asked(backend, what).limiter
+        backend = self._fixed or self._cache.last
+        router = self._cache.router
+        if backend is not self._fixed and backend is not None and what is not None and router.others:
+            backend = router.backend_for(what, backend)
+        return None if backend is None else backend.limiter
 
     async def _delete(self, backend: Backend, op: Operation, key: MappingKey, verify: bool) -> None:
         """Delete a mapping by this protocol, and what others have made of it before they were given up."""

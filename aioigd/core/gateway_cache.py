@@ -58,7 +58,8 @@ class GatewayCache:
         self._finder = finder
         self._queue = queue
         self._discovery_timeout = discovery_timeout
-        self._backend: Backend | None = None
+        self.last: Backend | None = None
+        """The gateway of the last call, whatever the program has done to the list of devices since; only read."""
         self._looked_for_others = 0.0  # seconds that the longest look has had
         self._is_presuming = False
         self._chosen_from: list[Device] = []
@@ -67,25 +68,20 @@ class GatewayCache:
         self._is_kept = False
         self._drop_at = float("inf")
 
-    @property
-    def last(self) -> Backend | None:
-        """The gateway of the last call, whatever the program has done to the list of devices since."""
-        return self._backend
-
     def cached(self) -> Backend | None:
         """Return the gateway in use, or the one that takes its place by what the program has done to the devices.
 
         Raises UnsupportedError for a device that cannot be asked, and UsageError for what is no device.
         """
-        if self._backend is not None and self._is_unchanged():
+        if self.last is not None and self._is_unchanged():
             if self._drop_at > asyncio.get_running_loop().time():
-                return self._backend
-            log.info("dropping %s, to look for a better one", self._backend)
+                return self.last
+            log.info("dropping %s, to look for a better one", self.last)
             self.devices = []
         self._drop_at = float("inf")
         device = next((device for device in check_devices(self.devices) if device.is_valid_gateway()), None)
         if device is None:
-            self._backend = None
+            self.last = None
             return None
         return self._use(device)
 
@@ -114,7 +110,7 @@ class GatewayCache:
         once for each router. ``until``: the time of the loop's clock until which that may take. ``is_urgent``: it is to
         take no more than 0.1 s, as there are other ways; who answers later is found where there are none.
         """
-        current = self._backend
+        current = self.last
         if current is None or not backend.address or current.address != backend.address:
             return ()
         known = {one.protocol for one in (current, *self.router.others)}
@@ -146,7 +142,7 @@ class GatewayCache:
         self._is_presuming = False
         if backend is not None and self.cached() is None:
             self.found([backend.device])
-            self._backend = backend
+            self.last = backend
             self._use(backend.device)
 
     async def _look_for_others(
@@ -158,7 +154,7 @@ class GatewayCache:
             return False
 
         found = await self._finder.find_also(protocols, is_there, seconds)
-        if self._backend is current and self._is_unchanged():
+        if self.last is current and self._is_unchanged():
             self.devices.extend(device for device in found if device not in self.devices)
             self._searched = list(self.devices)
             self._use(current.device)
@@ -202,7 +198,7 @@ class GatewayCache:
         """Use this gateway from now on."""
         self.found([home.device, *(device for device in self.devices if device != home.device)])
         self._chosen_from = list(self.devices)
-        self._backend = home
+        self.last = home
         self._note_others(home)
         self._limit_stopgap()
 
@@ -230,12 +226,12 @@ class GatewayCache:
             return False
 
     def _use(self, device: Device) -> Backend:
-        if self._backend is None or self._backend.device != device:
-            self._backend = self._connect(device)
-        self._note_others(self._backend)
+        if self.last is None or self.last.device != device:
+            self.last = self._connect(device)
+        self._note_others(self.last)
         self._chosen_from = list(self.devices)
         self._limit_stopgap()
-        return self._backend
+        return self.last
 
     def _note_others(self, backend: Backend) -> None:
         """Keep the backends of the other protocols by which the router of this one was found, beside it."""
@@ -258,7 +254,7 @@ class GatewayCache:
 
     def _limit_stopgap(self) -> None:
         """Note until when the gateway in use may be used."""
-        backend = self._backend
+        backend = self.last
         was_found = backend is not None and self.devices == self._searched
         is_last_resort = backend is not None and not backend.device.is_valid_gateway()
         if was_found and (is_last_resort or (not self._is_kept and backend is not None and backend.home_hosts())):

@@ -114,16 +114,24 @@ class Elasticity(NamedTuple):
     @classmethod
     def of(cls, samples: Sequence[Sample]) -> Elasticity | None:
         """Find it by least squares, each sample beside those of its kind; None where the numbers hardly differ."""
+        sums: dict[Hashable, list[float]] = {}
+        for kind, out, time in samples:  # in one pass, as it is done for every few answers
+            if kind not in sums:
+                sums[kind] = [0.0] * 6
+            of = sums[kind]
+            of[0] += 1
+            of[1] += out
+            of[2] += time
+            of[3] += out * time
+            of[4] += out * out
+            of[5] += time * time
         both = spread = scatter = 0.0
         freedom = -1
-        for some in _by_kind(samples).values():
-            out = sum(sample.out for sample in some) / len(some)
-            time = sum(sample.time for sample in some) / len(some)
-            for sample in some:
-                both += (sample.out - out) * (sample.time - time)
-                spread += (sample.out - out) ** 2
-                scatter += (sample.time - time) ** 2
-            freedom += len(some) - 1
+        for number, out, time, out_time, out_out, time_time in sums.values():
+            both += out_time - out * time / number
+            spread += out_out - out * out / number
+            scatter += time_time - time * time / number
+            freedom += int(number) - 1
         if freedom < 1 or spread / len(samples) < _LEAST_SPREAD:
             return None
         slope = both / spread
@@ -221,7 +229,7 @@ class Window:
             does_pay or self.size >= self._ceiling
         ):  # with each answer, so that they do not go out in bursts
             self.size = min(self._ceiling, self.size + answers)
-            self._needed = max(1, self.size // 5)
+            self._needed = max(1, self.size // 5) if self.size < self._ceiling else self.size
             return
         self._is_growing = False
         size = min(self._ceiling, self.size + max(1, int(self.size * self._step)))
@@ -310,7 +318,7 @@ class Limiter:
 
     def enter(self, call: Waiting) -> bool:
         """Return whether a call may begin at once; otherwise it is in line, until it is told to or :meth:`leave` s."""
-        if self._line or not self._has_room_for_call:
+        if self.waiting or not self._left or len(self._out) + self._beginning >= self._window.size:
             self._line[call] = None
             return False
         self._beginning += 1
@@ -326,10 +334,6 @@ class Limiter:
         self._beginning -= 1
         if self._line:
             self._go_on()
-
-    @property
-    def _has_room_for_call(self) -> bool:
-        return not self._queue and self._left > 0 and len(self._out) + self._beginning < self._window.size
 
     # Requests
 
@@ -389,7 +393,9 @@ class Limiter:
                 if not turn.done():
                     turn.set_result(self._grant(now))
                     self._count()
-        while self._line and self._has_room_for_call:
+        if self._queue:
+            return
+        while self._line and self._left and len(self._out) + self._beginning < self._window.size:
             call, _ = self._line.popitem(last=False)
             self._beginning += 1
             self._count()

@@ -119,8 +119,9 @@ class MappingTable:
         """Add or replace a mapping; its lease begins now."""
         expires = self.clock() + mapping.duration if mapping.duration else None
         entry = Entry(mapping, expires, protocol, nonce, filters)
-        self._entries[mapping.key] = entry
-        self._keys.setdefault((mapping.external_port, mapping.proto), {})[mapping.key] = None
+        key = MappingKey(mapping.external_port, mapping.proto, mapping.remote_host)
+        self._entries[key] = entry
+        self._keys.setdefault(key[:2], {})[key] = None
         if expires is not None:
             heapq.heappush(self._expiries, (expires, next(self._serial), entry))
         self._changed()

@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Hashable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from ipaddress import ip_address
 from math import inf
 from typing import Any, Final, NamedTuple
@@ -254,7 +255,7 @@ class SoapClient:
                     self._use_next_control_url(url)
                     continue
                 self._is_proven = True
-                op.attempts.append(_attempt(latest, reply.status, parsed))
+                op.note(partial(_attempt, latest, reply.status, parsed))
                 return reply.status, parsed
             if second and (found := await second[0].outcome(op.deadline)) is not None:
                 return found

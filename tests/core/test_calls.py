@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 import sys
 import time
 import traceback
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -17,6 +20,7 @@ import pytest
 from aioigd import IGDError, RefusedError, UPnPResult
 from aioigd.core import calls
 from aioigd.core.calls import CallQueue, Operation, Phase, SharedCall
+from aioigd.core.limiter import FIRST_WINDOW, Limiter
 from aioigd.upnp.wire.error_codes import refused
 
 from ..support import settled_loop
@@ -649,3 +653,87 @@ async def test_calls_keep_their_order_and_can_be_left_where_tasks_are_eager() ->
         await asyncio.wait([first, second, third])
     assert (first.result(), second.cancelled(), third.result()) == ("first", True, "third")
     assert log == ["first begins", "first ends", "third begins", "third ends"]
+
+
+# Calls that wait for their turn
+
+
+async def enter_with(limiter: Limiter, queue: CallQueue, *jobs: Job) -> list[asyncio.Task[str]]:
+    """One caller for each job, each for a lane of its own."""
+
+    async def call(job: Job) -> str:
+        return await queue.submit(job.name, job.name, job, 10, limiter).wait()
+
+    tasks = [asyncio.create_task(call(job)) for job in jobs]
+    await settled_loop()
+    return tasks
+
+
+async def test_a_call_that_waits_for_its_turn_is_no_task_and_ends_where_its_caller_leaves() -> None:
+    queue, limiter, log = CallQueue(), Limiter(), list[str]()
+    before = len(asyncio.all_tasks())
+    jobs = [Job(str(number), log) for number in range(FIRST_WINDOW + 3)]
+    tasks = await enter_with(limiter, queue, *jobs)
+    assert len(asyncio.all_tasks()) == before + len(tasks) + FIRST_WINDOW
+    assert len(queue) == len(jobs)
+    assert limiter.waiting == 3
+    await leave(tasks[FIRST_WINDOW])
+    assert limiter.waiting == 2
+    assert len(queue) == len(jobs) - 1
+    for job in jobs:
+        job.may_end.set()
+    ended = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [each for each in ended if isinstance(each, str)] == [
+        job.name for job in jobs if job is not jobs[FIRST_WINDOW]
+    ]
+    assert f"{FIRST_WINDOW} begins" not in log
+    assert limiter.waiting == len(queue) == 0
+
+
+async def test_draining_ends_calls_that_have_not_begun() -> None:
+    queue, limiter, log = CallQueue(), Limiter(), list[str]()
+    tasks = await enter_with(limiter, queue, *[Job(str(number), log) for number in range(20)])
+    await queue.drain()
+    await asyncio.wait(tasks)
+    assert all(task.cancelled() for task in tasks)
+    assert [line for line in log if line.endswith("begins")] == [f"{number} begins" for number in range(FIRST_WINDOW)]
+    assert len(queue) == 0
+
+
+async def test_a_call_begins_in_the_context_of_its_first_caller() -> None:
+    name = ContextVar("name", default="")
+    queue, limiter, seen = CallQueue(), Limiter(), list[tuple[str, str]]()
+
+    async def work(lane: str, op: Operation) -> None:
+        await asyncio.sleep(0)
+        seen.append((lane, name.get()))
+
+    async def call(lane: str, number: int) -> None:
+        name.set(f"{lane} {number}")
+        await queue.submit(lane, number, partial(work, f"{lane} {number}"), 10, limiter).wait()
+
+    await asyncio.gather(*(call(lane, number) for number in range(3) for lane in "abcdefgh"))
+    assert len(seen) == 24
+    assert all(asked == had for asked, had in seen)
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(1, 4))))
+async def test_who_waits_behind_calls_that_are_cancelled_before_their_turn_waits_for_the_first(
+    order: tuple[int, ...],
+) -> None:
+    queue, limiter, log = CallQueue(), Limiter(), list[str]()
+    jobs = [Job(str(number), log) for number in range(5)]
+
+    async def call(job: Job) -> str:
+        return await queue.submit("lane", job.name, job, 10, limiter).wait()
+
+    tasks = [asyncio.create_task(call(job)) for job in jobs]
+    await settled_loop()
+    for number in order:
+        await leave(tasks[number])
+    assert log == ["0 begins"]
+    jobs[4].may_end.set()
+    jobs[0].may_end.set()
+    assert [await tasks[0], await tasks[4]] == ["0", "4"]
+    assert log == ["0 begins", "0 ends", "4 begins", "4 ends"]
+    assert limiter.waiting == 0

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aioigd.core.limiter import FIRST_WINDOW, LARGEST_WINDOW, Limiter, Outcome, Permit
+from aioigd.core.limiter import AT_A_TIME, FIRST_WINDOW, LARGEST_WINDOW, Limiter, Outcome, Permit, _idle_time
 
 from ..support import settled_loop
 
@@ -219,3 +220,129 @@ async def test_there_are_never_more_out_than_the_window_was_and_nobody_is_forgot
         out += [task.result() for task in waiting if task.done()]
         waiting = [task for task in waiting if not task.done()]
     assert "out=0 waiting=0" in repr(limiter)
+
+
+# Calls that have not begun
+
+
+class Call:
+    """A call that notes its begin, in which it takes a permit."""
+
+    def __init__(self, limiter: Limiter, begun: list[Call]) -> None:
+        self.limiter = limiter
+        self.begun = begun
+        self.permit: Permit | None = None
+
+    def enter(self) -> None:
+        if self.limiter.enter(self):
+            self.begin()
+
+    def begin(self) -> None:
+        self.begun.append(self)
+
+    async def take(self) -> None:
+        self.permit = await self.limiter.acquire()
+        self.limiter.end_turn()
+
+    def end(self) -> None:
+        assert self.permit is not None
+        self.limiter.release(self.permit)
+
+
+async def test_as_many_calls_begin_as_may_have_requests_out_in_their_order() -> None:
+    limiter, begun = Limiter(), list[Call]()
+    calls = [Call(limiter, begun) for _ in range(6)]
+    for call in calls:
+        call.enter()
+    assert begun == calls[:FIRST_WINDOW]
+    for call in begun:
+        await call.take()
+    await settled_loop()
+    assert begun == calls[:FIRST_WINDOW]
+    calls[0].end()
+    assert begun == calls[: FIRST_WINDOW + 1]
+    assert limiter.waiting == 2
+
+
+async def test_a_call_that_needs_no_permit_lets_another_one_begin() -> None:
+    limiter, begun = Limiter(), list[Call]()
+    calls = [Call(limiter, begun) for _ in range(FIRST_WINDOW + 1)]
+    for call in calls:
+        call.enter()
+    limiter.end_turn()
+    assert begun == calls
+
+
+async def test_who_leaves_the_line_does_not_begin() -> None:
+    limiter, begun = Limiter(), list[Call]()
+    calls = [Call(limiter, begun) for _ in range(FIRST_WINDOW + 2)]
+    for call in calls:
+        call.enter()
+    limiter.leave(calls[FIRST_WINDOW])
+    limiter.leave(calls[0])  # it has begun, and is not in line
+    limiter.end_turn()
+    assert begun == calls[:FIRST_WINDOW] + calls[FIRST_WINDOW + 1 :]
+
+
+async def test_requests_of_calls_that_have_begun_go_before_those_that_have_not() -> None:
+    limiter, begun = Limiter(), list[Call]()
+    permits = await fill(limiter)
+    second = asyncio.create_task(limiter.acquire(first=True))
+    await settled_loop()
+    Call(limiter, begun).enter()
+    limiter.release(permits[0])
+    await second
+    assert not begun
+    limiter.release(permits[1])
+    assert len(begun) == 1
+
+
+async def test_a_few_go_on_in_one_iteration_of_the_loop() -> None:
+    """The replies to what goes out together come together, and then the loop has nothing to do until they do."""
+    limiter, begun = Limiter(), list[Call]()
+    limiter._window.size = LARGEST_WINDOW
+    for _ in range(3 * AT_A_TIME):
+        Call(limiter, begun).enter()
+    seen = [len(begun)]
+    while seen[-1] < 3 * AT_A_TIME:
+        await asyncio.sleep(0)
+        seen.append(len(begun))
+    assert seen == [AT_A_TIME, 2 * AT_A_TIME, 3 * AT_A_TIME]
+
+
+async def test_requests_that_wait_go_on_a_few_at_a_time_too() -> None:
+    limiter = Limiter()
+    permits = await fill(limiter)
+    done = 0
+
+    async def ask() -> None:
+        nonlocal done
+        await limiter.acquire()
+        done += 1
+
+    tasks = [asyncio.create_task(ask()) for _ in range(3 * AT_A_TIME)]
+    await settled_loop()
+    limiter._window.size = LARGEST_WINDOW
+    limiter.release(permits[0])
+    steps = set[int]()
+    while done < len(tasks):
+        before = done
+        await asyncio.sleep(0)
+        steps.add(done - before)
+    assert max(steps) == AT_A_TIME
+
+
+async def test_what_this_program_computes_is_not_the_gateway_s_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise every gateway would seem to get slower with the number out, on a machine that is slower than it."""
+    now, computed = 100.0, 10.0
+    monkeypatch.setattr("aioigd.core.limiter.perf_counter", lambda: now)
+    monkeypatch.setattr("aioigd.core.limiter.thread_time", lambda: computed)
+    limiter = Limiter(_idle_time)
+    permits = await fill(limiter)
+    waiting = asyncio.create_task(limiter.acquire())
+    await settled_loop()
+    now, computed = now + 0.09, computed + 0.07
+    limiter.release(permits[0])
+    await waiting
+    (sample,) = limiter._window._samples
+    assert math.exp(sample.time) == pytest.approx(0.02)

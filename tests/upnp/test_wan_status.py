@@ -103,7 +103,7 @@ async def test_a_service_without_the_action_is_the_wrong_one_too() -> None:
 async def test_a_device_that_a_program_made_up_has_no_other_services(
     gateway: EmulatedGateway, mapper: PortMapper
 ) -> None:
-    (found,) = [device for device in await mapper.discover(0.2) if device.is_valid_gateway()]
+    found = (await mapper.get_gateway()).device
     mapper.devices = [
         Device(
             igd_control_url=found.igd_control_url,

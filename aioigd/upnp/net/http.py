@@ -11,13 +11,14 @@ import asyncio
 from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
 from contextvars import ContextVar
-from functools import lru_cache
+from functools import lru_cache, partial
 from math import inf
 from typing import Any, Final
 
 import aiohttp
 from aiohttp import http_exceptions
 from aiohttp.client_proto import ResponseHandler
+from aiohttp.connector import Connection
 from async_timeout import timeout, timeout_at
 from yarl import URL
 
@@ -174,9 +175,8 @@ class HttpClient:
         session = self._session or self._open_session()
         _ends.set((url.host, url.port, source))  # each request says it anew, so nothing has to be put back
         try:
-            async with session.request(
-                method, _yarl(url), data=body, headers=headers, allow_redirects=False
-            ) as response:
+            response = await session.request(method, _yarl(url), data=body, headers=headers, allow_redirects=False)
+            try:
                 encoding = response.headers.get("Content-Encoding", "identity")
                 if encoding.lower() not in ("identity", ""):
                     raise InvalidResponseError(f"a reply in the encoding {encoding[:40]!r} is refused")
@@ -184,14 +184,13 @@ class HttpClient:
                 if "Content-Length" not in response.headers and body_rule.lets_head_suffice(response.headers):
                     patience = patience_after(response.status)
                 document, whole, ended_well = await _read(response, patience)
-                if whole:
-                    # The end of the document counts, not that of the connection.
-                    response.close()
-                elif not ended_well or document.lstrip().startswith(b"<"):
+                if not whole and (not ended_well or document.lstrip().startswith(b"<")):
                     return None
                 # No document begins with a chunk size, whatever the head says.
                 body = document if document[:1] == b"<" else dechunked(document)
                 return HttpReply(response.status, body, response.headers)
+            finally:
+                response.close()  # the end of the document counts, not that of the connection
         except (aiohttp.ClientResponseError, http_exceptions.HttpProcessingError):
             return None
 
@@ -219,16 +218,18 @@ class _Connector(aiohttp.BaseConnector):
     The connector of aiohttp would look it up, and try all that it finds, by turns.
     """
 
-    async def _create_connection(self, req: aiohttp.ClientRequest, traces: object, timeout: object) -> ResponseHandler:
+    async def connect(self, req: aiohttp.ClientRequest, traces: object, timeout: object) -> Connection:
+        """Return a new connection."""
         try:
             sock = await connect(*_ends.get())
-            _, protocol = await self._loop.create_connection(self._make_protocol, sock=sock)
+            _, protocol = await self._loop.create_connection(partial(_CountingHandler, self._loop), sock=sock)
         except OSError as error:
             raise aiohttp.ClientConnectorError(req.connection_key, error) from error
-        return protocol
-
-    def _make_protocol(self) -> _CountingHandler:
-        return _CountingHandler(self._loop)
+        if self.closed:
+            protocol.close()
+            raise aiohttp.ClientConnectionError("the session was closed meanwhile")
+        self._acquired.add(protocol)
+        return Connection(self, req.connection_key, protocol, self._loop)
 
 
 class _CountingHandler(ResponseHandler):

@@ -8,7 +8,7 @@ caller decides what follows from it.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from itertools import islice
 from types import MappingProxyType
@@ -121,26 +121,26 @@ def soap_action(service_type: str, action: str) -> str:
 
 def build_request(service_type: str, action: str, arguments: Mapping[str, str]) -> bytes:
     """Return the body of a request, its arguments in the order of the mapping."""
-    values = tuple(arguments.values())
-    if _SPECIAL.search("".join(values)):
-        values = tuple(map(xml.escape, values))
-    return (_template(service_type, action, tuple(arguments)) % values).encode()
+    parts = list(_template(service_type, action, tuple(arguments)))
+    parts[1::2] = arguments.values() if arguments else ("",)
+    if _SPECIAL.search("".join(parts[1::2])):
+        parts[1::2] = map(xml.escape, parts[1::2])
+    return "".join(parts).encode()
 
 
 @lru_cache(maxsize=8)
-def _template(service_type: str, action: str, names: tuple[str, ...]) -> str:
-    """Return a request with ``%s`` for each value. In a batch all are the same, but for one or two values."""
-    inner = "".join(f"<{name}>\0</{name}>" for name in names)
+def _template(service_type: str, action: str, names: tuple[str, ...]) -> Sequence[str]:
+    """Return what is before the values and behind them, by turns with something for each value.
+
+    In a batch all are the same, but for one or two values.
+    """
+    inner = "".join(f"<{name}>\0\0</{name}>" for name in names) or "\0\0"
     return (
-        (
-            '<?xml version="1.0"?>'
-            '<s:Envelope xmlns:s="http://schemas.xmlsoap.org/soap/envelope/"'
-            ' s:encodingStyle="http://schemas.xmlsoap.org/soap/encoding/">'
-            f'<s:Body><u:{action} xmlns:u="{service_type}">{inner}</u:{action}></s:Body></s:Envelope>'
-        )
-        .replace("%", "%%")
-        .replace("\0", "%s")
-    )
+        '<?xml version="1.0"?>'
+        '<s:Envelope xmlns:s="http://schemas.xmlsoap.org/soap/envelope/"'
+        ' s:encodingStyle="http://schemas.xmlsoap.org/soap/encoding/">'
+        f'<s:Body><u:{action} xmlns:u="{service_type}">{inner}</u:{action}></s:Body></s:Envelope>'
+    ).split("\0")
 
 
 def parse_reply(document: bytes, action: str) -> Reply:
