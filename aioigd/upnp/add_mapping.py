@@ -46,7 +46,7 @@ from ..models import MappingRequest, PortMapping, Terms
 from ..results import UPnPResult
 from .aftermath import RemovedMapping, delete_what_arrives
 from .delete_mapping import delete_mapping
-from .fallback import AS_ASKED, FINAL_CODES, Failure, LeasePolicy, TermsPolicy, gives_up, learn, next_terms
+from .fallback import AS_ASKED, FINAL_CODES, Failure, LeasePolicy, TermsPolicy, learn, next_terms
 from .list_mappings import find_mapping
 from .soap_client import SoapClient, is_doubtful, read_answer
 from .wire import soap, wan_ip_connection
@@ -59,6 +59,8 @@ _CONFLICT: Final = UPnPErrorCode.CONFLICT_IN_MAPPING_ENTRY
 _NOT_AUTHORIZED: Final = UPnPErrorCode.ACTION_NOT_AUTHORIZED
 _IN_THE_WAY: Final = frozenset({_CONFLICT, _NOT_AUTHORIZED})
 """Codes after which something may have to be removed before other terms make sense."""
+_NOT_THE_TERMS: Final = FINAL_CODES | _IN_THE_WAY
+"""Codes that say that it is not the terms that a gateway dislikes."""
 _ONLY_CONFLICT: Final = frozenset({_CONFLICT})
 _CLEAR_STATUSES: Final = GONE_STATUSES | DENIED_STATUSES
 """HTTP statuses with which nothing can have been done, whatever else is in the reply."""
@@ -502,22 +504,24 @@ class AddMapping(Addition):
         return await self._ask_on_other_terms() if self._looks_are_prompt and self._may_blame_terms else None
 
     async def _ask_on_other_terms(self) -> tuple[int, soap.Reply] | None:
-        """Ask on terms with less in them, one after the other, while a request is silent.
+        """Ask on other terms, one after the other, while a request is silent.
 
-        Returns the reply if one of them is granted, None if none is: the terms are then for ``_send`` to put back.
+        Returns the reply if one of them is granted, or refused for a reason that is not its terms; None if none is: the
+        terms are then for ``_send`` to put back.
         """
         loop, op = asyncio.get_running_loop(), self._op
         self._silent_terms = self._policy, self._terms, len(self._failures), self._is_impatient
         silence: IGDError = DeadlineError("the gateway is silent")
         refusal = silence
-        while self._go_on_after(refusal) and gives_up(self._request, self._terms) and not op.expired:
+        while self._go_on_after(refusal) and not op.expired:
             refusal = silence
             with suppress(TransportError, TimeoutError, InvalidResponseError):  # DeadlineError is a TimeoutError
                 async with timeout_at(loop.time() + (op.deadline - loop.time()) * SHARE_IF_IMPATIENT):
                     self._lost += 1
                     status, reply = await self._client.send(self._latest_action, op, undo=self.undo_request)
                     self._lost -= 1
-                if not is_doubtful(status, reply):
+                is_settled = isinstance(reply, soap.Fault) and reply.code in _NOT_THE_TERMS
+                if is_settled or not is_doubtful(status, reply):
                     self._silent_terms = None
                     return status, reply
                 if isinstance(reply, soap.Fault):
