@@ -201,7 +201,7 @@ class AddMapping(Addition):
     _unchanged: PortMapping | None = None
     """What the gateway holds already, just as it was asked for, and refuses to make again."""
     _in_front: PortMapping | None = None
-    """What the gateway holds for another client, although it has said yes."""
+    """What the gateway holds for another client, although it has said yes, or no reply has come."""
     _false_success: IGDError | None = None
     """What is wrong with a yes that was read back."""
     _was_doubtful = False
@@ -243,7 +243,7 @@ class AddMapping(Addition):
             except IGDError as error:
                 raise await self._restore(error)  # noqa: B904 - it is the same one
         if isinstance(outcome, IGDError):
-            outcome = await self._look_late() or outcome
+            outcome = await self._look_late(outcome) or outcome
         if isinstance(outcome, IGDError):
             self._state.refused(self._request, self._failures)
             if UPnPErrorCode.is_unsupported(outcome.error_code) or is_bad_request(outcome):
@@ -261,18 +261,25 @@ class AddMapping(Addition):
         self._op.settled(undo)
         return granted
 
-    async def _look_late(self) -> PortMapping | None:
-        """Return the mapping that a doubtful success has made after all, which the table did not show at once."""
+    async def _look_late(self, refusal: IGDError) -> PortMapping | None:
+        """Return the mapping that was made after all, which the table did not show at once.
+
+        That is one of a doubtful success, or of a request whose reply was lost, where it is then in the way of itself.
+        """
         until = asyncio.get_running_loop().time() + LATE_TABLE
+        is_own_conflict = (
+            refusal.error_code == _CONFLICT and self._op.reply_lost and self._in_front is None and not self._had_before
+        )
         with suppress(IGDError):
-            while self._was_doubtful and not self._op.expired:
+            while (self._was_doubtful or is_own_conflict) and not self._op.expired:
                 held = await find_mapping(self._client, self._request.key, self._op)
                 if held is not None and self._is_ours(held):
                     self._op.checkpoint()
                     granted = self._mapping(self._request.key.external_port)
                     outcome = await self._judge(held, granted)
                     return None if isinstance(outcome, IGDError) else outcome
-                if asyncio.get_running_loop().time() >= until:
+                is_of_another = held is not None and self._leads_to_us(held) is False
+                if (is_own_conflict and is_of_another) or asyncio.get_running_loop().time() >= until:
                     break
                 await asyncio.sleep(LOOK_PAUSE)
         return None
@@ -555,6 +562,7 @@ class AddMapping(Addition):
                     self._is_cut_off = True
                     raise
             if held is not None and self._leads_to_us(held) is False:
+                self._in_front = held
                 return 200, soap.Fault(_CONFLICT, "it is mapped already")
             if held is not None and not self._had_before:
                 return 200, soap.Answer({})  # it had arrived
