@@ -48,7 +48,7 @@ from .aftermath import RemovedMapping, delete_what_arrives
 from .delete_mapping import delete_mapping
 from .fallback import AS_ASKED, FINAL_CODES, Failure, LeasePolicy, TermsPolicy, learn, next_terms
 from .list_mappings import find_mapping
-from .soap_client import SoapClient, is_doubtful, read_answer
+from .soap_client import SoapClient, read_answer
 from .wire import soap, wan_ip_connection
 from .wire.error_codes import UPnPErrorCode
 from .wire.soap import Action
@@ -513,8 +513,8 @@ class AddMapping(Addition):
     async def _ask_on_other_terms(self) -> tuple[int, soap.Reply] | None:
         """Ask on other terms, one after the other, while a request is silent.
 
-        Returns the reply if one of them is granted, or refused for a reason that is not its terms; None if none is: the
-        terms are then for ``_send`` to put back.
+        Returns the reply if one of them is granted, maybe, or refused for a reason that is not its terms; None if none
+        is: the terms are then for ``_send`` to put back.
         """
         loop, op = asyncio.get_running_loop(), self._op
         self._silent_terms = self._policy, self._terms, len(self._failures), self._is_impatient
@@ -527,12 +527,14 @@ class AddMapping(Addition):
                     self._lost += 1
                     status, reply = await self._client.send(self._latest_action, op, undo=self.undo_request)
                     self._lost -= 1
-                is_settled = isinstance(reply, soap.Fault) and reply.code in _NOT_THE_TERMS
-                if is_settled or not is_doubtful(status, reply):
+                if isinstance(reply, soap.Fault):
+                    may_go_on = reply.code not in _NOT_THE_TERMS
+                else:
+                    may_go_on = isinstance(reply, soap.InvalidReply) and not 200 <= status < 300
+                if not may_go_on:
                     self._silent_terms = None
                     return status, reply
-                if isinstance(reply, soap.Fault):
-                    refusal = self._refusal(status, reply)
+                refusal = self._refusal(status, reply)
         return None
 
     async def _is_made(self) -> bool:

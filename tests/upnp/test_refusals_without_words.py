@@ -210,6 +210,24 @@ def test_what_is_in_the_way_of_other_terms_is_removed(quirk: Quirk[...]) -> None
 
 
 @pytest.mark.parametrize("quirk", [quirks.refuses_by_reset, quirks.refuses_by_silence], ids=repr)
+@pytest.mark.parametrize(
+    ("other", "desc"), [(quirks.empty_answers, "my server"), (quirks.descriptions_break_it, "")], ids=repr
+)
+def test_what_it_says_to_other_terms_may_not_be_soap(quirk: Quirk[...], other: Quirk[...], desc: str) -> None:
+    async def main() -> None:
+        async with (
+            EmulatedGateway(quirk, other, quirks.never_overwrites, address=None) as gateway,
+            PortMapper(source_address=gateway.address) as mapper,
+        ):
+            assert await asked(mapper) == (desc, 0)
+            assert gateway.count("DeletePortMapping") == 0, "what an answer without words has made is no conflict"
+            assert len(gateway.mappings) == 1
+            assert gateway.count(ADD) <= 12
+
+    on(main())
+
+
+@pytest.mark.parametrize("quirk", [quirks.refuses_by_reset, quirks.refuses_by_silence], ids=repr)
 def test_what_it_says_of_other_terms_is_told_where_they_could_not_help(quirk: Quirk[...]) -> None:
     async def main() -> None:
         async with (
