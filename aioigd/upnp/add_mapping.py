@@ -46,9 +46,9 @@ from ..models import MappingRequest, PortMapping, Terms
 from ..results import UPnPResult
 from .aftermath import RemovedMapping, delete_what_arrives
 from .delete_mapping import delete_mapping
-from .fallback import AS_ASKED, FINAL_CODES, Failure, LeasePolicy, TermsPolicy, gives_up, learn, next_terms
+from .fallback import AS_ASKED, FINAL_CODES, Failure, LeasePolicy, TermsPolicy, learn, next_terms
 from .list_mappings import find_mapping
-from .soap_client import SoapClient, is_doubtful, read_answer
+from .soap_client import SoapClient, read_answer
 from .wire import soap, wan_ip_connection
 from .wire.error_codes import UPnPErrorCode
 from .wire.soap import Action
@@ -59,6 +59,8 @@ _CONFLICT: Final = UPnPErrorCode.CONFLICT_IN_MAPPING_ENTRY
 _NOT_AUTHORIZED: Final = UPnPErrorCode.ACTION_NOT_AUTHORIZED
 _IN_THE_WAY: Final = frozenset({_CONFLICT, _NOT_AUTHORIZED})
 """Codes after which something may have to be removed before other terms make sense."""
+_NOT_THE_TERMS: Final = FINAL_CODES | _IN_THE_WAY
+"""Codes that say that it is not the terms that a gateway dislikes."""
 _ONLY_CONFLICT: Final = frozenset({_CONFLICT})
 _CLEAR_STATUSES: Final = GONE_STATUSES | DENIED_STATUSES
 """HTTP statuses with which nothing can have been done, whatever else is in the reply."""
@@ -199,7 +201,7 @@ class AddMapping(Addition):
     _unchanged: PortMapping | None = None
     """What the gateway holds already, just as it was asked for, and refuses to make again."""
     _in_front: PortMapping | None = None
-    """What the gateway holds for another client, although it has said yes."""
+    """What the gateway holds for another client, although it has said yes, or no reply has come."""
     _false_success: IGDError | None = None
     """What is wrong with a yes that was read back."""
     _was_doubtful = False
@@ -241,7 +243,7 @@ class AddMapping(Addition):
             except IGDError as error:
                 raise await self._restore(error)  # noqa: B904 - it is the same one
         if isinstance(outcome, IGDError):
-            outcome = await self._look_late() or outcome
+            outcome = await self._look_late(outcome) or outcome
         if isinstance(outcome, IGDError):
             self._state.refused(self._request, self._failures)
             if UPnPErrorCode.is_unsupported(outcome.error_code) or is_bad_request(outcome):
@@ -259,18 +261,25 @@ class AddMapping(Addition):
         self._op.settled(undo)
         return granted
 
-    async def _look_late(self) -> PortMapping | None:
-        """Return the mapping that a doubtful success has made after all, which the table did not show at once."""
+    async def _look_late(self, refusal: IGDError) -> PortMapping | None:
+        """Return the mapping that was made after all, which the table did not show at once.
+
+        That is one of a doubtful success, or of a request whose reply was lost, where it is then in the way of itself.
+        """
         until = asyncio.get_running_loop().time() + LATE_TABLE
+        is_own_conflict = (
+            refusal.error_code == _CONFLICT and self._op.reply_lost and self._in_front is None and not self._had_before
+        )
         with suppress(IGDError):
-            while self._was_doubtful and not self._op.expired:
+            while (self._was_doubtful or is_own_conflict) and not self._op.expired:
                 held = await find_mapping(self._client, self._request.key, self._op)
                 if held is not None and self._is_ours(held):
                     self._op.checkpoint()
                     granted = self._mapping(self._request.key.external_port)
                     outcome = await self._judge(held, granted)
                     return None if isinstance(outcome, IGDError) else outcome
-                if asyncio.get_running_loop().time() >= until:
+                is_of_another = held is not None and self._leads_to_us(held) is False
+                if (is_own_conflict and is_of_another) or asyncio.get_running_loop().time() >= until:
                     break
                 await asyncio.sleep(LOOK_PAUSE)
         return None
@@ -502,26 +511,30 @@ class AddMapping(Addition):
         return await self._ask_on_other_terms() if self._looks_are_prompt and self._may_blame_terms else None
 
     async def _ask_on_other_terms(self) -> tuple[int, soap.Reply] | None:
-        """Ask on terms with less in them, one after the other, while a request is silent.
+        """Ask on other terms, one after the other, while a request is silent.
 
-        Returns the reply if one of them is granted, None if none is: the terms are then for ``_send`` to put back.
+        Returns the reply if one of them is granted, maybe, or refused for a reason that is not its terms; None if none
+        is: the terms are then for ``_send`` to put back.
         """
         loop, op = asyncio.get_running_loop(), self._op
         self._silent_terms = self._policy, self._terms, len(self._failures), self._is_impatient
         silence: IGDError = DeadlineError("the gateway is silent")
         refusal = silence
-        while self._go_on_after(refusal) and gives_up(self._request, self._terms) and not op.expired:
+        while self._go_on_after(refusal) and not op.expired:
             refusal = silence
             with suppress(TransportError, TimeoutError, InvalidResponseError):  # DeadlineError is a TimeoutError
                 async with timeout_at(loop.time() + (op.deadline - loop.time()) * SHARE_IF_IMPATIENT):
                     self._lost += 1
                     status, reply = await self._client.send(self._latest_action, op, undo=self.undo_request)
                     self._lost -= 1
-                if not is_doubtful(status, reply):
+                if isinstance(reply, soap.Fault):
+                    may_go_on = reply.code not in _NOT_THE_TERMS
+                else:
+                    may_go_on = isinstance(reply, soap.InvalidReply) and not 200 <= status < 300
+                if not may_go_on:
                     self._silent_terms = None
                     return status, reply
-                if isinstance(reply, soap.Fault):
-                    refusal = self._refusal(status, reply)
+                refusal = self._refusal(status, reply)
         return None
 
     async def _is_made(self) -> bool:
@@ -551,6 +564,7 @@ class AddMapping(Addition):
                     self._is_cut_off = True
                     raise
             if held is not None and self._leads_to_us(held) is False:
+                self._in_front = held
                 return 200, soap.Fault(_CONFLICT, "it is mapped already")
             if held is not None and not self._had_before:
                 return 200, soap.Answer({})  # it had arrived

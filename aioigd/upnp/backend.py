@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Hashable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
-from typing import Any
+from typing import Any, Final
 
 from ..core.backend import Backend, SearchScope, Trial
 from ..core.calls import Operation
@@ -31,6 +33,7 @@ from .add_any_mapping import AddAnyMapping
 from .add_mapping import AddMapping
 from .net.http import HttpClient
 from .pinholes import Firewall
+from .probe import probe
 from .sibling_services import SiblingServices, our_ipv6_address
 from .soap_client import GatewayState, SoapClient
 from .wire import wan_ip_connection
@@ -39,22 +42,43 @@ from .wire.url import parse_url, same_address
 
 __all__ = ["UpnpBackend", "gateway_host", "gateway_id"]
 
+_LEAST_TO_DECIDE: Final = 6.0
+"""Seconds that there have to be for the question which connection is up, and as many for the call behind it.
+
+The search has waited for 3.5 in vain, and a call of ten seconds is to be served as well by a gateway that needs six.
+"""
+_REREAD_PAUSE: Final = 0.15
+"""Seconds before a description is read again that could not be read for that; doubles each time."""
+
 
 class UpnpBackend(Backend):
     """A gateway that is spoken to by UPnP.
 
     ``scope``: where gateways are searched for. Raises ValueError for a device without a control URL.
+
+    ``is_guess``: it has several connections, and was too slow to tell the search which of them is up. The first call
+    that has the time asks for that again, before anything else.
     """
 
     protocol = "upnp"
 
-    def __init__(self, http: HttpClient, device: Device, state: GatewayState, scope: SearchScope) -> None:
+    def __init__(
+        self, http: HttpClient, device: Device, state: GatewayState, scope: SearchScope, *, is_guess: bool = False
+    ) -> None:
+        known = state.connection if is_guess else None
+        if known is not None and known.description_url == device.description_url:
+            device, is_guess = _with_connection_of(known, device), False
+        self._scope = scope
+        self._is_guess = is_guess
+        self._deciding = asyncio.Lock()
+        self._use(http, device, state)
+
+    def _use(self, http: HttpClient, device: Device, state: GatewayState) -> None:
         self.device = device
         self.limiter = state.limiter
         self._client = SoapClient(http, device, state)
         self._services = SiblingServices(self._client)
         self._firewall = Firewall(self._services, state)
-        self._scope = scope
 
     def __repr__(self) -> str:
         return f"<UpnpBackend {self.device.friendly_name or 'unnamed'!r} at {self.device.igd_control_url}>"
@@ -119,32 +143,68 @@ class UpnpBackend(Backend):
         self, op: Operation, request: MappingRequest, *, overwrite: bool, verify: bool, trial: Trial | None = None
     ) -> PortMapping:
         """AddPortMapping (WANIPConnection:2 section 2.5.16)."""
+        if self._is_guess:
+            await self._decide(op)
         return await AddMapping(self._client, op, request, overwrite=overwrite, verify=verify, trial=trial).run()
 
     async def add_any(self, op: Operation, request: MappingRequest) -> PortMapping:
         """AddAnyPortMapping (WANIPConnection:2 section 2.5.17)."""
+        if self._is_guess:
+            await self._decide(op)
         return await AddAnyMapping(self._client, op, request).run()
 
     async def delete(self, op: Operation, key: MappingKey, *, verify: bool = False) -> None:
         """DeletePortMapping (WANIPConnection:2 section 2.5.18)."""
+        if self._is_guess:
+            await self._decide(op)
         await delete_mapping.delete_mapping(self._client, key, op, verify=verify)
 
     async def delete_range(self, op: Operation, first: int, last: int, proto: Proto) -> None:
         """DeletePortMappingRange (WANIPConnection:2 section 2.5.19), or one by one."""
+        if self._is_guess:
+            await self._decide(op)
         await delete_mapping.delete_range(self._client, first, last, proto, op)
 
     async def find(self, op: Operation, key: MappingKey) -> PortMapping | None:
         """GetSpecificPortMappingEntry (WANIPConnection:2 section 2.5.15), or the whole table."""
+        if self._is_guess:
+            await self._decide(op)
         return await list_mappings.find_mapping(self._client, key, op)
 
     async def list_page(self, op: Operation, cursor: Any) -> tuple[Sequence[PortMapping], Any]:
         """GetListOfPortMappings or GetGenericPortMappingEntry (WANIPConnection:2 sections 2.5.21 and 2.5.14)."""
+        if self._is_guess:
+            await self._decide(op)
         return await list_mappings.list_page(self._client, op, cursor)
+
+    async def _decide(self, op: Operation) -> None:
+        """Ask which of several connections is up, if there is time for the answer, and use that one from now on."""
+        loop = asyncio.get_running_loop()
+        async with self._deciding:
+            until = (loop.time() + op.deadline) / 2
+            if not self._is_guess or until - loop.time() < _LEAST_TO_DECIDE:
+                return
+            # A router that was found over IPv6 is controlled at its IPv4 address.
+            url = parse_url(self.device.description_url).with_host(parse_url(self.device.igd_control_url).host)
+            ours = self.device.igd_our_addr
+            pause = _REREAD_PAUSE
+            probed = await probe(self._client.http, url, our_address=ours, deadline=until)
+            while probed.failure is not None and loop.time() + pause < until:  # it may be busy with what it was asked
+                await asyncio.sleep(pause)
+                pause *= 2
+                probed = await probe(self._client.http, url, our_address=ours, deadline=until)
+            self._is_guess = False  # not asked at each call, whatever it says
+            if probed.is_usable:
+                device = _with_connection_of(probed.device, self.device)
+                self._client.state.connection = device if device.is_valid_gateway() else None
+                self._use(self._client.http, device, self._client.state)
 
     # The connection and the line
 
     async def external_address(self, op: Operation) -> IPv4Address | IPv6Address:
         """GetExternalIPAddress (WANIPConnection:2 section 2.5.20)."""
+        if self._is_guess:
+            await self._decide(op)
         values = await self._client.call(wan_ip_connection.GET_EXTERNAL_IP_ADDRESS, op)
         return wan_ip_connection.read_external_address(values)
 
@@ -197,6 +257,18 @@ class UpnpBackend(Backend):
     async def outbound_pinhole_timeout(self, op: Operation, request: PinholeRequest) -> int:
         """GetOutboundPinholeTimeout."""
         return await self._firewall.outbound_timeout(op, request, request.internal_client or self.internal_client_v6)
+
+
+def _with_connection_of(one: Device, device: Device) -> Device:
+    """Return a device with the WAN connection of another reading of its description."""
+    return replace(
+        device,
+        igd_status=one.igd_status,
+        igd_control_url=one.igd_control_url,
+        igd_service_type=one.igd_service_type,
+        alternative_control_urls=one.alternative_control_urls,
+        event_urls=one.event_urls,
+    )
 
 
 def gateway_id(device: Device) -> str:

@@ -430,7 +430,7 @@ class DescriptionReads:
         one.probed = probed
         now = self._loop.time()
         if probed.is_usable:
-            self._known.note(one.url, is_at_router=one.standing.is_at_router)
+            self._known.note(one.url, is_at_router=one.standing.is_at_router, is_guess=probed.is_guess)
             one.udns |= {udn_key(probed.device.udn)} - {""}
             one.hold_until = now + _BETTER_GRACE + 2 * (now - one.began)
             if self._may_be_bettered(one):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 # First, as it loads aiohttp and lxml: see __init__.py of the package.
@@ -52,8 +53,12 @@ class UpnpDriver(Driver):
         """Return the backend for a device that was found by UPnP."""
         if device.protocol != self.protocol:
             return None
+        is_guess = False
+        if not device.is_valid_gateway():
+            with suppress(ValueError):  # a program may have made it, without a description
+                is_guess = self._known.is_guess(parse_url(device.description_url))
         try:
-            return UpnpBackend(self._http, device, self._state_of(device), self._scope)
+            return UpnpBackend(self._http, device, self._state_of(device), self._scope, is_guess=is_guess)
         except ValueError as error:
             raise UnsupportedError(f"no control URL: {error}") from error
 

@@ -17,7 +17,8 @@ HTTP 400 without a fault                  once, no lease and no description: it 
 401, 602, 403, 713, 714, 715, 730, 733,
 HTTP 401 or 403 without a code
 nothing, or cuts the connection each      no lease; a plain ASCII description, none; both: it may be how it
-time, although it answers other requests  refuses
+time, although it answers other requests  refuses; once it has refused something in words, also what has more in it
+                                          than was asked for, without what it said nothing to
 ========================================  ==================================================================
 
 Of many ports only the first gets all of this, be it that one of them is wanted or all. After a refusal of another there
@@ -46,7 +47,6 @@ __all__ = [
     "LeasePolicy",
     "TermsPolicy",
     "candidate_terms",
-    "gives_up",
     "learn",
     "next_terms",
 ]
@@ -191,10 +191,14 @@ def next_terms(
     is_plainest_next = has_bad_request or (most is not None and bool(failures) and code not in _MENDABLE_CODES)
     is_wordless = bool(failures) and failures[-1].is_wordless
     tried = {failure.terms for failure in failures}
+    disliked = [failure.terms for failure in failures if failure.is_wordless]
+    may_add = len(disliked) < len(failures)  # what was refused in words may have lacked something
     for candidate, terms in candidate_terms(request, policy):
         if terms in tried or (is_plainest_next and candidate != _PLAINEST):
             continue
-        if is_wordless and not gives_up(request, terms):
+        if is_wordless and not (may_add or _adds_nothing(request, terms)):
+            continue
+        if is_wordless and not all(_lacks_part(terms, each) for each in disliked):
             continue
         if (
             any(failure.error_code == UPnPErrorCode.ONLY_PERMANENT_LEASES_SUPPORTED for failure in failures)
@@ -216,11 +220,16 @@ def next_terms(
     return None
 
 
-def gives_up(request: MappingRequest, terms: Terms) -> bool:
+def _adds_nothing(request: MappingRequest, terms: Terms) -> bool:
     """Return whether terms have less in them than was asked for, and nothing that was not."""
     asked = request.terms
     has_no_more = terms.duration in (0, asked.duration) and (terms.desc == asked.desc or bool(asked.desc))
     return has_no_more and terms != asked
+
+
+def _lacks_part(terms: Terms, disliked: Terms) -> bool:
+    """Return whether terms lack the lease or the description of others, one of which a gateway seems to dislike."""
+    return terms.duration < disliked.duration or (disliked.desc != "" and terms.desc != disliked.desc)
 
 
 def learn(policy: TermsPolicy, granted: TermsPolicy, request: MappingRequest) -> TermsPolicy:

@@ -5,13 +5,16 @@ control URLs are taken at that same address.
 
 A service is asked before it is chosen where there are several, or where it may be one of TR-064 (LAN-side
 configuration): those of the DSL Forum have the same names, and want a password for every action. "Could not be asked"
-is not "probably right": such a service is the last resort.
+is not "probably right": such a service is the last resort. Where several are asked, the next one is once the one before
+has turned out not to be connected, or while it is silent: a slow gateway is not taken for one that hangs. If none of
+them is known in time to be connected, as the gateway is slow, the choice is a guess (:attr:`ProbeResult.is_guess`).
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Final, NamedTuple
 
@@ -31,18 +34,25 @@ __all__ = ["Allowance", "ProbeResult", "probe"]
 
 _MOST_COMPARED: Final = 4
 """WAN connection services that are asked for their status; real gateways have one or two."""
-_STATUS_TIME: Final = 2.0
-"""Seconds for one such question: what does not answer by then is not what we look for."""
+_PATIENCE: Final = 0.5
+"""Seconds for which such a service may be silent before the next one is asked beside it."""
+_SILENCE: Final = 1.0
+"""Seconds for which one may be silent where another one has answered before that; then it is asked once more."""
 _WANTS_PASSWORD: Final = frozenset({401, 403})
 """HTTP statuses of a service that refuses to talk."""
 
 
 class ProbeResult(NamedTuple):
-    """A device as its description has it. ``failure``: why that could not be read, None where it could."""
+    """A device as its description has it.
+
+    ``failure``: why that could not be read, None where it could. ``is_guess``: it has several WAN connections, and is
+    too slow to have said which of them is up.
+    """
 
     device: Device
     description: Description | None = None
     failure: IGDError | None = None
+    is_guess: bool = False
 
     @property
     def is_usable(self) -> bool:
@@ -114,7 +124,8 @@ async def probe(
         presentation_url=description.presentation_url,
         server=server,
     )
-    return ProbeResult(await _choose(http, known, description, deadline, allowance), description)
+    choice, is_guess = await _choose(http, known, description, deadline, allowance)
+    return ProbeResult(choice, description, is_guess=is_guess)
 
 
 class _EmptyError(InvalidResponseError):
@@ -138,65 +149,144 @@ def _read(reply: HttpReply, url: HttpUrl) -> Description:
 
 async def _choose(
     http: HttpClient, device: Device, description: Description, deadline: float, allowance: Allowance
-) -> Device:
-    """Return the device with the service filled in on which ports are to be mapped."""
+) -> tuple[Device, bool]:
+    """Return the device with the service filled in on which ports are to be mapped, and whether that is a guess."""
     services = description.wan_connections
     controlled = [service for service in services if service.control_urls]
     if not services:
-        return replace(device, igd_status=IGDStatus.NO_IGD)
+        return replace(device, igd_status=IGDStatus.NO_IGD), False
     if not controlled:
         named = any(service.control_reference for service in services)
-        return replace(device, igd_status=IGDStatus.INVALID_CONTROL if named else IGDStatus.NO_URLS)
+        return replace(device, igd_status=IGDStatus.INVALID_CONTROL if named else IGDStatus.NO_URLS), False
     of_upnp = [service for service in controlled if not is_of_dsl_forum(service.service_type)]
     choices = [_controlled_by(device, service) for service in of_upnp or controlled]
     if of_upnp and len(choices) == 1:
-        return choices[0]
+        return choices[0], False
     return await _connected(http, choices[:_MOST_COMPARED], deadline, allowance)
 
 
-async def _connected(http: HttpClient, choices: Sequence[Device], deadline: float, allowance: Allowance) -> Device:
-    """Return the choice that is connected to the internet: the first certain one, or the first of the best."""
-    best, best_standing = choices[0], UNREACHABLE - 1
-    for choice in choices:
+async def _connected(
+    http: HttpClient, choices: Sequence[Device], deadline: float, allowance: Allowance
+) -> tuple[Device, bool]:
+    """Return the choice that is connected to the internet, and whether that is a guess.
+
+    It is the first certain one, or the first of the best.
+    """
+    asked: list[_Question] = []
+    try:
+        await _ask_all(
+            [_Question(http, choice, is_alone=len(choices) == 1) for choice in choices], asked, deadline, allowance
+        )
+    finally:
+        tasks = [task for question in asked for task in question.tasks]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    best = max(asked, key=lambda question: question.standing, default=None)
+    if best is None:
+        return replace(choices[0], igd_status=IGDStatus.DISCONNECTED), False
+    if best.standing == REFUSES:
+        return replace(best.choice, igd_status=IGDStatus.INVALID_CONTROL), False
+    if best.standing > DISCONNECTED:
+        return best.choice, False
+    silent = [question.choice for question in asked if question.standing == UNREACHABLE]
+    is_guess = bool(silent) and len(choices) > 1 and not any(question.was_prompt for question in asked)
+    # Of a slow gateway, rather one that has not said it yet than one that says that it is not connected.
+    return replace(silent[0] if is_guess else best.choice, igd_status=IGDStatus.DISCONNECTED), is_guess
+
+
+async def _ask_all(
+    questions: Sequence[_Question], asked: list[_Question], deadline: float, allowance: Allowance
+) -> None:
+    """Ask some services until one of them is connected, all have answered, or that time. ``asked`` takes who was."""
+    loop = asyncio.get_running_loop()
+    for question in questions:
         if not allowance.may_ask():
             break
-        found = await _standing(http, choice, deadline, is_alone=len(choices) == 1)
-        if found > best_standing:
-            best, best_standing = choice, found
-        if found >= CONNECTED:
-            break
-    if best_standing == REFUSES:
-        return replace(best, igd_status=IGDStatus.INVALID_CONTROL)
-    return best if best_standing > DISCONNECTED else replace(best, igd_status=IGDStatus.DISCONNECTED)
+        asked.append(question)
+        question.ask(deadline)
+        if await _one_is_connected(asked, min(deadline, loop.time() + _PATIENCE)):
+            return
+    if await _one_is_connected(asked, deadline):
+        return
+    is_prompt = any(question.was_prompt for question in asked)
+    for question in asked:
+        # It hung, or was cut because the gateway takes one connection at a time, and another was asked.
+        is_lost = question.standing == UNREACHABLE and (question.was_cut or is_prompt)
+        if is_lost and loop.time() < deadline and allowance.may_ask():
+            question.ask(deadline)
+            if await _one_is_connected(asked, deadline):
+                return
 
 
-async def _standing(http: HttpClient, choice: Device, deadline: float, *, is_alone: bool) -> int:
-    """Return how likely it is that this service leads to the internet; of one that ``is_alone``, whether it talks."""
+async def _one_is_connected(asked: Sequence[_Question], until: float) -> bool:
+    """Wait until one of some services is connected, all have answered, or that time; return whether one is."""
     loop = asyncio.get_running_loop()
-    client = SoapClient(http, choice, GatewayState())
-    op = Operation(max(0.0, min(_STATUS_TIME, deadline - loop.time())))
-    try:
-        is_up = wan_ip_connection.read_connection_status(await client.call(wan_ip_connection.GET_STATUS_INFO, op))
-    except (TransportError, DeadlineError):
-        return UNREACHABLE
-    except RefusedError as error:
-        if error.result is UPnPResult.NOT_AUTHORIZED:
-            return REFUSES
-        is_up = None
-    except InvalidResponseError as error:
-        if error.status in _WANTS_PASSWORD or is_of_dsl_forum(choice.igd_service_type):
-            return REFUSES
-        is_up = None
-    if is_alone:
-        return CONNECTED  # that it talks was the question: some deny that they are connected
-    if is_up is False:
-        return DISCONNECTED
-    try:
-        values = await client.call(wan_ip_connection.GET_EXTERNAL_IP_ADDRESS, op)
-        address = wan_ip_connection.read_external_address(values)
-    except IGDError:
-        return standing(is_up, None)
-    return standing(is_up, address)
+    while True:
+        if any(question.standing >= CONNECTED for question in asked):
+            return True
+        pending = [question for question in asked if not question.tasks[-1].done()]
+        if pending and any(question.was_prompt for question in asked):
+            until = min(until, max(question.asked_at for question in pending) + _SILENCE)
+        if not pending or loop.time() >= until:
+            return False
+        tasks = [question.tasks[-1] for question in pending]
+        await asyncio.wait(tasks, timeout=until - loop.time(), return_when=asyncio.FIRST_COMPLETED)
+
+
+class _Question:
+    """How likely it is that a service leads to the internet; of one that ``is_alone``, whether it talks."""
+
+    def __init__(self, http: HttpClient, choice: Device, *, is_alone: bool) -> None:
+        self.choice = choice
+        self.standing = UNREACHABLE
+        """What is known of that so far."""
+        self.tasks: list[asyncio.Task[None]] = []
+        """That ask; all but the last have been given up."""
+        self.asked_at = 0.0
+        """On the loop's clock."""
+        self.was_prompt = False
+        """Whether it has answered before the next one was asked beside it."""
+        self.was_cut = False
+        self._client = SoapClient(http, choice, GatewayState())
+        self._is_alone = is_alone
+
+    def ask(self, deadline: float) -> None:
+        """Begin to ask; what was asked before is given up."""
+        for task in self.tasks:
+            task.cancel()
+        self.asked_at = asyncio.get_running_loop().time()
+        op = Operation(max(0.0, deadline - self.asked_at))
+        op.seconds_needed = op.timeout  # one request for all of the time: a slow gateway is not asked twice
+        self.tasks.append(asyncio.create_task(self._ask(op)))
+
+    async def _ask(self, op: Operation) -> None:
+        try:
+            is_up = wan_ip_connection.read_connection_status(
+                await self._client.call(wan_ip_connection.GET_STATUS_INFO, op)
+            )
+        except (TransportError, DeadlineError) as error:
+            self.was_cut = isinstance(error, TransportError)
+            return
+        except RefusedError as error:
+            if error.result is UPnPResult.NOT_AUTHORIZED:
+                self.standing = REFUSES
+                return
+            is_up = None
+        except InvalidResponseError as error:
+            if error.status in _WANTS_PASSWORD or is_of_dsl_forum(self.choice.igd_service_type):
+                self.standing = REFUSES
+                return
+            is_up = None
+        self.was_prompt = asyncio.get_running_loop().time() < self.asked_at + _PATIENCE
+        if self._is_alone:
+            self.standing = CONNECTED  # that it talks was the question: some deny that they are connected
+            return
+        self.standing = standing(is_up, None)
+        if is_up is not False:
+            with suppress(IGDError):
+                values = await self._client.call(wan_ip_connection.GET_EXTERNAL_IP_ADDRESS, op)
+                self.standing = standing(is_up, wan_ip_connection.read_external_address(values))
 
 
 def is_of_dsl_forum(device_or_service_type: str) -> bool:

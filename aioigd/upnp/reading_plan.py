@@ -82,14 +82,27 @@ class KnownPaths:
 
     def __init__(self) -> None:
         self._paths: dict[tuple[str, str], bool] = {}
+        self._guesses: set[tuple[str, str]] = set()
 
-    def note(self, url: HttpUrl, *, is_at_router: bool = False) -> None:
-        """Note that a gateway described itself there. No number of others displaces those at the router."""
+    def is_guess(self, url: HttpUrl) -> bool:
+        """Return whether a gateway did not say in time which of its connections is up, when it was last read."""
+        return (url.host, url.target) in self._guesses
+
+    def note(self, url: HttpUrl, *, is_at_router: bool = False, is_guess: bool = False) -> None:
+        """Note that a gateway described itself there. No number of others displaces those at the router.
+
+        ``is_guess``: it has several connections, and did not say in time which of them is up.
+        """
         self._paths.pop((url.host, url.target), None)
         self._paths[url.host, url.target] = is_at_router
+        self._guesses.discard((url.host, url.target))
+        if is_guess:
+            self._guesses.add((url.host, url.target))
         if len(self._paths) > MAX_KNOWN:
             oldest = next(iter(self._paths))
-            del self._paths[next((path for path, at_router in self._paths.items() if not at_router), oldest)]
+            dropped = next((path for path, at_router in self._paths.items() if not at_router), oldest)
+            del self._paths[dropped]
+            self._guesses.discard(dropped)
 
     def __contains__(self, url: HttpUrl) -> bool:
         return (url.host, url.target) in self._paths

@@ -83,6 +83,8 @@ class GatewayState:
         """The longest that it was seen to need for a request."""
         self.table_rests_until = 0.0
         """Until when its table is not read row by row, on the loop's clock: it was too long for that."""
+        self.connection: Device | None = None
+        """The device with that of its connections which is up, where a search was not told in time."""
         self.limit_for_none = 0
         """The lease in seconds that it was seen to give to a mapping that was asked for without one, 0 for none."""
 

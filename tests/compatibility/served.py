@@ -50,8 +50,10 @@ _SENSELESS: Final = tuple(
         (["length_too_long", "duplicate_content_length"], _NO_END),
         # On loopback the flood comes from the gateway's own address, before its own reply, and takes its connection.
         (["flood"], ["late_replies", "slow_searches", "vendor_urns", "one_connection_or_reset"]),
-        # Which connection is up is not waited for as long as such a router needs to say it.
-        (["slow_actions"], ["ip_and_ppp", "several_connections"]),
+        # What it leaves without words is all that it takes.
+        (["refuses_by_reset", "refuses_by_silence"], ["requires_lease"]),
+        # That silence is a refusal takes half of a call to find out, and the first mapping is forgotten by then.
+        (["refuses_by_silence"], ["forgets_early"]),
         # Half of the call has gone by in silence, and the rest is too short for answers of 6 s.
         (["slow_actions"], ["hangs_at_first", "refuses_by_silence"]),
     )

@@ -420,3 +420,12 @@ async def test_refusals_are_seen_in_the_order_of_the_quirks() -> None:
         assert await add(gateway) == 0
     async with EmulatedGateway(quirks.refuses_descriptions(501), quirks.refuses_leases(725), address=None) as gateway:
         assert await add(gateway, lease=60, desc="x") == 501
+
+
+async def test_quirks_that_look_into_the_table_take_it_as_others_leave_it() -> None:
+    async with EmulatedGateway("descriptions_are_unique", "list_repeats_last", address=None) as gateway:
+        assert await add(gateway, desc="x") == 0
+        assert await add(gateway, 8081, desc="y") == 0
+        assert await add(gateway, 8082, desc="x") == 718
+    async with EmulatedGateway("never_overwrites", "bad_request_for_unknown", address=None) as gateway:
+        assert await add(gateway) == 0

@@ -420,6 +420,44 @@ async def test_a_doubtful_success_that_is_shown_late_is_one(reaction: HttpReply)
     assert granted == held(gateway)
 
 
+@pytest.mark.parametrize("overwrite", [True, False])
+async def test_what_a_lost_request_has_made_is_no_conflict_where_the_table_shows_it_late(overwrite: bool) -> None:
+    gateway = PaperGateway()
+    shown_from = asyncio.get_running_loop().time() + 0.05
+
+    def respond(call: ActionCall) -> Reaction | None:
+        if call.action == ADD:
+            if held(gateway) is not None:
+                return fault(718)
+            gateway.carry_out(call)
+            return CUT
+        return fault(714) if call.action == LOOK and asyncio.get_running_loop().time() < shown_from else None
+
+    gateway.respond = respond
+    assert await add(gateway, overwrite=overwrite) == held(gateway) == GRANTED
+
+
+async def test_a_conflict_behind_a_lost_request_that_was_with_another_is_one() -> None:
+    gateway = PaperGateway()
+    shown_from = asyncio.get_running_loop().time() + 0.05
+
+    def respond(call: ActionCall) -> Reaction | None:
+        if call.action == ADD:
+            if held(gateway) is not None:
+                return fault(718)
+            put(gateway, THEIRS)
+            return CUT
+        return fault(714) if call.action == LOOK and asyncio.get_running_loop().time() < shown_from else None
+
+    gateway.respond = respond
+    with pytest.raises(RefusedError) as caught:
+        await add(gateway, overwrite=False)
+    assert caught.value.result is UPnPResult.CONFLICT_WITH_OTHER_MAPPING
+    left = held(gateway)
+    assert left is not None
+    assert left.internal_client == THEIRS
+
+
 async def test_a_doubtful_success_that_is_never_shown_is_taken_back() -> None:
     gateway = PaperGateway()
     done_but(gateway, *[EMPTY] * 20)

@@ -209,6 +209,60 @@ def test_after_no_words_something_is_given_up_and_nothing_added() -> None:
     assert wordless(request("", 0)) == [Terms("", 0)]
 
 
+WORDLESS: dict[str, Callable[[Terms], bool]] = {
+    "leases": lambda terms: terms.duration > 0,
+    "long leases": lambda terms: terms.duration > 86_400,
+    "descriptions": lambda terms: terms.desc != "",
+    "odd descriptions": lambda terms: not terms.desc.isascii(),
+    "either": lambda terms: terms != ("", 0),
+    "nothing": lambda _: False,
+}
+"""What a gateway says nothing to."""
+IN_WORDS: dict[str, Callable[[Terms], bool]] = {
+    "no lease": lambda terms: not terms.duration,
+    "leases": lambda terms: terms.duration > 0,
+    "no description": lambda terms: not terms.desc,
+    "descriptions": lambda terms: terms.desc != "",
+    "odd descriptions": lambda terms: not terms.desc.isascii(),
+    "no lease, and no description": lambda terms: not terms.duration or not terms.desc,
+}
+"""What it refuses in words."""
+
+
+@pytest.mark.parametrize("silent", WORDLESS)
+@pytest.mark.parametrize("spoken", IN_WORDS)
+@pytest.mark.parametrize("duration", [0, 3600, MONTH])
+@pytest.mark.parametrize("desc", ["", "my server", "Ä server"])
+def test_what_is_refused_without_words_and_in_words_is_found_where_there_is_anything_else(
+    silent: str, spoken: str, desc: str, duration: int
+) -> None:
+    asked = request(desc, duration)
+    failures: list[Failure] = []
+    granted: Terms | None = None
+    while granted is None and (step := next_terms(asked, failures, NO_POLICY)):
+        if WORDLESS[silent](step[1]):
+            failures.append(Failure(step[1], None, is_wordless=True))
+        elif IN_WORDS[spoken](step[1]):
+            failures.append(Failure(step[1], -911))
+        else:
+            granted = step[1]
+    offered = [terms for _, terms in candidate_terms(asked) if "TCP" not in terms.desc]
+    takes_any = any(not WORDLESS[silent](terms) and not IN_WORDS[spoken](terms) for terms in offered)
+    assert (granted is not None) is takes_any
+    assert len(set(failures)) == len(failures) <= 12
+
+
+def test_after_no_words_and_words_what_was_silent_is_not_asked_for_again() -> None:
+    asked = request("", 0)
+    failures = [Failure(Terms("", 0), -911), Failure(Terms("", WEEK), None, is_wordless=True)]
+    assert next_terms(asked, failures, NO_POLICY) == (TermsPolicy(desc=DescriptionPolicy.PLAIN), Terms("aioigd", 0))
+    failures.append(Failure(Terms("aioigd", 0), None, is_wordless=True))
+    step = next_terms(asked, failures, NO_POLICY)
+    assert step is not None
+    assert step[1] == Terms("", HOUR), "neither a lease of a week nor that description"
+    assert next_terms(asked, [*failures, Failure(step[1], None, is_wordless=True)], NO_POLICY) is None
+
+
 # Trials: ports after the first of many
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from aioigd import DeadlineError, Device, IGDStatus, InvalidResponseError, TransportError
-from aioigd.testing import EmulatedGateway, Quirk, UPnPError
+from aioigd.testing import EmulatedGateway, Quirk, UPnPError, quirks
 from aioigd.testing.device_tree import Device as Tree
 from aioigd.testing.device_tree import Service, Site
 from aioigd.testing.hooks import Exchange, Proceed
@@ -250,6 +250,56 @@ async def test_a_connection_that_hangs_is_passed_over(http: HttpClient) -> None:
     async with EmulatedGateway(with_connections("main", "main"), odd(intercept=intercept), address=None) as gateway:
         device = (await asyncio.wait_for(look_at(http, gateway, seconds=6), 10)).device
         assert parse_url(device.igd_control_url).target == "/ctl/Conn1"
+
+
+def answering_after(**seconds: float) -> Quirk[[]]:
+    """A gateway each of whose connections takes so many seconds for an answer."""
+    return odd(
+        response=lambda exchange, response: response.delayed(seconds.get(exchange.request.target.rpartition("/")[2], 0))
+    )
+
+
+@pytest.mark.waits
+@pytest.mark.parametrize(
+    ("names", "seconds", "path", "is_guess"),
+    [
+        pytest.param(("down", "main"), {"Conn0": 2.5, "Conn1": 2.5}, "/ctl/Conn1", False, id="slow"),
+        pytest.param(("main", "down"), {"Conn0": 1.5, "Conn1": 1.5}, "/ctl/Conn0", False, id="slow, the first is up"),
+        pytest.param(("down", "main"), {"Conn0": 60, "Conn1": 60}, "/ctl/Conn0", True, id="silent"),
+        pytest.param(("down", "main"), {"Conn0": 2.5, "Conn1": 60}, "/ctl/Conn1", True, id="slow, one is silent"),
+        pytest.param(("down", "main"), {"Conn1": 60}, "/ctl/Conn0", False, id="one is down, the other hangs"),
+    ],
+)
+async def test_a_slow_gateway_has_the_time_of_the_description(
+    http: HttpClient, names: tuple[str, ...], seconds: dict[str, float], path: str, is_guess: bool
+) -> None:
+    async with EmulatedGateway(with_connections(*names), answering_after(**seconds), address=None) as gateway:
+        probed = await look_at(http, gateway, seconds=3.5)
+        assert (parse_url(probed.device.igd_control_url).target, probed.is_guess) == (path, is_guess)
+        assert probed.device.is_valid_gateway() is (max(seconds.values()) < 60)
+
+
+@pytest.mark.waits
+async def test_a_question_that_hung_once_is_asked_again(http: HttpClient) -> None:
+    both = with_connections("main", "down"), quirks.hangs_at_first("GetStatusInfo")
+    assert (await chosen(http, *both))[:2] == ("/ctl/Conn0", IGDStatus.OK)
+
+
+@pytest.mark.waits
+@pytest.mark.parametrize("quirk", [quirks.one_connection_or_reset, quirks.one_connection_or_close], ids=repr)
+async def test_what_was_cut_beside_another_question_is_asked_again(http: HttpClient, quirk: Quirk[...]) -> None:
+    slow = answering_after(Conn0=1.2, Conn1=0.8)
+    assert (await chosen(http, with_connections("down", "main"), slow, quirk))[:2] == ("/ctl/Conn1", IGDStatus.OK)
+
+
+@pytest.mark.waits
+async def test_one_that_hangs_delays_one_that_seems_to_be_connected_no_longer_than_before(http: HttpClient) -> None:
+    private = saying("GetExternalIPAddress", lambda _: {"NewExternalIPAddress": "192.168.7.7"})
+    both = with_connections("main", "main"), answering_after(Conn0=60)
+    async with EmulatedGateway(private, *both, address=None) as gateway:
+        began = asyncio.get_running_loop().time()
+        assert parse_url((await look_at(http, gateway)).device.igd_control_url).target == "/ctl/Conn1"
+        assert asyncio.get_running_loop().time() - began < 2.5
 
 
 async def test_however_many_connections_there_are_only_a_handful_is_asked(http: HttpClient) -> None:

@@ -175,3 +175,20 @@ def test_the_paths_of_others_displace_none_of_the_router() -> None:
         known.note(at("192.168.1.9", number))
     assert at(ROUTER) in known
     assert sum(at("192.168.1.9", number) in known for number in range(2 * MAX_KNOWN)) == MAX_KNOWN - 1
+
+
+def test_a_gateway_whose_connection_is_a_guess_is_one_until_it_is_read_again_or_forgotten() -> None:
+    known = KnownPaths()
+    known.note(at(ROUTER, 1), is_guess=True)
+    known.note(at(ROUTER, 2))
+    assert (known.is_guess(at(ROUTER, 1)), known.is_guess(at(ROUTER, 2)), known.is_guess(at(ROUTER, 3))) == (
+        True,
+        False,
+        False,
+    )
+    known.note(at(ROUTER, 1))
+    assert not known.is_guess(at(ROUTER, 1))
+    known.note(at(ROUTER, 1), is_guess=True)
+    for number in range(MAX_KNOWN):
+        known.note(at(ROUTER, 10 + number))
+    assert not known.is_guess(at(ROUTER, 1))

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import pytest
 
-from aioigd import DeadlineError, IGDError, PortMapper, TransportError
+from aioigd import DeadlineError, IGDError, PortMapper, RefusedError, TransportError
 from aioigd.testing import EmulatedGateway, Quirk, quirks
 from aioigd.testing.hooks import Exchange
 from aioigd.testing.http import End, Response, Transmission
@@ -171,6 +171,72 @@ def test_a_gateway_that_chooses_the_port_is_asked_on_other_terms_as_well(quirk: 
                 assert len(gateway.mappings) == 1
                 assert gateway.count(ADD) == 0
             assert gateway.mappings == []
+
+    on(main())
+
+
+@pytest.mark.parametrize("quirk", [quirks.refuses_by_reset, quirks.refuses_by_silence], ids=repr)
+@pytest.mark.parametrize("is_known", [False, True])
+def test_one_that_wants_what_was_not_asked_for_and_refuses_other_terms_without_words_is_served(
+    quirk: Quirk[...], is_known: bool
+) -> None:
+    async def main() -> None:
+        async with (
+            EmulatedGateway(quirk, quirks.refuses_empty_descriptions, address=None) as gateway,
+            PortMapper(source_address=gateway.address) as mapper,
+        ):
+            if is_known:
+                await mapper.get_gateway()
+            assert (await mapper.add_port_mapping(8080)).desc == "aioigd"
+            assert gateway.count(ADD) <= 9
+            assert [(one.desc, one.duration) for one in gateway.mappings] == [("aioigd", 0)]
+
+    on(main())
+
+
+@pytest.mark.parametrize("quirk", [quirks.refuses_by_reset, quirks.refuses_by_silence], ids=repr)
+def test_what_is_in_the_way_of_other_terms_is_removed(quirk: Quirk[...]) -> None:
+    async def main() -> None:
+        async with (
+            EmulatedGateway(quirk, quirks.never_overwrites, address=None) as gateway,
+            PortMapper(source_address=gateway.address) as mapper,
+        ):
+            await mapper.add_port_mapping(8080, 9090, desc="of last time")
+            async with PortMapper(source_address=gateway.address) as another:
+                assert await asked(another) == ("my server", 0)
+            assert [(one.desc, one.internal_port) for one in gateway.mappings] == [("my server", 8080)]
+
+    on(main())
+
+
+@pytest.mark.parametrize("quirk", [quirks.refuses_by_reset, quirks.refuses_by_silence], ids=repr)
+@pytest.mark.parametrize(
+    ("other", "desc"), [(quirks.empty_answers, "my server"), (quirks.descriptions_break_it, "")], ids=repr
+)
+def test_what_it_says_to_other_terms_may_not_be_soap(quirk: Quirk[...], other: Quirk[...], desc: str) -> None:
+    async def main() -> None:
+        async with (
+            EmulatedGateway(quirk, other, quirks.never_overwrites, address=None) as gateway,
+            PortMapper(source_address=gateway.address) as mapper,
+        ):
+            assert await asked(mapper) == (desc, 0)
+            assert gateway.count("DeletePortMapping") == 0, "what an answer without words has made is no conflict"
+            assert len(gateway.mappings) == 1
+            assert gateway.count(ADD) <= 12
+
+    on(main())
+
+
+@pytest.mark.parametrize("quirk", [quirks.refuses_by_reset, quirks.refuses_by_silence], ids=repr)
+def test_what_it_says_of_other_terms_is_told_where_they_could_not_help(quirk: Quirk[...]) -> None:
+    async def main() -> None:
+        async with (
+            EmulatedGateway(quirk, quirks.ports_taken(8080, 8080), address=None) as gateway,
+            PortMapper(source_address=gateway.address) as mapper,
+        ):
+            with pytest.raises(RefusedError) as info:
+                await asked(mapper)
+            assert info.value.error_code == 729
 
     on(main())
 

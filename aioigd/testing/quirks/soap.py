@@ -844,10 +844,10 @@ def _faults(change: Callable[[str], str]) -> Hooks:
 
 
 def _ask(call: ActionCall, proceed: Proceed, name: str, **arguments: str) -> Outputs | None:
-    """Perform another action through ``proceed``; None where it is refused."""
+    """Perform another action through ``proceed``; None where it is refused, be it by another quirk."""
     try:
         return proceed(replace(call, action=name, arguments=arguments))
-    except UPnPError:
+    except (UPnPError, BareError):
         return None
 
 
@@ -865,7 +865,9 @@ def _index_exists(call: ActionCall, proceed: Proceed, index: int) -> bool:
 
 
 def _entries(call: ActionCall, proceed: Proceed) -> Iterator[Outputs]:
-    index = 0
+    index, last = 0, None
     while (entry := _ask(call, proceed, "GetGenericPortMappingEntry", NewPortMappingIndex=str(index))) is not None:
+        if entry == last:
+            return  # another quirk repeats it without an end
         yield entry
-        index += 1
+        index, last = index + 1, entry
