@@ -355,15 +355,16 @@ async def test_nothing_is_confirmed_where_the_port_is_chosen_by_the_program(addr
 async def test_a_host_without_an_ear_does_no_harm(address: str, sender: Sender) -> None:
     """Its ICMP message, port unreachable, is no end of the search."""
     here = Interface(address, 1)
-    ask = Ask("127.0.0.1", here)
     seen: list[SearchReply] = []
-    async with SsdpSearch([here], seen.append, ttl=2, local_port=0, asks=[ask]) as search:
-        for _ in range(3):
-            search.ask([TARGET], ask)
+    with loopback_address() as deaf:  # at 127.0.0.1 another test may have a gateway
+        ask = Ask(deaf, here)
+        async with SsdpSearch([here], seen.append, ttl=2, local_port=0, asks=[ask]) as search:
+            for _ in range(3):
+                search.ask([TARGET], ask)
+                await received()
+            sender.socket.sendto(reply("http://a/"), local_address(search, 1))
             await received()
-        sender.socket.sendto(reply("http://a/"), local_address(search, 1))
-        await received()
-        assert len(seen) == 1
+            assert len(seen) == 1
 
 
 # A port that the program has chosen
