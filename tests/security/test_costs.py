@@ -20,6 +20,8 @@ from ..support import odd
 from .attacks import ATTACKS, PATIENCE, Attack, victim
 from .cost import MEBIBYTE, Cost
 
+pytestmark = pytest.mark.waits
+
 MOST_MEMORY = 24 * MEBIBYTE
 LONGEST_STALL = 0.35
 OVERTIME = 0.5
