@@ -2,7 +2,8 @@
 
 Coroutines of the modules named here run twice, on asyncio and on uvloop, with asyncio's debug mode switched on; where
 they make no sockets themselves, the default run has a sample of those on uvloop, and ``-m long`` the others. Those that
-wait for the clock are marked ``waits``: they run in virtual time, and with ``-m long`` on the real loops, too. A test
+wait for the clock are marked ``waits``: they run in virtual time, and with ``-m long`` on the real loops, too; the
+command that they run with the fixture ``run`` does so in the same virtual time, from a thread. A test
 module that says ``pytestmark = pytest.mark.usefixtures("nothing_is_left")`` fails where a task, a socket or an
 exception that nobody looked at is left.
 """
@@ -10,10 +11,14 @@ exception that nobody looked at is left.
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 import sys
+import traceback
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
+from types import FrameType
 from typing import Any
 from zlib import crc32
 
@@ -44,8 +49,17 @@ _ONE_IN = 4
 """How many of the other tests there are for one that runs on uvloop by default."""
 _HERE = Path(__file__).parent
 
-# asyncio's debug mode notes a stack of ten frames for each task, timer and callback: a third of the time of all tests.
+# asyncio's debug mode notes a stack of ten frames for each timer and callback, and the whole one for each future and
+# task, as aiohttp does for what it makes: half of the time of the tests that have it. The innermost frame says enough.
 asyncio.constants.DEBUG_STACK_DEPTH = 1  # type: ignore[attr-defined]
+_walk_stack = traceback.walk_stack
+
+
+def _innermost(f: FrameType | None) -> Iterator[tuple[FrameType, int]]:
+    return islice(_walk_stack(f), 1)
+
+
+traceback.walk_stack = _innermost
 
 settings.register_profile("quick", max_examples=100, deadline=None)
 settings.register_profile("long", max_examples=5_000, deadline=None)
@@ -82,12 +96,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if item not in too_long]
 
 
+def pytest_collection_finish() -> None:
+    """Let no collection of garbage look through the thousands of tests, which are there to the end."""
+    gc.collect()
+    gc.freeze()
+
+
 def _asks_for_long(config: pytest.Config) -> bool:
     return "long" in config.getoption("markexpr").replace("not long", "")
 
 
 def _waits(item: pytest.Item) -> bool:
-    return item.get_closest_marker("waits") is not None
+    """Tell whether it waits for the clock; a program that it starts has one of its own, and does so in real time."""
+    return item.get_closest_marker("waits") is not None and "start" not in getattr(item, "fixturenames", ())
 
 
 def _is_repetition(item: pytest.Item) -> bool:

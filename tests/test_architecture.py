@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Collection, Sequence
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -59,11 +60,17 @@ def room_of(module: Path) -> str:
     return first.removesuffix(".py")
 
 
+@cache
+def tree_of(module: Path) -> ast.Module:
+    return ast.parse(module.read_text("utf-8"))
+
+
+@cache
 def imports_of(module: Path) -> set[str]:
     """Return the full names of all modules that a module imports, wherever in it the import stands."""
     package = ["aioigd", *module.relative_to(PACKAGE).parent.parts]
     found: set[str] = set()
-    for node in ast.walk(ast.parse(module.read_text("utf-8"))):
+    for node in ast.walk(tree_of(module)):
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -117,7 +124,7 @@ def imported_modules(module: Path, known: Collection[str]) -> set[str]:
     """The modules of the package that a module imports; a name out of a module stands for the module."""
     package = ["aioigd", *module.relative_to(PACKAGE).parent.parts]
     found: set[str] = set()
-    for node in ast.walk(ast.parse(module.read_text("utf-8"))):
+    for node in ast.walk(tree_of(module)):
         if isinstance(node, ast.ImportFrom):
             base = package[: len(package) - node.level + 1] if node.level else []
             name = ".".join([*base, *([node.module] if node.module else [])])
@@ -219,7 +226,7 @@ def test_the_command_uses_public_names_only(module: Path) -> None:
     public["aioigd.net.interfaces"] = {"all_addresses"}
     public["aioigd.net.guard"] = {"check_destination"}  # what the doctor sends has to stay on loopback, too
     package = ["aioigd", *module.relative_to(PACKAGE).parent.parts]
-    for node in ast.walk(ast.parse(module.read_text("utf-8"))):
+    for node in ast.walk(tree_of(module)):
         if isinstance(node, ast.Import):
             assert not [alias.name for alias in node.names if alias.name.partition(".")[0] == "aioigd"]
         elif isinstance(node, ast.ImportFrom):

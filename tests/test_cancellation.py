@@ -1,5 +1,7 @@
 """Each public operation, cancelled at its first, second, third … step until it comes to its end.
 
+The default run takes every third step, and ``-m long`` all of them.
+
 A step is one turn of any task of the event loop, the emulated gateway's included: so the cancellation falls between
 any two things that happen, also after the gateway has done what was asked and before its answer has arrived. After
 each of them nothing may be left: no task, no socket, no session, and no mapping that was not there before.
@@ -8,7 +10,7 @@ each of them nothing may be left: no task, no socket, no session, and no mapping
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -28,6 +30,9 @@ pytestmark = pytest.mark.usefixtures("nothing_is_left")
 
 ADD = "AddPortMapping"
 MOST_STEPS = 2000
+EVERY = 3
+"""Of an operation, the default run takes each third step, and of the next operation those beside them."""
+in_steps = pytest.mark.parametrize("every", [EVERY, pytest.param(1, marks=pytest.mark.long)])
 
 
 class Stepwise(Coroutine[Any, Any, Any]):
@@ -138,9 +143,10 @@ async def sweep(
     warm: bool = True,
     undone: bool = True,
     protocols: Sequence[ProtocolName] = ("upnp",),
+    steps: range,
 ) -> int:
-    """Cancel an operation at every step; return how many there were."""
-    for step in range(1, MOST_STEPS):
+    """Cancel an operation at each of the steps; return how many there were."""
+    for step in steps:
         gateway.add_mapping(9999)
         before = {each.key for each in gateway.mappings}
         open_before = sockets()
@@ -191,19 +197,31 @@ async def chopping(
             loop.set_task_factory(None)
 
 
+def steps_of(name: str, names: Iterable[str], every: int) -> range:
+    return range(1 + list(names).index(name) % every, MOST_STEPS, every)
+
+
 @pytest.mark.parametrize("name", OPERATIONS)
-async def test_an_operation_that_is_cancelled_at_any_step_leaves_nothing(name: str) -> None:
+@in_steps
+async def test_an_operation_that_is_cancelled_at_any_step_leaves_nothing(name: str, every: int) -> None:
     operation, rules = OPERATIONS[name]
     async with chopping(*rules) as (axe, gateway):
         steps = await sweep(
-            axe, gateway, operation, warm=name not in ("get_gateway", "discover"), undone=name not in SEVERAL_CALLERS
+            axe,
+            gateway,
+            operation,
+            warm=name not in ("get_gateway", "discover"),
+            undone=name not in SEVERAL_CALLERS,
+            steps=steps_of(name, OPERATIONS, every),
         )
         assert steps > 5
 
 
-async def test_an_operation_that_has_to_search_first_leaves_nothing() -> None:
+@in_steps
+async def test_an_operation_that_has_to_search_first_leaves_nothing(every: int) -> None:
     async with chopping() as (axe, gateway):
-        assert await sweep(axe, gateway, OPERATIONS["add"][0], warm=False) > 20
+        steps = range(1, MOST_STEPS, every)
+        assert await sweep(axe, gateway, OPERATIONS["add"][0], warm=False, steps=steps) > 20
 
 
 ORDERS: dict[str, tuple[Sequence[ProtocolName], list[Quirk[...]]]] = {
@@ -224,15 +242,18 @@ ORDERS: dict[str, tuple[Sequence[ProtocolName], list[Quirk[...]]]] = {
         for is_known in (True, False)
     ],
 )
+@in_steps
 async def test_a_mapping_by_any_protocol_that_is_cancelled_at_any_step_leaves_nothing(
-    name: str, is_known: bool
+    name: str, is_known: bool, every: int
 ) -> None:
     protocols, rules = ORDERS[name]
+    of_it = steps_of(name, ORDERS, every)
     async with chopping(*rules, protocols=("upnp", "pcp", "nat-pmp")) as (axe, gateway):
-        steps = await sweep(axe, gateway, OPERATIONS["add"][0], warm=is_known, protocols=protocols)
+        steps = await sweep(axe, gateway, OPERATIONS["add"][0], warm=is_known, protocols=protocols, steps=of_it)
         assert steps > 3
 
 
+@pytest.mark.waits
 async def test_an_operation_that_has_to_search_again_leaves_nothing() -> None:
     async with chopping() as (axe, gateway):
         for step in range(1, MOST_STEPS, 3):

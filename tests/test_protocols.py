@@ -77,6 +77,7 @@ async def test_by_default_it_is_upnp_with_two_datagrams_beside_it_and_no_map() -
 
 
 @pytest.mark.parametrize(("protocols", "used"), [(FAST, "pcp"), (("nat-pmp", "upnp", "pcp"), "nat-pmp")])
+@pytest.mark.waits
 async def test_in_the_fast_order_the_first_mapping_takes_one_round_trip(
     protocols: tuple[ProtocolName, ...], used: ProtocolName
 ) -> None:
@@ -142,12 +143,14 @@ async def test_pcp_and_nat_pmp_alone_speak_no_http_and_read_no_xml() -> None:
         assert gateway.tally.accepted == 0
 
 
+@pytest.mark.waits
 async def test_where_upnp_is_silent_the_router_is_served_all_the_same() -> None:
     async with speaking(protocols=("nat-pmp",)) as gateway, mapper_of(gateway) as mapper:
         assert (await mapper.add_port_mapping(8080)).protocol == "nat-pmp"
         assert [each.external_port for each in gateway.mappings] == [8080]
 
 
+@pytest.mark.waits
 async def test_where_the_preferred_ones_are_silent_upnp_serves() -> None:
     async with speaking(quirks.silent_port) as gateway, mapper_of(gateway, FAST) as mapper:
         assert (await mapper.add_port_mapping(8080)).protocol == "upnp"
@@ -171,6 +174,7 @@ def answers(status: int) -> Callable[[Exchange], Response | None]:
     ],
     ids=["501", "606", "402", *(f"HTTP {status}" for status in (200, 401, 403, 500))],
 )
+@pytest.mark.waits
 async def test_what_upnp_refuses_the_next_protocol_is_asked_for(quirk: Quirk[...], protocol: ProtocolName) -> None:
     async with speaking(quirk, protocols=("upnp", protocol)) as gateway, mapper_of(gateway) as mapper:
         made = await mapper.add_port_mapping(8080, proto="TCP")
@@ -313,6 +317,7 @@ async def test_without_upnp_nobody_can_take_what_is_another_hosts() -> None:
 # Devices and gateways
 
 
+@pytest.mark.waits
 async def test_a_router_is_a_device_for_each_protocol() -> None:
     async with speaking() as gateway, mapper_of(gateway) as mapper:
         found = await mapper.discover(0.5)
@@ -328,6 +333,7 @@ async def test_a_router_is_a_device_for_each_protocol() -> None:
 
 
 @pytest.mark.parametrize("protocol", DATAGRAMS)
+@pytest.mark.waits
 async def test_a_device_of_a_protocol_may_be_chosen(protocol: ProtocolName) -> None:
     async with speaking() as gateway, mapper_of(gateway) as mapper:
         found = await mapper.discover(0.5)
@@ -393,6 +399,7 @@ def traced() -> Iterator[Peers]:
 
 
 @pytest.mark.parametrize("protocol", ALL)
+@pytest.mark.waits
 async def test_a_named_router_is_asked_by_unicast_and_nobody_else(protocol: ProtocolName) -> None:
     async with (
         speaking() as gateway,
@@ -492,6 +499,7 @@ async def test_with_a_location_only_upnp_is_spoken() -> None:
         assert {each.kind for each in gateway.requests} == {"GET", "POST"}
 
 
+@pytest.mark.waits
 async def test_the_plain_functions_share_a_mapper_for_equal_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[object] = []
 
@@ -534,6 +542,7 @@ async def test_another_secret_is_another_nonce_and_the_same_one_the_same() -> No
     assert len({one, two, default}) == 3
 
 
+@pytest.mark.waits
 async def test_a_choice_of_ports_hardly_waits_for_a_silent_port() -> None:
     """A router of UPnP alone is asked once more by the others, with one datagram each, and then ports are tried."""
     async with speaking(quirks.silent_port) as gateway, mapper_of(gateway) as mapper:

@@ -18,6 +18,8 @@ from click.testing import CliRunner
 from aioigd.cli.app import command
 from aioigd.testing import EmulatedGateway
 
+from ..leases.virtual import VirtualLoop
+
 DEVICE = {
     "friendly_name",
     "manufacturer",
@@ -81,10 +83,13 @@ def there(gateway: EmulatedGateway) -> tuple[str, str]:
 
 
 @pytest.fixture
-def run() -> Run:
-    """Run the command with some arguments, and return what it said."""
+def run(monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run the command with some arguments, and return what it said; in virtual time where the test is."""
 
     async def run(*arguments: object) -> Outcome:
+        loop = asyncio.get_running_loop()
+        if isinstance(loop, VirtualLoop):
+            monkeypatch.setattr(asyncio, "run", loop.clock.run)
         words = [str(each) for each in arguments]
         result = await asyncio.to_thread(CliRunner().invoke, command, words, prog_name="aioigd")
         if result.exception is not None and not isinstance(result.exception, SystemExit):

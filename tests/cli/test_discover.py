@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+
 from aioigd.testing import EmulatedGateway, quirks
 
 from .conftest import DEVICE, Run, there
+
+pytestmark = pytest.mark.waits
 
 
 class TestDiscover:

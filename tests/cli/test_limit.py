@@ -35,6 +35,19 @@ def slow_but_for_the_first(count: int, action: str, seconds: float = 0.3) -> Any
     return odd(response=respond)
 
 
+def silent_but_for_the_first(count: int, action: str) -> Any:
+    """A gateway that does what the first requests for an action ask for, and never hears of the others."""
+    seen = []
+
+    def hang(exchange: Exchange) -> Transmission | None:
+        if exchange.action != action:
+            return None
+        seen.append(exchange)
+        return None if len(seen) <= count else Transmission((), End.HANG)
+
+    return odd(intercept=hang)
+
+
 @pytest.fixture
 async def slow_table() -> AsyncIterator[EmulatedGateway]:
     async with EmulatedGateway(slow_but_for_the_first(2, "GetGenericPortMappingEntry"), address=None) as gateway:
@@ -48,6 +61,7 @@ async def timed(run: Run, gateway: EmulatedGateway, *words: object, limit: float
     return await run(*words, *there(gateway), "--location", gateway.location, "--timeout", patient(limit))
 
 
+@pytest.mark.waits
 class TestList:
     async def test_a_slow_table_is_shown_as_far_as_it_came(self, run: Run, slow_table: EmulatedGateway) -> None:
         outcome = await timed(run, slow_table, "list")
@@ -63,9 +77,10 @@ class TestList:
         assert re.fullmatch(f"the {OVER}", outcome.document["error"]["message"])
 
 
+@pytest.mark.waits
 class TestAdd:
     async def test_ports_for_which_there_is_no_time_are_not_opened(self, run: Run) -> None:
-        async with EmulatedGateway(slow_but_for_the_first(5, "AddPortMapping", 5.0), address=None) as gateway:
+        async with EmulatedGateway(silent_but_for_the_first(5, "AddPortMapping"), address=None) as gateway:
             outcome = await timed(run, gateway, "add", "8000-8040")
             assert outcome.code == 124
             assert "TCP 8000-8004" not in outcome.err
@@ -73,7 +88,7 @@ class TestAdd:
             assert f"{len(gateway.mappings)} open on Emulated gateway" in outcome.out
 
     async def test_programs_are_told_of_each_port(self, run: Run) -> None:
-        async with EmulatedGateway(slow_but_for_the_first(5, "AddPortMapping", 5.0), address=None) as gateway:
+        async with EmulatedGateway(silent_but_for_the_first(5, "AddPortMapping"), address=None) as gateway:
             document = (await timed(run, gateway, "add", "8000-8040", "--json")).document
         assert 5 <= len(document["mappings"]) < 41
         assert len(document["mappings"]) + len(document["failures"]) == 41
@@ -89,6 +104,7 @@ class TestAdd:
             assert gateway.mappings == []
 
 
+@pytest.mark.waits
 async def test_deleting_says_what_it_did_not_get_to(run: Run) -> None:
     async with EmulatedGateway(slow_but_for_the_first(2, "DeletePortMapping"), address=None) as gateway:
         for port in range(8000, 8400):
@@ -99,6 +115,7 @@ async def test_deleting_says_what_it_did_not_get_to(run: Run) -> None:
     assert "perhaps not closed" in outcome.err
 
 
+@pytest.mark.waits
 async def test_the_status_is_shown_without_what_was_silent(run: Run) -> None:
     async with EmulatedGateway(
         slow_but_for_the_first(0, "GetNATRSIPStatus", 5.0),
@@ -109,6 +126,7 @@ async def test_the_status_is_shown_without_what_was_silent(run: Run) -> None:
     assert "11.22.33.44" in outcome.out
 
 
+@pytest.mark.waits
 async def test_the_doctor_tells_what_it_has_found(run: Run) -> None:
     async with EmulatedGateway(slow_but_for_the_first(0, "GetGenericPortMappingEntry"), address=None) as gateway:
         for port in range(8000, 8400):
@@ -121,6 +139,7 @@ async def test_the_doctor_tells_what_it_has_found(run: Run) -> None:
 
 
 @pytest.mark.parametrize("words", ["status", "list", "add 80", "delete 80", "pinhole list", "watch", "add 80 --keep"])
+@pytest.mark.waits
 async def test_a_description_that_never_comes_ends_every_command(run: Run, words: str) -> None:
     async with EmulatedGateway(quirks.silent, address=None) as gateway:
         outcome = await timed(run, gateway, *words.split(), limit=0.3)

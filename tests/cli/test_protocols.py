@@ -22,6 +22,8 @@ from ..support import odd
 from .conftest import DEVICE, ERROR, MAPPING, Outcome, Run, Start, there
 from .test_screens import WIDTHS, joined, lines
 
+pytestmark = pytest.mark.waits
+
 ALL: tuple[ProtocolName, ...] = ("upnp", "pcp", "nat-pmp")
 DATAGRAMS: tuple[ProtocolName, ...] = ("pcp", "nat-pmp")
 

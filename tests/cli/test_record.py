@@ -17,6 +17,8 @@ from aioigd.testing import EmulatedGateway
 
 from .conftest import Run
 
+pytestmark = pytest.mark.waits
+
 
 async def record(run: Run, gateway: EmulatedGateway, file: Path, *options: str) -> Any:
     outcome = await run("record", file, "--source-address", gateway.address, "--timeout", 1.0, "--json", *options)

@@ -12,6 +12,8 @@ from aioigd.testing import EmulatedGateway
 
 from .conftest import ERROR, Run, Start, there
 
+pytestmark = pytest.mark.waits
+
 
 class TestFailures:
     async def test_no_gateway_is_exit_3_with_a_hint(self, run: Run, address: str) -> None:

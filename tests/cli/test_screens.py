@@ -43,6 +43,8 @@ from aioigd.testing import EmulatedGateway
 
 from .conftest import there
 
+pytestmark = pytest.mark.waits
+
 WIDTHS = (60, 80, 120)
 LONG = "The Router of a Family that Gives Long Names to Everything"
 NAMES = (

@@ -14,6 +14,8 @@ from aioigd.testing import EmulatedGateway, Quirk, quirks
 from .served import USABLE, Served, pairs, serve, serve_all
 from .table import PCP_HEAD, pcp_rows
 
+pytestmark = pytest.mark.waits
+
 SAMPLE = 150
 QUICKER: dict[str, tuple[str | Quirk[...], float]] = {
     "hangs_at_first": ("hangs_at_first", 3.0),

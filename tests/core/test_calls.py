@@ -568,8 +568,10 @@ async def seconds_to_come_and_go(callers: int, *, cancelled: bool) -> float:
 async def test_ten_times_the_callers_take_about_ten_times_as_long(cancelled: bool) -> None:
     asyncio.get_running_loop().set_debug(False)
     few = min([await seconds_to_come_and_go(1_000, cancelled=cancelled) for _ in range(5)])
-    many = min([await seconds_to_come_and_go(10_000, cancelled=cancelled) for _ in range(2)])
-    assert many < 40 * few  # quadratic would be a hundred times
+    for _ in range(2):
+        if await seconds_to_come_and_go(10_000, cancelled=cancelled) < 40 * few:  # quadratic would be a hundred times
+            return
+    pytest.fail("it took more than forty times as long")
 
 
 # Loops whose tasks are eager

@@ -234,6 +234,7 @@ async def test_who_was_presumed_and_is_not_there_costs_nothing(speaks: Sequence[
         assert (await mapper.get_gateway()).protocol == speaks[0]
 
 
+@pytest.mark.waits
 async def test_who_was_presumed_and_is_silent_is_undone_behind_the_call() -> None:
     async with connected(quirks.pcp_ignored(), order=FAST) as (gateway, mapper):
         granted = await mapper.add_port_mapping(8080)

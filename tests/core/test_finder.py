@@ -113,6 +113,7 @@ async def test_all_drivers_search_at_the_same_time() -> None:
 PREFERRED, OTHER = candidate("preferred", Rank.CERTAIN), candidate("other", Rank.CERTAIN)
 
 
+@pytest.mark.waits
 async def test_a_preferred_protocol_is_waited_for_as_long_as_it_asks_for() -> None:
     name, took = await found(ScriptedDriver((0.2, PREFERRED), certain_until=0.9), ScriptedDriver((0.0, OTHER)))
     assert name == "preferred"
@@ -128,6 +129,7 @@ async def test_a_preferred_protocol_whose_search_has_ended_is_not_waited_for() -
     assert took < 3.0
 
 
+@pytest.mark.waits
 async def test_the_router_counts_more_than_the_protocol() -> None:
     name, _ = await found(ScriptedDriver((0.0, LIKELY), certain_until=0.3), ScriptedDriver((0.1, OTHER)))
     assert name == "other"
@@ -160,6 +162,7 @@ async def test_nobody_there_is_what_the_first_search_says() -> None:
     assert caught.value.result is UPnPResult.NO_DEVICES
 
 
+@pytest.mark.waits
 async def test_an_operator_can_forbid_all_searches_while_a_program_runs(
     gateway: EmulatedGateway, mapper: PortMapper, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -91,7 +91,9 @@ def test_a_gateway_that_changed_between_two_batches_is_noticed() -> None:
     assert second.seconds <= 1.02 * ONE_BY_ONE
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize(
+    "seed", [pytest.param(seed, marks=pytest.mark.long if seed >= 6 else ()) for seed in range(20)]
+)
 def test_chance_on_a_wifi_neither_stops_the_growth_nor_floods_the_gateway(seed: int) -> None:
     link = MODELS["parallel, 5 ms, over Wi-Fi"].keywords["link"]  # type: ignore[attr-defined]
     (parallel,) = simulate(ModelGateway(0.005, link=link, seed=seed))

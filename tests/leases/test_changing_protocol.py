@@ -16,7 +16,7 @@ from aioigd.testing.http import Response
 from ..support import noted, odd, refuses
 from .model import state_of
 
-pytestmark = pytest.mark.usefixtures("nothing_is_left")
+pytestmark = [pytest.mark.usefixtures("nothing_is_left"), pytest.mark.waits]
 
 PATIENCE = 8.0
 """Seconds: what must happen happens sooner, unless the machine is very busy."""

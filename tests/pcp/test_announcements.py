@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from ipaddress import IPv4Address
 
+import pytest
+
 from aioigd.core.backend import Hint, SearchScope
 from aioigd.core.finder import Finder
 from aioigd.pcp.announcements import AnnouncementListener
@@ -59,6 +61,7 @@ def announcement(epoch: int) -> pcp.Response:
     return pcp.Response(pcp.Opcode.ANNOUNCE, 0, 0, epoch)
 
 
+@pytest.mark.waits
 async def test_a_restart_is_one_hint_however_often_it_is_announced() -> None:
     many = quirks.double_announcements(20)
     async with listening(many, protocols=("pcp", "nat-pmp")) as (gateway, _, hints):
@@ -68,6 +71,7 @@ async def test_a_restart_is_one_hint_however_often_it_is_announced() -> None:
         assert hints == [Hint.RESTARTED] * 2, "one by each protocol"
 
 
+@pytest.mark.waits
 async def test_another_address_is_a_change() -> None:
     first, second = IPv4Address("11.22.33.44"), IPv4Address("11.22.33.55")
     async with listening("announces_nothing") as (gateway, listener, hints):

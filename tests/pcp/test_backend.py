@@ -378,6 +378,7 @@ async def test_a_mapping_with_another_secret_stays() -> None:
         assert ports(gateway) == [8080]
 
 
+@pytest.mark.waits
 async def test_a_deletion_that_was_done_and_is_refused_when_it_is_sent_again_is_done() -> None:
     lose = iter([False, True, *[False] * 100])
 
@@ -644,8 +645,18 @@ def refusing(code: int, lifetime: int) -> Quirk[...]:
     return refuses_maps
 
 
-@by_both
-@pytest.mark.parametrize("lifetime", [0, 30, 1800, 0xFFFFFFFF])
+LIFETIMES = [0, 30, 1800, 0xFFFFFFFF]
+
+
+@pytest.mark.parametrize(
+    ("protocol", "lifetime"),
+    [
+        # In the default run each lifetime once, and each protocol with half of them.
+        pytest.param(protocol, lifetime, marks=pytest.mark.long if (row + column) % 2 else ())
+        for row, protocol in enumerate(BOTH)
+        for column, lifetime in enumerate(LIFETIMES)
+    ],
+)
 def test_who_asks_all_the_time_does_not_flood_a_router_that_refuses(protocol: Name, lifetime: int) -> None:
     async def main() -> None:
         async with served(protocol, refusing(2, lifetime)) as (gateway, core):
@@ -684,6 +695,7 @@ async def test_who_asks_again_once_what_was_in_the_way_has_gone_gets_the_port(pr
 
 
 @by_both
+@pytest.mark.waits
 async def test_a_refusal_concerns_no_other_port(protocol: Name) -> None:
     async with served(protocol, refusing(2, 1800)) as (gateway, core):
         for _ in range(3):
@@ -694,6 +706,7 @@ async def test_a_refusal_concerns_no_other_port(protocol: Name) -> None:
 
 
 @by_both
+@pytest.mark.waits
 async def test_that_it_refuses_everything_is_logged_once(protocol: Name, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "aioigd.discovery")
     async with served(protocol, refusing(2, 0)) as (_, core):
@@ -856,6 +869,7 @@ def test_an_epoch_that_is_odd_costs_no_request(protocol: Name, name: str) -> Non
 
 
 @by_both
+@pytest.mark.waits
 async def test_a_reply_that_comes_late_is_not_taken_for_another(protocol: Name) -> None:
     """The first request was carried out, its reply comes after that to the second, and each comes three times."""
     times = iter([0.3, *[0.0] * 100])
@@ -1049,6 +1063,7 @@ async def test_beside_an_ipv4_router_pinholes_are_asked_for_at_the_ipv6_next_hop
 
 
 @pytest.mark.parametrize("whole", [True, False])
+@pytest.mark.waits
 async def test_a_pinhole_that_nobody_waits_for_is_closed_and_a_renewal_is_not(whole: bool) -> None:
     async with served("pcp", quirks.slow_pcp(0.1), address="::1") as (gateway, core):
         kept = await core.dispatcher.add_pinhole(PinholeRequest("", 8080, "UDP", "2001:db8::1", 0, 600))

@@ -27,6 +27,8 @@ EARLIER = 6060
 TAKEN = 9999
 """A port of another host."""
 
+SLOWLY = "add, slowly"
+
 Call = Callable[[Core], Awaitable[object]]
 
 
@@ -36,7 +38,7 @@ async def add_any(core: Core) -> None:
 
 CALLS: dict[str, tuple[Call, set[int], list[Quirk[...] | str]]] = {
     "add": (lambda core: core.add(8080, 80), set(), []),
-    "add, slowly": (lambda core: core.add(8080, 80), set(), [quirks.slow_pcp(0.002)]),
+    SLOWLY: (lambda core: core.add(8080, 80), set(), [quirks.slow_pcp(0.05)]),
     "renew": (lambda core: core.add(*HELD), set(), []),
     "add on a port of another host": (lambda core: core.add(TAKEN, 80), set(), []),
     "add where another port is given": (lambda core: core.add(8080, 80), set(), ["internal_port_only"]),
@@ -50,15 +52,15 @@ CALLS: dict[str, tuple[Call, set[int], list[Quirk[...] | str]]] = {
 }
 
 
-async def cut(call: Awaitable[object], turns: int) -> bool:
-    """Cancel a call after so many turns of the event loop, and return whether it was over before that."""
+async def cut(call: Awaitable[object], turns: int, pause: float = 0.0) -> bool:
+    """Cancel a call after so many turns of the event loop, or pauses, and return whether it was over before that."""
 
     async def run() -> None:
         await call
 
     task = asyncio.create_task(run())
     for _ in range(turns):
-        await asyncio.sleep(0)
+        await asyncio.sleep(pause)
     was_over = task.done()
     task.cancel()
     await asyncio.wait({task})
@@ -79,6 +81,7 @@ def ports(gateway: EmulatedGateway) -> set[int]:
 
 @pytest.mark.parametrize("protocol", BOTH)
 @pytest.mark.parametrize("name", CALLS)
+@pytest.mark.waits
 async def test_what_is_cancelled_in_any_turn_leaves_nothing(protocol: Name, name: str) -> None:
     call, may_go, rules = CALLS[name]
     before = set() if "internal_port_only" in rules else {EARLIER, HELD[0]}
@@ -94,7 +97,7 @@ async def test_what_is_cancelled_in_any_turn_leaves_nothing(protocol: Name, name
                 await core.add(*HELD)
             else:
                 await core.backend()
-            was_over = await cut(call(core), turns)
+            was_over = await cut(call(core), turns, pause=0.005 if name == SLOWLY else 0.0)
             await settled(core)
             where = f"after {turns} turns"
             assert sockets() == open_before, where
@@ -123,6 +126,7 @@ PINHOLES: dict[str, tuple[Call, set[str]]] = {
 
 
 @pytest.mark.parametrize("name", PINHOLES)
+@pytest.mark.waits
 async def test_what_is_cancelled_in_any_turn_leaves_no_pinhole(name: str) -> None:
     call, may_go = PINHOLES[name]
     there = {"2001:db8::1", "2001:db8::3"}

@@ -215,6 +215,7 @@ async def test_a_closed_port_ends_the_search_at_once(protocol: Name) -> None:
 
 
 @pytest.mark.parametrize("protocols", [("pcp", "nat-pmp"), ("nat-pmp",), ("upnp",)], ids=str)
+@pytest.mark.waits
 async def test_a_gateway_that_was_named_and_is_silent_is_named_by_the_failure(
     protocols: tuple[ProtocolName, ...],
 ) -> None:
@@ -348,6 +349,7 @@ async def test_where_nobody_listens_a_search_is_over_when_it_begins(protocol: Na
 
 
 @by_both
+@pytest.mark.waits
 async def test_a_loop_without_readers_will_do(protocol: Name, monkeypatch: pytest.MonkeyPatch) -> None:
     async with EmulatedGateway("loses_first_datagrams", address=None, protocols=("pcp", "nat-pmp")) as gateway:
         has_no_readers(monkeypatch)

@@ -35,6 +35,7 @@ async def cost_of(attack: Attack, *, memory: bool = False) -> tuple[IGDError | N
 
 
 @pytest.mark.parametrize("name", ATTACKS)
+@pytest.mark.waits
 async def test_an_attack_ends_in_time_and_in_an_error_of_ours(name: str) -> None:
     attack = ATTACKS[name]
     error, cost, gateway = await cost_of(attack)
@@ -68,11 +69,13 @@ SMALL = (
         if "drips" not in name and "silent" not in name
     ],
 )
+@pytest.mark.waits
 async def test_an_attack_takes_no_more_memory_than_a_document_may(name: str) -> None:
     _, cost, _ = await cost_of(ATTACKS[name], memory=True)
     assert cost.memory < MOST_MEMORY
 
 
+@pytest.mark.waits
 async def test_the_memory_that_attacks_took_comes_back() -> None:
     async with (
         EmulatedGateway(quirks.endless_body("control"), address=None) as gateway,
@@ -89,6 +92,7 @@ async def test_the_memory_that_attacks_took_comes_back() -> None:
 
 
 @pytest.mark.parametrize("quirk", [quirks.drips("control"), quirks.silent("control")], ids=repr)
+@pytest.mark.waits
 async def test_who_dribbles_or_says_nothing_is_a_deadline(quirk: Quirk[...]) -> None:
     async with EmulatedGateway(quirk, address=None) as gateway, victim(gateway, PATIENCE) as mapper:
         with pytest.raises(DeadlineError) as caught:
@@ -99,13 +103,17 @@ async def test_who_dribbles_or_says_nothing_is_a_deadline(quirk: Quirk[...]) -> 
 @pytest.mark.parametrize("where", ["description", "control"])
 @pytest.mark.parametrize("seconds", [0.0, 0.2, 0.45])
 async def test_no_pace_of_dribbling_moves_the_deadline(where: Where, seconds: float) -> None:
-    """A byte now and then keeps every timeout alive that counts from the last byte."""
+    """A byte now and then keeps every timeout alive that counts from the last byte.
+
+    In real time: without a pause there is always something to do, and virtual time would stand still.
+    """
     attack = Attack(quirks.drips(where, seconds), in_replies=where == "control")
     error, cost, _ = await cost_of(attack)
     assert cost.seconds < attack.deadline + OVERTIME
     assert error is None or isinstance(error, IGDError)
 
 
+@pytest.mark.waits
 async def test_many_victims_of_one_attack_all_get_away() -> None:
     async with (
         EmulatedGateway(quirks.endless_body("control"), address=None) as gateway,
@@ -121,6 +129,7 @@ async def test_many_victims_of_one_attack_all_get_away() -> None:
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "zstd", "compress", "x-gzip", "GZIP", "gzip, identity"])
+@pytest.mark.waits
 async def test_no_encoding_is_undone(encoding: str) -> None:
     async with (
         EmulatedGateway(quirks.gzip_bomb("control"), _labelled(encoding), address=None) as gateway,
@@ -132,12 +141,14 @@ async def test_no_encoding_is_undone(encoding: str) -> None:
     assert all(b"\r\nAccept-Encoding: identity\r\n" in each.raw for each in gateway.requests if each.connection)
 
 
+@pytest.mark.waits
 async def test_five_thousand_services_cost_one_request() -> None:
     _, _, gateway = await cost_of(ATTACKS["5,000 services"])
     assert gateway.count("GET") == 1
     assert gateway.count("POST") == 0
 
 
+@pytest.mark.waits
 async def test_sixty_services_that_may_map_ports_cost_a_handful_of_questions() -> None:
     """Within the cap on documents; each of them could be asked whether it is connected."""
     async with (
@@ -178,6 +189,7 @@ async def test_sixty_services_that_may_map_ports_cost_a_handful_of_questions() -
         *("fe80::1%eth0", "\u0661.1.1.1", " ", "-1", "a" * 5000),
     ],
 )
+@pytest.mark.waits
 async def test_an_external_address_that_is_none_is_an_error_with_a_name(address: str) -> None:
     async with (
         EmulatedGateway(quirks.impossible_external_address(address), address=None) as gateway,

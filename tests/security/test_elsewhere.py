@@ -24,6 +24,8 @@ from ..support import odd
 from .attacks import victim
 from .canaries import Canaries
 
+pytestmark = pytest.mark.waits
+
 SPELLINGS: dict[str, Callable[[str, int], str]] = {
     "plain": lambda address, port: f"{address}:{port}",
     "IPv4-mapped": lambda address, port: f"[::ffff:{address}]:{port}",

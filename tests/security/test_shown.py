@@ -31,6 +31,8 @@ from aioigd.upnp.wire.xml import escape
 
 from ..support import is_visible_line, odd
 
+pytestmark = pytest.mark.waits
+
 MARKS = "\u0300\u0489" * 40
 HIDDEN = "\x85\x9b2J\u2028\u2029\u202e\u2066\u200b\u200d\ufeff\u00ad\u3164\U000e0041\ue000"
 HOSTILE = f"x\nCRITICAL root: forged\r\x1b[2J\x1b]0;title\x07{HIDDEN}a{MARKS}" + "y" * 3000

@@ -17,6 +17,8 @@ from .client import mapping, outcome, values
 from .pcp_client import address_of, ask, map_by_nat_pmp, map_by_pcp, one_reply, pcp_request
 from .test_gateway import on_linux
 
+pytestmark = pytest.mark.waits
+
 
 @pytest_asyncio.fixture
 async def gateway() -> AsyncIterator[EmulatedGateway]:

@@ -21,6 +21,8 @@ from .pcp_client import address_of, announce, announcements_of, ask, map_by_nat_
 from .test_gateway import on_linux
 from .test_pcp_server import Clock
 
+pytestmark = pytest.mark.waits
+
 ALL: Final = ("upnp", "pcp", "nat-pmp")
 BOTH: Final = ("pcp", "nat-pmp")
 

@@ -29,6 +29,8 @@ from ..pcp.test_backend import BOTH, Core, Name, by_both
 from .pcp_client import NONCE, OTHER_NONCE
 from .test_recording import use as use_mapper
 
+pytestmark = pytest.mark.waits
+
 SECRET = "44.17.83.9"
 OURS, THEIRS = ip_address("10.20.30.40"), ip_address("10.20.30.41")
 V6 = ip_address("2a02:8071:1234::5")

@@ -34,6 +34,8 @@ from .pcp_client import (
 )
 from .test_gateway import on_linux
 
+pytestmark = pytest.mark.waits
+
 EXTERNAL = IPv4Address("11.22.33.44")
 
 

@@ -21,6 +21,8 @@ from aioigd.testing.quirks import CATALOGUE
 from aioigd.testing.replay import MAX_REPLIES
 from aioigd.testing.scrubbing import Scrubber
 
+pytestmark = pytest.mark.waits
+
 Session = Callable[[PortMapper], Awaitable[list[object]]]
 
 

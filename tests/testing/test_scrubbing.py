@@ -218,12 +218,10 @@ def test_chunks_stay_chunks() -> None:
 def test_the_work_is_linear(name: str) -> None:
     def seconds(size: int) -> float:
         text = ENDLESS[name](size)
-        best = float("inf")
-        for _ in range(3):
-            began = time.process_time()
-            Scrubber().text(text)
-            best = min(best, time.process_time() - began)
-        return best
+        began = time.process_time()
+        Scrubber().text(text)
+        return time.process_time() - began
 
     # Eight times as long: eight times the work, or 64 times where it is quadratic.
-    assert seconds(32 * 1024) < 24 * max(seconds(4 * 1024), 0.0005)
+    most = 24 * max(min(seconds(4 * 1024) for _ in range(3)), 0.0005)
+    assert any(seconds(32 * 1024) < most for _ in range(3))

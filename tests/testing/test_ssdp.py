@@ -16,6 +16,8 @@ from aioigd.testing.network import search_socket
 
 from .client import IGD_1, WAN_IP_1, WAN_IP_2, Heard, search
 
+pytestmark = pytest.mark.waits
+
 
 @contextmanager
 def bystander(address: str) -> Iterator[asyncio.Queue[tuple[bytes, Any]]]:

@@ -13,6 +13,8 @@ from aioigd.testing import EmulatedGateway, quirks
 
 from ..conftest import Outcome, Run, patient
 
+pytestmark = pytest.mark.waits
+
 
 @pytest.mark.parametrize(
     ("name", "address", "kind"),
