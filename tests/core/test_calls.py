@@ -6,6 +6,7 @@ import asyncio
 import gc
 import itertools
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
@@ -737,3 +738,28 @@ async def test_who_waits_behind_calls_that_are_cancelled_before_their_turn_waits
     assert [await tasks[0], await tasks[4]] == ["0", "4"]
     assert log == ["0 begins", "0 ends", "4 begins", "4 ends"]
     assert limiter.waiting == 0
+
+
+def test_calls_of_two_loops_may_end_at_the_same_moment() -> None:
+    """Each in a thread of its own; a context that both used would be entered twice."""
+    both_end = threading.Barrier(2)
+    left = list[int]()
+
+    class Slow(CallQueue):
+        def leave(self, call: SharedCall[Any]) -> None:
+            both_end.wait(timeout=10)
+            super().leave(call)
+
+    async def main() -> None:
+        queue = Slow()
+        (caller,) = await enter_all(queue, Job())
+        await leave(caller)
+        await settled_loop()
+        left.append(len(queue))
+
+    threads = [threading.Thread(target=asyncio.run, args=(main(),)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert left == [0, 0]
