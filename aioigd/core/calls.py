@@ -56,8 +56,6 @@ _SLACK: Final = 1.5
 """How many times as long as it was seen to need at most a gateway gets for a request."""
 _SHORT_SHARE: Final = 0.3
 """Part of a call for a request without which it can go on."""
-_NO_CONTEXT: Final = Context()
-"""For callbacks that need none: each would have a copy otherwise."""
 
 
 class Phase(Enum):
@@ -376,7 +374,7 @@ class SharedCall(Generic[T]):
             op = self._op = Operation(self._timeout, self._limiter)
             make = self._loop.create_task
             self._task = make(self._run(op)) if self._context is None else self._context.run(make, self._run(op))
-        self._task.add_done_callback(self._end, context=_NO_CONTEXT)
+        self._task.add_done_callback(self._end, context=self._queue.no_context)
 
     def wait_in_line(self) -> None:
         """Wait for the end of the call before it, and then until it is its turn."""
@@ -535,6 +533,8 @@ class CallQueue:
         self._calls: set[SharedCall[Any]] = set()
         self._loop: ref[asyncio.AbstractEventLoop] | None = None
         self.is_closed = False
+        self.no_context: Final = Context()
+        """For callbacks that need none: each would have a copy otherwise. Two threads cannot be in one at a time."""
 
     def __len__(self) -> int:
         return len(self._calls)

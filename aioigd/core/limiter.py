@@ -26,8 +26,17 @@ from dataclasses import dataclass
 from enum import Enum
 from itertools import islice
 from math import exp, log, sqrt
-from time import perf_counter, thread_time
+from time import perf_counter
 from typing import Final, NamedTuple, Protocol
+
+try:
+    from time import thread_time
+except ImportError:  # not every Unix has this clock
+
+    def thread_time() -> float:
+        """Count no computing at all."""
+        return 0.0
+
 
 __all__ = [
     "AT_A_TIME",

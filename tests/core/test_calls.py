@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import gc
 import itertools
+import random
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from functools import partial
 from types import FrameType
@@ -739,3 +741,82 @@ async def test_who_waits_behind_calls_that_are_cancelled_before_their_turn_waits
     assert [await tasks[0], await tasks[4]] == ["0", "4"]
     assert log == ["0 begins", "0 ends", "4 begins", "4 ends"]
     assert limiter.waiting == 0
+
+
+def test_calls_of_two_loops_may_end_at_the_same_moment() -> None:
+    """Each in a thread of its own; a context that both used would be entered twice."""
+    both_end = threading.Barrier(2)
+    left = list[int]()
+
+    class Slow(CallQueue):
+        def leave(self, call: SharedCall[Any]) -> None:
+            both_end.wait(timeout=10)
+            super().leave(call)
+
+    async def main() -> None:
+        queue = Slow()
+        (caller,) = await enter_all(queue, Job())
+        await leave(caller)
+        await settled_loop()
+        left.append(len(queue))
+
+    threads = [threading.Thread(target=asyncio.run, args=(main(),)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert left == [0, 0]
+
+
+@pytest.mark.parametrize("is_eager", [False, True], ids=["tasks", "eager"])
+@pytest.mark.parametrize("seed", range(20))
+async def test_order_and_turns_are_kept_whoever_joins_fails_and_leaves(seed: int, is_eager: bool) -> None:
+    chance, queue, limiters = random.Random(seed), CallQueue(), (Limiter(), Limiter())
+    begun, running = list[tuple[int, int]](), set[int]()
+
+    async def request(op: Operation, limiter: Limiter) -> None:
+        permit = await limiter.acquire(first=op.is_started)
+        op.request_started(op.last_sent)
+        try:
+            op.sent(partial(request, limiter=limiter))
+            for _ in range(chance.randrange(4)):
+                await asyncio.sleep(0)
+        finally:
+            op.request_finished()
+            limiter.release(permit)
+
+    async def work(lane: int, number: int, op: Operation) -> None:
+        assert lane not in running
+        running.add(lane)
+        begun.append((lane, number))
+        try:
+            if chance.random() < 0.2:
+                op.leave_turn()  # as one that searches first
+                await asyncio.sleep(0)
+            for _ in range(chance.randrange(3)):
+                await request(op, chance.choice(limiters))  # maybe that of another protocol
+                if chance.random() < 0.2:
+                    op.rejected()
+                    raise refused("no", 718)
+        finally:
+            running.remove(lane)
+
+    async def call(lane: int, number: int) -> None:
+        shared = chance.choice([number, "same"])
+        await queue.submit(lane, shared, partial(work, lane, number), 10, chance.choice(limiters)).wait()
+
+    callers = list[asyncio.Task[None]]()
+    with eager_tasks() if is_eager else nullcontext():
+        for number in range(150):
+            callers.append(asyncio.create_task(call(chance.randrange(1 + number % 20), number)))
+            if chance.random() < 0.4:
+                chance.choice(callers).cancel()
+            await settled_loop(chance.randrange(2))
+            assert all(limiter._beginning >= 0 for limiter in limiters)
+        outcomes = await asyncio.gather(*callers, return_exceptions=True)
+        await queue.drain()
+        await settled_loop()
+    assert all(outcome is None or isinstance(outcome, (RefusedError, asyncio.CancelledError)) for outcome in outcomes)
+    assert sorted(begun, key=lambda each: each[0]) == sorted(begun)  # in each lane as they were submitted
+    assert len(queue) == 0
+    assert [(limiter.waiting, limiter._beginning, len(limiter._out)) for limiter in limiters] == [(0, 0, 0)] * 2

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import math
 import random
+import runpy
+import time
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from aioigd.core import limiter as limiter_module
 from aioigd.core.limiter import AT_A_TIME, FIRST_WINDOW, LARGEST_WINDOW, Limiter, Outcome, Permit, _idle_time
 
 from ..support import settled_loop
@@ -346,3 +349,10 @@ async def test_what_this_program_computes_is_not_the_gateway_s_time(monkeypatch:
     await waiting
     (sample,) = limiter._window._samples
     assert math.exp(sample.time) == pytest.approx(0.02)
+
+
+def test_where_the_time_of_a_thread_is_not_known_all_time_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(time, "thread_time")
+    idle_time = runpy.run_path(limiter_module.__file__, run_name="limiter_elsewhere")["_idle_time"]
+    before = time.perf_counter()
+    assert before <= idle_time() <= time.perf_counter()
