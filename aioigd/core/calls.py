@@ -83,8 +83,8 @@ class Operation:
     last_sent = 0.0
     """When a request that may change the gateway last went out, on the loop's clock."""
     phase = Phase.UNSENT
-    is_started = False
-    """Whether the clock runs."""
+    goes_first = False
+    """Whether its requests go before what has not begun: it has its turn, or the clock runs."""
     reply_lost = False
     """No reply came to a request that may have arrived: it may have been carried out."""
     was_alone = False
@@ -106,6 +106,8 @@ class Operation:
         self.timeout = timeout
         """Seconds that the call's own work may take."""
         self._limiter = limiter
+        if limiter is not None:
+            self.goes_first = True
         self._loop = asyncio.get_running_loop()
         self._idle_since = self._loop.time()
         self._attempts: list[Attempt] = []
@@ -131,7 +133,7 @@ class Operation:
         """Start the clock, unless it runs already."""
         if self._deadline is None:
             self._deadline = self._loop.time() + self.timeout
-            self.is_started = True
+            self.goes_first = True
 
     @property
     def deadline(self) -> float:
@@ -179,7 +181,7 @@ class Operation:
             self._limiter = None
         if self._deadline is None:
             self._deadline = now + self.timeout
-            self.is_started = True
+            self.goes_first = True
         elif not self._requests_out:
             self._deadline += max(0.0, now - max(waiting_since, self._idle_since))
         self._requests_out += 1

@@ -303,8 +303,10 @@ class Limiter:
         """When the last permit was given."""
         self._queue: deque[asyncio.Future[Permit]] = deque()
         """Requests that wait, of calls that have begun."""
-        self._line: OrderedDict[Waiting, None] = OrderedDict()
-        """Calls that wait; a mapping from which each can be taken out at once."""
+        self._line: OrderedDict[Waiting | asyncio.Future[Permit], None] = OrderedDict()
+        """Calls that wait, and requests that wait behind them; a mapping from which each can be taken out at once."""
+        self._is_silent = False
+        """The last that was heard of a request is that it was lost."""
         self._beginning = 0
         """Calls that have begun, and have not got a permit yet."""
         self._left = AT_A_TIME
@@ -347,16 +349,27 @@ class Limiter:
     # Requests
 
     async def acquire(self, *, first: bool = False) -> Permit:
-        """Wait for a permit. With ``first``, for a call that has begun already, at the front of the queue."""
+        """Wait for a permit. With ``first``, for a call that has begun already, before all that has not.
+
+        Without, it is an undo mostly. It goes before what has not begun, too, while the gateway answers; where that is
+        silent, each undo would take the time of a call in vain.
+        """
         if self._clock is None:
             self._clock = _clock_of(asyncio.get_running_loop())
-        if len(self._out) < self._window.size and (first or not self._queue):
+        is_behind = not first and bool(self._queue or (self._is_silent and self._line))
+        if len(self._out) < self._window.size and not is_behind:
             return self._grant(self._clock())
         turn: asyncio.Future[Permit] = asyncio.get_running_loop().create_future()
-        (self._queue.appendleft if first else self._queue.append)(turn)
+        if first:
+            self._queue.appendleft(turn)
+        elif self._is_silent:
+            self._line[turn] = None
+        else:
+            self._queue.append(turn)
         try:
             permit = await turn
         except asyncio.CancelledError:
+            self._line.pop(turn, None)
             if turn.done() and not turn.cancelled():
                 self.release(turn.result(), Outcome.UNKNOWN)  # it had been granted already
             raise
@@ -370,6 +383,8 @@ class Limiter:
         """
         if permit not in self._out:
             return
+        if outcome is not Outcome.UNKNOWN:
+            self._is_silent = outcome is Outcome.LOST
         if outcome is Outcome.LOST:
             self._window.lost(permit)
         elif outcome is Outcome.ANSWERED and (self._queue or self._line) and self._clock is not None:
@@ -395,20 +410,24 @@ class Limiter:
 
     def _go_on(self) -> None:
         """Let as many go on as may be out, those first that have begun."""
-        if self._queue and self._clock is not None:
-            now = self._clock()
-            while self._queue and self._left and len(self._out) < self._window.size:
-                turn = self._queue.popleft()
-                if not turn.done():
-                    turn.set_result(self._grant(now))
-                    self._count()
+        while self._queue and self._left and len(self._out) < self._window.size:
+            self._let_out(self._queue.popleft())
         if self._queue:
             return
         while self._line and self._left and len(self._out) + self._beginning < self._window.size:
-            call, _ = self._line.popitem(last=False)
-            self._beginning += 1
+            one, _ = self._line.popitem(last=False)
+            if isinstance(one, asyncio.Future):
+                self._let_out(one)
+            else:
+                self._beginning += 1
+                self._count()
+                one.begin()
+
+    def _let_out(self, turn: asyncio.Future[Permit]) -> None:
+        if not turn.done():
+            assert self._clock is not None  # noqa: S101 - who waits has asked
+            turn.set_result(self._grant(self._clock()))
             self._count()
-            call.begin()
 
     def _count(self) -> None:
         self._left -= 1

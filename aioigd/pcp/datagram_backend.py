@@ -395,7 +395,7 @@ class DatagramBackend(Backend):
                 return op.attempt_deadline
 
             try:
-                return await client.request(datagram, read, begin, first=op.is_started)
+                return await client.request(datagram, read, begin, first=op.goes_first)
             except IGDError as error:
                 op.attempts.append(Attempt(action, arguments, None, error.result, self.protocol))
                 op.reply_lost = op.reply_lost or isinstance(error, DeadlineError)

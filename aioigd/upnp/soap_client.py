@@ -176,7 +176,7 @@ class SoapClient:
         failures_alone = 0
         while True:
             waiting_since = loop.time()
-            permit = await state.limiter.acquire(first=op.is_started)
+            permit = await state.limiter.acquire(first=op.goes_first)
             sent_at = op.request_started(waiting_since)
             outcome = Outcome.UNKNOWN
             kind: Hashable = None
@@ -320,7 +320,7 @@ class SoapClient:
         tries = 0
         while True:
             waiting_since = loop.time()
-            permit = await limiter.acquire(first=op.is_started)
+            permit = await limiter.acquire(first=op.goes_first)
             op.request_started(waiting_since)
             outcome = Outcome.UNKNOWN
             try:

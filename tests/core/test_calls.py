@@ -775,7 +775,7 @@ async def test_order_and_turns_are_kept_whoever_joins_fails_and_leaves(seed: int
     begun, running = list[tuple[int, int]](), set[int]()
 
     async def request(op: Operation, limiter: Limiter) -> None:
-        permit = await limiter.acquire(first=op.is_started)
+        permit = await limiter.acquire(first=op.goes_first)
         op.request_started(op.last_sent)
         try:
             op.sent(partial(request, limiter=limiter))

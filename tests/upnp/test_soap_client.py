@@ -249,7 +249,7 @@ async def test_the_clock_begins_with_the_first_request_and_stands_still_while_wa
     begun.start()
     tasks = [asyncio.create_task(client.call(GET_STATUS_INFO, call)) for call in (fresh, begun)]
     await asyncio.sleep(0.3)
-    assert not fresh.is_started
+    assert not fresh.goes_first
     for permit in permits:
         state.limiter.release(permit)
     await asyncio.gather(*tasks)
