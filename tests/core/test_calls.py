@@ -609,6 +609,7 @@ class _Unscheduled:
 
 
 def make_eager(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, Any], **options: Any) -> Any:
+    options.pop("eager_start", None)  # uvloop passes it, and the factory of Python 3.13.0 does not take it
     if sys.version_info >= (3, 12):
         return asyncio.eager_task_factory(loop, work, **options)
     return Eager(work, loop=loop, **options)
@@ -618,8 +619,10 @@ def make_eager(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, Any], 
 def eager_tasks() -> Iterator[None]:
     loop: Any = asyncio.get_running_loop()
     loop.set_task_factory(make_eager)
-    yield
-    loop.set_task_factory(None)
+    try:
+        yield
+    finally:
+        loop.set_task_factory(None)
 
 
 @pytest.mark.parametrize("failure", [None, refused("no", 718), ZeroDivisionError()], ids=["done", "refused", "defect"])

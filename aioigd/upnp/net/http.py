@@ -44,8 +44,8 @@ _MAX_CACHED: Final = 64
 _TRANSPORTS: Final = "asyncio.selector_events"
 """Where the transports are made that hold a method of their own."""
 
-_ends: ContextVar[tuple[str, int, str]] = ContextVar("ends")
-"""Host and port of the request that is being sent, and the local address that it is sent from ("" for any)."""
+_ends: ContextVar[tuple[HttpUrl, str]] = ContextVar("ends")
+"""Where the request that is being sent goes to, and the local address that it is sent from ("" for any)."""
 
 wire_log = get_logger("aioigd.traffic.http")
 
@@ -173,7 +173,7 @@ class HttpClient:
     ) -> HttpReply | None:
         """Send one request through aiohttp; None where aiohttp cannot read the reply."""
         session = self._session or self._open_session()
-        _ends.set((url.host, url.port, source))  # each request says it anew, so nothing has to be put back
+        _ends.set((url, source))  # each request says it anew, so nothing has to be put back
         try:
             response = await session.request(method, _yarl(url), data=body, headers=headers, allow_redirects=False)
             try:
@@ -220,14 +220,11 @@ class _Connector(aiohttp.BaseConnector):
 
     async def connect(self, req: aiohttp.ClientRequest, traces: object, timeout: object) -> Connection:
         """Return a new connection."""
-        try:
-            sock = await connect(*_ends.get())
-            _, protocol = await self._loop.create_connection(partial(_CountingHandler, self._loop), sock=sock)
-        except OSError as error:
-            raise aiohttp.ClientConnectorError(req.connection_key, error) from error
+        url, source = _ends.get()
+        _, protocol = await connect(url, source, partial(_CountingHandler, self._loop))
         if self.closed:
             protocol.close()
-            raise aiohttp.ClientConnectionError("the session was closed meanwhile")
+            raise TransportError(f"{url}: the session was closed meanwhile", may_have_arrived=False)
         self._acquired.add(protocol)
         return Connection(self, req.connection_key, protocol, self._loop)
 
@@ -346,6 +343,4 @@ def _yarl(url: HttpUrl) -> URL:
 
 
 def _translated(error: Exception, url: HttpUrl) -> TransportError:
-    reason = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
-    unreached = isinstance(error, aiohttp.ClientConnectorError) or isinstance(reason, ConnectionRefusedError)
-    return TransportError(f"{url}: {system_message(reason)}", may_have_arrived=not unreached)
+    return TransportError(f"{url}: {system_message(error)}", may_have_arrived=True)

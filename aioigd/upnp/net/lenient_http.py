@@ -39,13 +39,15 @@ async def ask(
 ) -> HttpReply:
     """Send a request, head and body in one write, and return the reply.
 
-    Raises OSError as asyncio does, TransportError where the connection ended without a byte, or before the body
-    that the head states, NoRouteError where the guard of tests forbids it, and InvalidResponseError for a reply that
-    breaks a cap.
+    Raises TransportError where nobody is reached, or the connection ended without a byte, or before the body that the
+    head states, OSError where it broke while the request was sent, NoRouteError where the guard of tests forbids it,
+    and InvalidResponseError for a reply that breaks a cap.
     """
     request = build_request(method, url, headers, body)
-    sock = await connect(url.host, url.port, source)
-    reader, writer = await asyncio.open_connection(sock=sock, limit=_READ_SIZE)
+    loop = asyncio.get_running_loop()
+    reader = asyncio.StreamReader(_READ_SIZE, loop)
+    transport, protocol = await connect(url, source, lambda: asyncio.StreamReaderProtocol(reader, loop=loop))
+    writer = asyncio.StreamWriter(transport, protocol, reader, loop)
     try:
         writer.write(request)
         await writer.drain()
