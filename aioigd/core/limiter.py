@@ -328,7 +328,7 @@ class Limiter:
     # Calls
 
     def enter(self, call: Waiting) -> bool:
-        """Return whether a call may begin at once; otherwise it is in line, until it is told to or :meth:`leave` s."""
+        """Return whether a call may begin at once; otherwise it stands in line until it is told to, or is taken out."""
         if self.waiting or not self._left or len(self._out) + self._beginning >= self._window.size:
             self._line[call] = None
             return False
