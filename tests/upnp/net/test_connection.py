@@ -23,7 +23,7 @@ from .server import Server, good
 pytestmark = pytest.mark.usefixtures("nothing_is_left")
 
 STEPS = 40
-"""More iterations of the loop than a request takes."""
+"""More iterations of the loop than a request takes on a machine that is not busy."""
 
 
 class Way:
@@ -100,7 +100,8 @@ async def test_the_guard_lets_nothing_beyond_loopback(way: Way, host: str, monke
 @pytest.mark.parametrize("closes", [False, True], ids=["cancelled", "closed"])
 async def test_a_request_that_ends_at_any_step_leaves_nothing(way: Way, address: str, closes: bool) -> None:
     async with Server(address, good()) as server:
-        for steps in range(STEPS):
+        steps, outcome = 0, None
+        while steps < STEPS or not isinstance(outcome, HttpReply):  # a machine that is busy needs more of them
             task = asyncio.ensure_future(way.get(server.url))
             for _ in range(steps):
                 await asyncio.sleep(0)
@@ -110,5 +111,5 @@ async def test_a_request_that_ends_at_any_step_leaves_nothing(way: Way, address:
                 task.cancel()
             (outcome,) = await asyncio.gather(task, return_exceptions=True)
             assert isinstance(outcome, HttpReply | (IGDError if closes else asyncio.CancelledError))
-        assert isinstance(outcome, HttpReply)  # the sweep went through all of it
+            steps += 1 if steps < STEPS else steps
     gc.collect()  # "Unclosed connection" is said by a destructor
