@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
@@ -404,18 +405,27 @@ async def test_a_doubtful_success_with_another_mapping_there_overwrites_it() -> 
     assert gateway.actions.count(DELETE) == 1
 
 
-@pytest.mark.parametrize("reaction", [EMPTY, PAGE, HttpReply(204, b"")], ids=repr)
-async def test_a_doubtful_success_that_is_shown_late_is_one(reaction: HttpReply) -> None:
-    gateway = PaperGateway()
+def shown_late(adds: Callable[[ActionCall], Reaction]) -> Respond:
+    """Answer adds so, and say for a moment that there is no such mapping, whatever is there."""
     shown_from = asyncio.get_running_loop().time() + 0.05
 
     def respond(call: ActionCall) -> Reaction | None:
         if call.action == ADD:
-            gateway.carry_out(call)
-            return reaction
+            return adds(call)
         return fault(714) if call.action == LOOK and asyncio.get_running_loop().time() < shown_from else None
 
-    gateway.respond = respond
+    return respond
+
+
+@pytest.mark.parametrize("reaction", [EMPTY, PAGE, HttpReply(204, b"")], ids=repr)
+async def test_a_doubtful_success_that_is_shown_late_is_one(reaction: HttpReply) -> None:
+    gateway = PaperGateway()
+
+    def adds(call: ActionCall) -> Reaction:
+        gateway.carry_out(call)
+        return reaction
+
+    gateway.respond = shown_late(adds)
     granted = await add(gateway, request("x", 0))
     assert granted == held(gateway)
 
@@ -423,33 +433,27 @@ async def test_a_doubtful_success_that_is_shown_late_is_one(reaction: HttpReply)
 @pytest.mark.parametrize("overwrite", [True, False])
 async def test_what_a_lost_request_has_made_is_no_conflict_where_the_table_shows_it_late(overwrite: bool) -> None:
     gateway = PaperGateway()
-    shown_from = asyncio.get_running_loop().time() + 0.05
 
-    def respond(call: ActionCall) -> Reaction | None:
-        if call.action == ADD:
-            if held(gateway) is not None:
-                return fault(718)
-            gateway.carry_out(call)
-            return CUT
-        return fault(714) if call.action == LOOK and asyncio.get_running_loop().time() < shown_from else None
+    def adds(call: ActionCall) -> Reaction:
+        if held(gateway) is not None:
+            return fault(718)
+        gateway.carry_out(call)
+        return CUT
 
-    gateway.respond = respond
+    gateway.respond = shown_late(adds)
     assert await add(gateway, overwrite=overwrite) == held(gateway) == GRANTED
 
 
 async def test_a_conflict_behind_a_lost_request_that_was_with_another_is_one() -> None:
     gateway = PaperGateway()
-    shown_from = asyncio.get_running_loop().time() + 0.05
 
-    def respond(call: ActionCall) -> Reaction | None:
-        if call.action == ADD:
-            if held(gateway) is not None:
-                return fault(718)
-            put(gateway, THEIRS)
-            return CUT
-        return fault(714) if call.action == LOOK and asyncio.get_running_loop().time() < shown_from else None
+    def adds(call: ActionCall) -> Reaction:
+        if held(gateway) is not None:
+            return fault(718)
+        put(gateway, THEIRS)
+        return CUT
 
-    gateway.respond = respond
+    gateway.respond = shown_late(adds)
     with pytest.raises(RefusedError) as caught:
         await add(gateway, overwrite=False)
     assert caught.value.result is UPnPResult.CONFLICT_WITH_OTHER_MAPPING

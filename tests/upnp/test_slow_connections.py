@@ -6,7 +6,8 @@ On an emulated gateway with real sockets, in virtual time.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -27,14 +28,21 @@ def on(main: Coroutine[Any, Any, None]) -> None:
     run(main, debug=False)
 
 
+@asynccontextmanager
+async def slow(*quirks: Quirk[...], timeout: float = 20) -> AsyncIterator[tuple[EmulatedGateway, PortMapper]]:
+    """Run such a gateway, and a mapper that finds it."""
+    async with (
+        EmulatedGateway(*quirks, address=None) as gateway,
+        PortMapper(source_address=gateway.address, timeout=timeout) as mapper,
+    ):
+        yield gateway, mapper
+
+
 @pytest.mark.parametrize("several", SEVERAL, ids=repr)
 @pytest.mark.parametrize("seconds", [0.8, 1.5, 3.0, 6.0])
 def test_the_mapping_is_made_on_the_connection_that_is_up(seconds: float, several: Quirk[...]) -> None:
     async def main() -> None:
-        async with (
-            EmulatedGateway(quirks.slow_actions(seconds), several, address=None) as gateway,
-            PortMapper(source_address=gateway.address, timeout=20) as mapper,
-        ):
+        async with slow(quirks.slow_actions(seconds), several) as (gateway, mapper):
             await mapper.add_port_mapping(8080)
             assert [one.external_port for one in gateway.mappings] == [8080]
             assert str(await mapper.query_external_address()) == gateway.external_address
@@ -54,10 +62,7 @@ def test_the_mapping_is_made_on_the_connection_that_is_up(seconds: float, severa
 )
 def test_one_that_takes_one_connection_at_a_time_is_asked_for_one_after_the_other(quirk: Quirk[...]) -> None:
     async def main() -> None:
-        async with (
-            EmulatedGateway(quirks.slow_actions(2.0), quirks.several_connections, quirk, address=None) as gateway,
-            PortMapper(source_address=gateway.address, timeout=20) as mapper,
-        ):
+        async with slow(quirks.slow_actions(2.0), quirks.several_connections, quirk) as (gateway, mapper):
             await mapper.add_port_mapping(8080)
             assert [one.external_port for one in gateway.mappings] == [8080]
 
@@ -66,10 +71,7 @@ def test_one_that_takes_one_connection_at_a_time_is_asked_for_one_after_the_othe
 
 def test_of_several_calls_at_once_one_asks() -> None:
     async def main() -> None:
-        async with (
-            EmulatedGateway(quirks.slow_actions, quirks.ip_and_ppp, address=None) as gateway,
-            PortMapper(source_address=gateway.address, timeout=30) as mapper,
-        ):
+        async with slow(quirks.slow_actions, quirks.ip_and_ppp, timeout=30) as (gateway, mapper):
             await mapper.get_gateway()
             await asyncio.gather(*(mapper.add_port_mapping(port) for port in (8080, 8081, 8082)))
             assert len(gateway.mappings) == 3
@@ -80,10 +82,7 @@ def test_of_several_calls_at_once_one_asks() -> None:
 
 def test_it_is_known_also_when_the_gateway_is_searched_for_again() -> None:
     async def main() -> None:
-        async with (
-            EmulatedGateway(quirks.slow_actions, quirks.ip_and_ppp, address=None) as gateway,
-            PortMapper(source_address=gateway.address, timeout=20) as mapper,
-        ):
+        async with slow(quirks.slow_actions, quirks.ip_and_ppp) as (gateway, mapper):
             await mapper.add_port_mapping(8080)
             gets = gateway.count("GET")
             mapper.devices.clear()
@@ -98,10 +97,7 @@ def test_a_call_that_has_no_time_for_that_is_made_on_the_first() -> None:
     """In the usual ten seconds there is time for one request."""
 
     async def main() -> None:
-        async with (
-            EmulatedGateway(quirks.slow_actions, quirks.ip_and_ppp, address=None) as gateway,
-            PortMapper(source_address=gateway.address) as mapper,
-        ):
+        async with slow(quirks.slow_actions, quirks.ip_and_ppp, timeout=10) as (_, mapper):
             await mapper.get_gateway()
             for port in (8080, 8081):
                 began = asyncio.get_running_loop().time()
@@ -116,10 +112,7 @@ def test_one_that_does_not_say_it_then_either_is_not_asked_again() -> None:
         return response.delayed(99) if exchange.action == STATUS else response
 
     async def main() -> None:
-        async with (
-            EmulatedGateway(odd(response=response), quirks.ip_and_ppp, address=None) as gateway,
-            PortMapper(source_address=gateway.address, timeout=20) as mapper,
-        ):
+        async with slow(odd(response=response), quirks.ip_and_ppp) as (gateway, mapper):
             await mapper.add_port_mapping(8080)
             asked, gets = gateway.count(STATUS), gateway.count("GET")
             await mapper.add_port_mapping(8081)
@@ -130,10 +123,7 @@ def test_one_that_does_not_say_it_then_either_is_not_asked_again() -> None:
 
 def test_a_gateway_that_has_one_connection_is_not_asked() -> None:
     async def main() -> None:
-        async with (
-            EmulatedGateway(quirks.slow_actions, address=None) as gateway,
-            PortMapper(source_address=gateway.address, timeout=20) as mapper,
-        ):
+        async with slow(quirks.slow_actions) as (gateway, mapper):
             await mapper.add_port_mapping(8080)
             assert (gateway.count("GET"), gateway.count("POST")) == (1, 1)
 
@@ -142,10 +132,7 @@ def test_a_gateway_that_has_one_connection_is_not_asked() -> None:
 
 def test_what_is_cancelled_while_it_is_asked_leaves_the_question_to_the_next() -> None:
     async def main() -> None:
-        async with (
-            EmulatedGateway(quirks.slow_actions, quirks.ip_and_ppp, address=None) as gateway,
-            PortMapper(source_address=gateway.address, timeout=20) as mapper,
-        ):
+        async with slow(quirks.slow_actions, quirks.ip_and_ppp) as (gateway, mapper):
             await mapper.get_gateway()
             call = asyncio.create_task(mapper.add_port_mapping(8080))
             await asyncio.sleep(3)
@@ -160,10 +147,7 @@ def test_what_is_cancelled_while_it_is_asked_leaves_the_question_to_the_next() -
 
 def test_one_that_ends_while_it_is_asked_is_an_error_in_time() -> None:
     async def main() -> None:
-        async with (
-            EmulatedGateway(quirks.slow_actions, quirks.ip_and_ppp, address=None) as gateway,
-            PortMapper(source_address=gateway.address, timeout=20) as mapper,
-        ):
+        async with slow(quirks.slow_actions, quirks.ip_and_ppp) as (gateway, mapper):
             await mapper.get_gateway()
             gateway.hang()
             began = asyncio.get_running_loop().time()
